@@ -1,0 +1,132 @@
+# Crafterse image service. `make help` lists the targets.
+#
+# Non-recursive: every folder's sources are found by wildcard, so a new file needs no entry here.
+#   MODE=release (default) | debug | asan | tsan     objects in build/MODE, binaries in build/bin
+#                                                    (build/MODE/bin for the other modes)
+
+MODE ?= release
+CC ?= gcc
+O := build/$(MODE)
+BIN := $(if $(filter release,$(MODE)),build/bin,$(O)/bin)
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+# ---- Flags -----------------------------------------------------------------------------------
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wdouble-promotion -Wstrict-prototypes \
+    -Wmissing-prototypes -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 \
+    -Wimplicit-fallthrough -Wswitch-enum \
+    -Wno-format-truncation
+MODE_FLAGS_release := -O3 -g -fno-omit-frame-pointer -D_FORTIFY_SOURCE=2
+MODE_FLAGS_debug := -O0 -g -DCRAFTERSE_DEBUG
+MODE_FLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+    -fno-sanitize-recover=undefined -DCRAFTERSE_DEBUG -DCRAFTERSE_SANITIZE
+MODE_FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCRAFTERSE_SANITIZE
+
+PACKAGES := rdkafka hiredis libcurl libpng libcjson libuv openblas libprotobuf-c libmicrohttpd libcrypto
+# -isystem keeps our warnings out of other people's headers.
+PACKAGE_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES)))
+
+CFLAGS ?=
+COMMON_FLAGS = -std=c11 -D_GNU_SOURCE $(MODE_FLAGS_$(MODE)) $(CFLAGS) -pthread -I. -I$(O)/gen \
+    $(PACKAGE_CFLAGS) -MMD -MP
+LINK_FLAGS = $(MODE_FLAGS_$(MODE)) $(LDFLAGS) -pthread -Wl,--as-needed
+WERROR ?=
+lib = $(shell pkg-config --libs $(1))
+
+# ---- Sources ---------------------------------------------------------------------------------
+
+PROTO := $(wildcard proto/*.proto)
+PROTO_C := $(PROTO:proto/%.proto=$(O)/gen/proto/%.pb-c.c)
+PROTO_H := $(PROTO_C:.c=.h)
+
+BASE_SRC := $(wildcard common/base/*.c)
+COMMON_SRC := $(filter-out $(BASE_SRC),$(wildcard common/*/*.c))
+ENGINE_SRC := $(wildcard worker/engine/*.c worker/engine/*/*.c)
+service_src = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
+
+objects = $(patsubst %.c,$(O)/%.o,$(1))
+BASE_LIB := $(O)/libbase.a
+COMMON_LIB := $(O)/libcommon.a
+ENGINE_LIB := $(O)/libengine.a
+SERVICE_LIBS := $(O)/libgateway.a $(O)/librouter.a $(O)/libworker.a $(O)/libuploader.a
+
+SERVICES := gateway router worker uploader
+TOOLS := txt2img devbroker
+BINARIES := $(addprefix $(BIN)/,$(SERVICES) $(TOOLS))
+
+BASE_LIBS = $(call lib,libcjson libcrypto)
+ENGINE_LIBS = $(call lib,openblas libpng libcjson libcrypto) -lm
+COMMON_LIBS = $(call lib,rdkafka libprotobuf-c libmicrohttpd hiredis libcjson libcrypto)
+
+# ---- Targets ---------------------------------------------------------------------------------
+
+.DEFAULT_GOAL := help
+.PHONY: help all $(SERVICES) $(TOOLS) clean
+.SUFFIXES:
+.SECONDARY:
+
+help: ## show this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+all: $(BINARIES) ## build every service and tool into build/bin
+
+$(SERVICES) $(TOOLS): %: $(BIN)/%
+
+$(O)/libbase.a: $(call objects,$(BASE_SRC))
+$(O)/libcommon.a: $(call objects,$(COMMON_SRC)) $(PROTO_C:.c=.o)
+$(O)/libengine.a: $(call objects,$(ENGINE_SRC))
+$(O)/libgateway.a: $(call objects,$(call service_src,gateway))
+$(O)/librouter.a: $(call objects,$(call service_src,router))
+$(O)/libworker.a: $(call objects,$(call service_src,worker))
+$(O)/libuploader.a: $(call objects,$(call service_src,uploader))
+$(O)/lib%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	@ar rcs $@ $^
+
+$(BIN)/gateway: $(O)/gateway/main.o $(O)/libgateway.a $(COMMON_LIB) $(BASE_LIB)
+$(BIN)/gateway: LIBS = $(COMMON_LIBS) $(call lib,libuv)
+$(BIN)/router: $(O)/router/main.o $(O)/librouter.a $(COMMON_LIB) $(BASE_LIB)
+$(BIN)/router: LIBS = $(COMMON_LIBS)
+$(BIN)/worker: $(O)/worker/main.o $(O)/libworker.a $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
+$(BIN)/worker: LIBS = $(COMMON_LIBS) $(ENGINE_LIBS)
+$(BIN)/uploader: $(O)/uploader/main.o $(O)/libuploader.a $(COMMON_LIB) $(BASE_LIB)
+$(BIN)/uploader: LIBS = $(COMMON_LIBS) $(call lib,libcurl)
+$(BIN)/txt2img: $(O)/worker/cli/txt2img.o $(ENGINE_LIB) $(BASE_LIB)
+$(BIN)/txt2img: LIBS = $(ENGINE_LIBS)
+$(BIN)/devbroker: $(O)/deploy/devbroker/devbroker.o $(COMMON_LIB) $(BASE_LIB)
+$(BIN)/devbroker: LIBS = $(COMMON_LIBS)
+
+$(BINARIES):
+	@mkdir -p $(@D)
+	$(CC) $(LINK_FLAGS) -o $@ $(filter %.o %.a,$^) $(LIBS)
+
+$(O)/%.o: %.c | $(PROTO_H)
+	@mkdir -p $(@D)
+	@echo "  CC $<"
+	@$(CC) $(COMMON_FLAGS) $(WARNINGS) $(WERROR) -DCRAFTERSE_VERSION='"$(VERSION)"' -c $< -o $@
+
+$(O)/gen/%.o: $(O)/gen/%.c
+	@$(CC) $(COMMON_FLAGS) -w -c $< -o $@
+
+$(O)/gen/proto/%.pb-c.c $(O)/gen/proto/%.pb-c.h: proto/%.proto
+	@mkdir -p $(O)/gen
+	@protoc-c --c_out=$(O)/gen proto/$*.proto
+
+# ---- Unit tests: one program per file, linked with everything but the mains ------------------
+
+UNIT_SRC := $(shell find tests/unit tests/golden -name 'test_*.c' 2>/dev/null)
+UNIT_BIN := $(UNIT_SRC:tests/%.c=$(O)/test/%)
+
+unit-tests: $(UNIT_BIN) ## build the unit and golden tests into build/MODE/test
+
+# The service libraries come first: a program of the linker reads archives left to right.
+$(O)/test/%: $(O)/tests/%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
+	@mkdir -p $(@D)
+	@$(CC) $(LINK_FLAGS) -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv libcurl)
+
+clean: ## remove build/
+	rm -rf build
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)
