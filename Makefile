@@ -23,7 +23,7 @@ MODE_FLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
     -fno-sanitize-recover=undefined -DCRAFTERSE_DEBUG -DCRAFTERSE_SANITIZE
 MODE_FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCRAFTERSE_SANITIZE
 
-PACKAGES := rdkafka hiredis libcurl libpng libcjson libuv openblas libprotobuf-c libmicrohttpd libcrypto
+PACKAGES := rdkafka hiredis libcurl libpng libcjson libuv openblas libprotobuf-c libmicrohttpd libcrypto libutf8proc
 # -isystem keeps our warnings out of other people's headers.
 PACKAGE_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES)))
 
@@ -56,7 +56,7 @@ TOOLS := txt2img devbroker
 BINARIES := $(addprefix $(BIN)/,$(SERVICES) $(TOOLS))
 
 BASE_LIBS = $(call lib,libcjson libcrypto)
-ENGINE_LIBS = $(call lib,openblas libpng libcjson libcrypto) -lm
+ENGINE_LIBS = $(call lib,openblas libpng libcjson libcrypto libutf8proc) -lm
 COMMON_LIBS = $(call lib,rdkafka libprotobuf-c libmicrohttpd hiredis libcjson libcrypto)
 
 # ---- Targets ---------------------------------------------------------------------------------

@@ -1,0 +1,52 @@
+/* CLIP's byte-pair tokenizer: a prompt becomes the token ids that transformers' CLIPTokenizer
+ * (5.x, the tokenizers library) gives with padding="max_length", truncation=True.
+ *
+ * Text goes through these steps, in this order:
+ *   1. special tokens of the folder (start, end, unknown and pad token) are cut out as they stand;
+ *   2. NFC, every run of white space becomes one space, lower case;
+ *   3. CLIP's split: contractions ('s 't 're 've 'm 'll 'd), runs of letters, single digits
+ *      (any Unicode number), runs of anything else;
+ *   4. bytes become the 256 printable stand-ins of GPT-2, the last one of a word marked "</w>";
+ *   5. the pair with the lowest merge rank is merged until none is left.
+ * Everything comes from the folder: vocab.json and merges.txt, tokenizer_config.json,
+ * special_tokens_map.json; or tokenizer.json, which newer transformers write instead.
+ *
+ * Unicode tables are utf8proc's (Unicode 15 in Debian 12).
+ */
+#ifndef WORKER_ENGINE_TOKENIZER_CLIP_BPE_H
+#define WORKER_ENGINE_TOKENIZER_CLIP_BPE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+
+/* Longer text is refused before any work: nothing past 77 tokens counts, and real prompts are a
+ * hundredth of this. */
+#define CLIP_BPE_TEXT_MAX 65536
+
+struct clip_bpe; /* read-only after opening: threads may share it */
+
+/* Read the tokenizer folder. One error names the file and every problem: missing files, ids that
+ * are repeated or not whole, merges of unknown tokens, special tokens that have no id.
+ * Free with clip_bpe_close (accepts NULL). */
+int clip_bpe_open(struct clip_bpe **out, const char *tokenizer_dir, struct error *err) MUST_CHECK;
+void clip_bpe_close(struct clip_bpe *bpe);
+
+/* model_max_length: how many ids an encoding has (77 for CLIP). */
+int clip_bpe_max_length(const struct clip_bpe *bpe);
+
+/* One more than the largest id, to check against the text encoder's vocab_size. */
+int clip_bpe_vocabulary_size(const struct clip_bpe *bpe);
+
+/* The ids of the special tokens, as the folder names them. */
+int32_t clip_bpe_end_id(const struct clip_bpe *bpe);
+int32_t clip_bpe_pad_id(const struct clip_bpe *bpe);
+
+/* ids[0..max_length): start, the text's tokens, end, padding. *truncated (may be NULL): tokens
+ * were dropped to fit. STATUS_INVALID when utf8 is not valid UTF-8, STATUS_TOO_LARGE past
+ * CLIP_BPE_TEXT_MAX bytes. */
+int clip_bpe_encode(const struct clip_bpe *bpe, const char *utf8, int32_t *ids, bool *truncated,
+                    struct error *err) MUST_CHECK;
+
+#endif
