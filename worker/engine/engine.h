@@ -1,0 +1,126 @@
+/* The diffusion engine as the rest of the worker sees it: open a model folder, make pictures.
+ *
+ * This is the only header of worker/engine that a service may include. The engine reads model
+ * folders as the diffusers library writes them, computes in float32 on OpenBLAS, and knows nothing
+ * of Kafka, HTTP or object stores. The same seed gives the same picture as diffusers on a CPU.
+ *
+ * An engine owns its memory (mapped weights, arenas) and its threads. Opening one maps the weights
+ * and checks every tensor; after that a generation cannot fail for want of a tensor or a shape:
+ * what can be wrong with a request is said by engine_check, before any work is done.
+ *
+ * Threads: an engine may be used from any thread, but by one at a time. Only one engine should be
+ * computing in a process, as each takes all the processors it was given. engine_info and
+ * engine_limits are constant after engine_open and may be read from anywhere.
+ */
+#ifndef WORKER_ENGINE_ENGINE_H
+#define WORKER_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+
+struct engine;
+struct engine_dump;
+
+struct engine_options {
+    const char *model_path; /* a diffusers folder: the one that holds model_index.json */
+    int threads;            /* 0 = as many as the cgroup's quota (else the affinity mask) allows */
+};
+
+/* What a request must keep to; engine_check refuses the rest. */
+struct engine_limits {
+    int width_max, height_max; /* pixels */
+    int size_multiple;         /* width and height are multiples of this (the VAE's factor) */
+    int steps_max;
+};
+
+struct engine_info {
+    char model_name[128]; /* the folder's own name */
+    /* SHA-256 in hex over every file's relative path and size and a sample of its content: the
+     * first and last 64 KiB and 16 pieces of 4 KiB between (small files whole). Two folders with
+     * the same digest make the same pictures; it costs milliseconds for any model. */
+    char digest[65];
+    int default_width, default_height, default_steps;
+    double default_guidance;
+    char default_scheduler[32]; /* what "" means in a request: "ddim", "euler", ... */
+    uint64_t parameter_count;   /* over all components */
+};
+
+/* One picture to make. The strings and latents stay the caller's and are not kept. */
+struct generation {
+    const char *prompt;          /* UTF-8; may be empty */
+    const char *negative_prompt; /* UTF-8; "" or NULL = not given */
+    int width, height;           /* pixels */
+    int steps;
+    double guidance; /* classifier-free guidance scale; 1 or less turns guidance off */
+    uint64_t seed;
+    const char *scheduler; /* "ddim", "euler", "euler_ancestral"; "" or NULL = the model's */
+    /* Initial standard normal noise [latent_channels, height/8, width/8] in place of the one the
+     * seed gives (scaled by the scheduler, as in diffusers); NULL = from the seed. */
+    const float *latents;
+};
+
+enum engine_stage { ENGINE_STAGE_TEXT, ENGINE_STAGE_DENOISE, ENGINE_STAGE_DECODE };
+
+/* Called on the thread that called engine_generate: once when the text is encoded (TEXT, 1 of 1),
+ * after each sampling step (DENOISE, step of steps, counted from 1), before the decode and again
+ * between its blocks (DECODE, step of steps, from 0). Return false to stop: engine_generate then
+ * returns STATUS_CANCELLED. It must be quick, and must not call back into the engine. */
+typedef bool (*engine_progress)(void *user, enum engine_stage stage, int step, int steps);
+
+struct engine_timings {
+    double text_seconds, denoise_seconds, decode_seconds, total_seconds;
+    double flop;       /* of all matrix products, multiply-add = 2, as executed */
+    size_t peak_bytes; /* most memory held for activations; the weights are not in it */
+};
+
+struct picture {
+    int width, height;
+    uint8_t *rgb; /* [height, width, 3], owned: picture_free */
+    struct engine_timings timings;
+    bool prompt_truncated; /* the prompt was longer than the text encoders can read */
+};
+
+/* Open the model: read its configs, map its weights, check all of them. On failure *out is NULL and
+ * err names the file and every problem found in it: STATUS_NOT_FOUND (no such model),
+ * STATUS_CORRUPT (a damaged file), STATUS_UNSUPPORTED (a model we cannot run). */
+int engine_open(struct engine **out, const struct engine_options *options,
+                struct error *err) MUST_CHECK;
+
+/* Accepts NULL. Pictures outlive the engine. */
+void engine_close(struct engine *engine);
+
+const struct engine_info *engine_info(const struct engine *engine);
+const struct engine_limits *engine_limits(const struct engine *engine);
+
+/* Say whether a request can be run: STATUS_INVALID with a message that names the field, its value
+ * and what is allowed. Pure: no work, no allocation, safe from any thread. */
+int engine_check(const struct engine *engine, const struct generation *generation,
+                 struct error *err) MUST_CHECK;
+
+/* Make one picture. Checks the request first. progress and dump may be NULL. On success *out is
+ * filled and the caller frees it; otherwise out->rgb is NULL. One call at a time per engine. */
+int engine_generate(struct engine *engine, const struct generation *generation,
+                    engine_progress progress, void *user, struct engine_dump *dump,
+                    struct picture *out, struct error *err) MUST_CHECK;
+
+void picture_free(struct picture *picture);
+
+/* A dump collects every stage's tensors of one generation in diffusers' layouts: prompt_embeds
+ * [1, 77, d], pooled_prompt_embeds, negative_prompt_embeds and negative_pooled_prompt_embeds (with
+ * guidance), timesteps [steps], noise_pred_uncond.<i> and noise_pred_text.<i> (with guidance),
+ * noise_pred.<i> (guided), latents.<i> [1, 4, h, w] after step i, image [1, 3, H, W] in [-1, 1]. */
+struct engine_dump *engine_dump_create(void);
+void engine_dump_destroy(struct engine_dump *dump); /* accepts NULL */
+
+/* A tensor by name, or NULL. Fills *rank and shape[4]. Owned by the dump. */
+const float *engine_dump_find(const struct engine_dump *dump, const char *name, int *rank,
+                              int64_t shape[4]);
+
+/* Write all of them into one safetensors file. */
+int engine_dump_write(const struct engine_dump *dump, const char *path,
+                      struct error *err) MUST_CHECK;
+
+#endif
