@@ -1,0 +1,16 @@
+/* The two clocks: wall time for what other processes read, monotonic time for durations. */
+#ifndef COMMON_BASE_CLOCK_H
+#define COMMON_BASE_CLOCK_H
+
+#include <stdint.h>
+
+uint64_t clock_unix_ms(void);
+uint64_t clock_monotonic_ms(void);
+double clock_monotonic_seconds(void);
+void clock_sleep_ms(unsigned milliseconds);
+
+/* "2026-11-20T18:05:09.123Z"; text holds at least CLOCK_TEXT_SIZE bytes. */
+#define CLOCK_TEXT_SIZE 32
+void clock_format_utc(uint64_t unix_ms, char *text);
+
+#endif

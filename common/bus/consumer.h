@@ -1,0 +1,83 @@
+/* A member of a consumer group that takes records one at a time, from any of its partitions, and
+ * commits each only when its effect is safe.
+ *
+ * Built on partition queues (docs/adr): the main queue is polled always - rebalances, liveness -
+ * and a record is taken from a partition's own queue only when the service wants one. So a
+ * 20-minute job never costs the membership, and an idle partition never blocks a busy one.
+ * Offsets are committed as a contiguous prefix: finishing record 7 before 6 commits nothing until
+ * 6 is done.
+ *
+ * Thread rule: one thread calls everything here.
+ */
+#ifndef COMMON_BUS_CONSUMER_H
+#define COMMON_BUS_CONSUMER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/bus/kafka_config.h"
+
+struct consumer;
+
+/* A record in hand. Borrowed until consumer_done or consumer_drop. */
+struct record {
+    const char *topic;
+    int32_t partition;
+    int64_t offset;
+    const char *key; /* NUL-terminated copy; "" when absent */
+    const void *payload;
+    size_t size;
+    uint64_t timestamp_ms; /* when the producer wrote it */
+    void *handle;          /* private */
+};
+
+struct consumer_options {
+    const char *group; /* "crafterse.router" */
+    const char *const *topics;
+    size_t topic_count;
+    /* Called inside consumer_poll after every rebalance with the number of partitions now held;
+     * may be NULL. Records in hand of partitions that were lost stay valid; committing them fails
+     * with STATUS_CANCELLED, and the work is done again elsewhere. */
+    void (*rebalanced)(void *user, const struct consumer *c);
+    void *user;
+};
+
+int consumer_create(struct consumer **out, const struct kafka_config *kafka,
+                    const struct consumer_options *options, struct error *err) MUST_CHECK;
+/* Leaves the group. Every record must have been done or dropped. Waits at most timeout_ms. */
+void consumer_destroy(struct consumer *c, int timeout_ms);
+
+/* Serves rebalances and errors; returns within timeout_ms, sooner when records arrive or when
+ * consumer_wake is called (from any thread). Call at least every second, also while working. */
+void consumer_poll(struct consumer *c, int timeout_ms);
+void consumer_wake(struct consumer *c);
+
+/* The next record of any held partition of `topic` (NULL = any topic), round robin; false when
+ * none waits. At most `in_hand_max` records a partition are in hand at once (0 = no limit). */
+bool consumer_take(struct consumer *c, const char *topic, int in_hand_max, struct record *out);
+/* Like consumer_take for one partition. */
+bool consumer_take_partition(struct consumer *c, const char *topic, int32_t partition,
+                             struct record *out);
+
+/* Ends a record. done: its effect is safe; commits (synchronously) the partition's contiguous
+ * prefix. drop: give it back uncommitted; it will be read again from here. *r is zeroed.
+ * A failed commit is not a failed job: the work is repeated and dedup hides it. Log and go on. */
+int consumer_done(struct consumer *c, struct record *r, struct error *err);
+void consumer_drop(struct consumer *c, struct record *r);
+
+/* Counts an attempt before the work starts: commits the record's own offset (not advanced) with
+ * metadata "<attempt>", so that a crash during the work is counted when it is read again.
+ * *attempt is this attempt's number, 1 for the first. */
+int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t *attempt,
+                           struct error *err);
+
+/* Partitions of `topic` held now; returns how many (at most max are written). */
+size_t consumer_partitions(const struct consumer *c, const char *topic, int32_t *partitions,
+                           size_t max);
+bool consumer_is_joined(const struct consumer *c); /* has had an assignment */
+bool consumer_is_fatal(const struct consumer *c, struct error *err);
+uint64_t consumer_last_poll_ms(const struct consumer *c); /* monotonic */
+
+#endif

@@ -1,0 +1,27 @@
+/* What is known of jobs' ends: folds `status` records so that the first terminal state of a job
+ * wins and later ones change nothing. Router and worker ask it before they spend work; the
+ * gateway keeps its own, richer table by the same rule (ledger_is_terminal).
+ *
+ * Memory is bounded: jobs are forgotten oldest first past `capacity`. Not thread-safe.
+ */
+#ifndef COMMON_BUS_LEDGER_H
+#define COMMON_BUS_LEDGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "proto/status.pb-c.h"
+
+struct ledger;
+
+struct ledger *ledger_create(size_t capacity);
+void ledger_destroy(struct ledger *l);
+
+/* Returns true when this record changed what is visible (false: late, duplicate or backwards). */
+bool ledger_fold(struct ledger *l, const Crafterse__V1__Status *status);
+/* STATE_ACCEPTED when unknown. */
+Crafterse__V1__State ledger_state(const struct ledger *l, const char *job_id);
+/* A state >= 10 ends a job, also one that this build does not know (proto/README.md). */
+bool ledger_is_terminal(Crafterse__V1__State state);
+
+#endif

@@ -1,0 +1,56 @@
+/* An idempotent producer with acks=all. A message counts as sent only when its delivery report
+ * says so; the report is the only thing that a later offset commit may rely on.
+ *
+ * Thread rules: producer_send from any thread; delivery callbacks run inside producer_poll and
+ * producer_flush on the thread that calls them.
+ */
+#ifndef COMMON_BUS_PRODUCER_H
+#define COMMON_BUS_PRODUCER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/bus/kafka_config.h"
+
+struct producer;
+
+/* err is NULL when every in-sync replica has the record. */
+typedef void (*producer_delivered)(void *user, const struct error *err);
+
+#define PRODUCER_PARTITION_BY_KEY (-1)
+
+int producer_create(struct producer **out, const struct kafka_config *kafka, struct error *err)
+    MUST_CHECK;
+/* Waits at most timeout_ms for what is in flight; the rest is reported as failed. */
+void producer_destroy(struct producer *p, int timeout_ms);
+
+/* Queues one record (payload is copied; NULL = tombstone). key may be NULL. delivered may be NULL.
+ * traceparent and other header-like data travel in the payload's envelope; the producer also sets
+ * the Kafka header "traceparent" when given (may be NULL).
+ * Fails at once, retriable, when the local queue is full; delivered is then not called. */
+struct producer_record {
+    const char *topic;
+    int32_t partition; /* PRODUCER_PARTITION_BY_KEY: murmur2 of the key, as Java clients do */
+    const char *key;
+    const void *payload;
+    size_t size;
+    const char *traceparent;
+};
+int producer_send(struct producer *p, const struct producer_record *record,
+                  producer_delivered delivered, void *user, struct error *err) MUST_CHECK;
+
+/* Sends and waits for the report: for stages that work one record at a time. Retries what is
+ * retriable until timeout_ms has passed. */
+int producer_send_wait(struct producer *p, const struct producer_record *record, int timeout_ms,
+                       struct error *err) MUST_CHECK;
+
+void producer_poll(struct producer *p, int timeout_ms);
+int producer_flush(struct producer *p, int timeout_ms, struct error *err);
+/* A pipe end that becomes readable when reports wait (drain it, then producer_poll(p, 0)). */
+int producer_fd(struct producer *p);
+/* librdkafka gave up on the idempotence guarantee: the process must exit and be restarted. */
+bool producer_is_fatal(const struct producer *p, struct error *err);
+
+#endif

@@ -1,0 +1,27 @@
+/* Redis with deadlines: cache entries only; losing all of it loses nothing that matters.
+ *
+ * One connection, blocking, reconnects by itself with back-off; while it is away every call fails
+ * fast with UNAVAILABLE. Thread rule: one thread a handle.
+ * (Debian 12's hiredis is built without its TLS helper: use stunnel or a sidecar for rediss://.)
+ */
+#ifndef COMMON_STORE_REDIS_H
+#define COMMON_STORE_REDIS_H
+
+#include <stddef.h>
+
+#include "common/base/buf.h"
+#include "common/base/error.h"
+
+struct redis;
+
+/* url: redis://[:password@]host[:port][/database] */
+int redis_create(struct redis **out, const char *url, int timeout_ms, struct error *err)
+    MUST_CHECK;
+void redis_destroy(struct redis *r);
+
+int redis_set(struct redis *r, const char *key, const void *value, size_t size, int ttl_seconds,
+              struct error *err) MUST_CHECK;
+/* STATUS_NOT_FOUND when there is none. */
+int redis_get(struct redis *r, const char *key, struct buf *value, struct error *err) MUST_CHECK;
+
+#endif
