@@ -99,4 +99,9 @@ double json_real(const struct json_value *number);      /* NaN unless a number *
  * in JSON as it is read here and never pass. */
 bool json_whole(const struct json_value *number, int64_t min, int64_t max, int64_t *out);
 
+/* ---- Writing -------------------------------------------------------------------------------- */
+
+/* text as a JSON string, quotes included. xfree it. */
+char *json_quote(const char *text);
+
 #endif

@@ -10,10 +10,10 @@
 #include "common/base/error.h"
 
 struct problems {
-    size_t count;  /* every problem reported */
-    size_t kept;   /* those whose text is here */
-    size_t length; /* bytes of text */
-    char text[ERROR_TEXT_MAX - 512];
+    size_t count;                    /* every problem reported */
+    size_t kept;                     /* those whose text is here */
+    size_t length;                   /* bytes of text in use */
+    char text[ERROR_TEXT_MAX - 512]; /* the kept ones, each ended by NUL */
 };
 
 /* No problems yet. */

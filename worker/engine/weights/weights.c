@@ -1,0 +1,371 @@
+#include "worker/engine/weights/weights.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/base/panic.h"
+#include "worker/engine/config/json.h"
+#include "worker/engine/config/problems.h"
+#include "worker/engine/weights/safetensors.h"
+
+#define SHARDS_MAX 256
+
+struct tensor_slot {
+    const struct safetensors_entry *entry;
+    bool taken;
+};
+
+struct weights {
+    char path[PATH_MAX];
+    struct safetensors *shards[SHARDS_MAX];
+    size_t shard_count;
+    struct tensor_slot *slots; /* sorted by name */
+    size_t slot_count;
+    struct problems problems; /* what weights_take could not give */
+};
+
+/* ---- Opening -------------------------------------------------------------------------------- */
+
+static bool join_path(char *out, size_t size, const char *dir, const char *name)
+{
+    return (size_t)snprintf(out, size, "%s/%s", dir, name) < size;
+}
+
+/* The first candidate that exists, in out. */
+static int find_file(const char *dir, char *out, size_t size, bool *is_index, struct error *err)
+{
+    static const char *const stems[] = {"diffusion_pytorch_model", "model"};
+    static const struct {
+        const char *suffix;
+        bool is_index;
+    } forms[] = {
+        {".safetensors", false},
+        {".safetensors.index.json", true},
+        {".fp16.safetensors", false},
+        {".safetensors.index.fp16.json", true},
+        {".fp16.safetensors.index.json", true},
+    };
+    struct stat info;
+    if (stat(dir, &info) < 0 || !S_ISDIR(info.st_mode)) {
+        return ERROR(err, STATUS_NOT_FOUND, "%s: no such folder", dir);
+    }
+    for (size_t s = 0; s < sizeof(stems) / sizeof(stems[0]); s++) {
+        for (size_t f = 0; f < sizeof(forms) / sizeof(forms[0]); f++) {
+            char name[128];
+            snprintf(name, sizeof(name), "%s%s", stems[s], forms[f].suffix);
+            if (!join_path(out, size, dir, name)) {
+                return ERROR(err, STATUS_INVALID, "%s: path too long", dir);
+            }
+            if (stat(out, &info) == 0) {
+                *is_index = forms[f].is_index;
+                return STATUS_OK;
+            }
+        }
+    }
+    return ERROR(err, STATUS_NOT_FOUND,
+                 "%s: no weights: expected diffusion_pytorch_model.safetensors or "
+                 "model.safetensors, whole, sharded (*.safetensors.index.json) or *.fp16.*",
+                 dir);
+}
+
+static struct safetensors *find_shard(const struct weights *weights, const char *path)
+{
+    for (size_t i = 0; i < weights->shard_count; i++) {
+        if (strcmp(safetensors_path(weights->shards[i]), path) == 0) {
+            return weights->shards[i];
+        }
+    }
+    return NULL;
+}
+
+/* The shard called name next to the index, opened on first use; NULL with the problem recorded. */
+static struct safetensors *open_shard(struct weights *weights, const char *dir, const char *name,
+                                      struct problems *problems)
+{
+    char path[PATH_MAX];
+    if (strchr(name, '/') != NULL || name[0] == '.' || !join_path(path, sizeof(path), dir, name)) {
+        problems_add(problems, "%s: not the name of a file beside the index", name);
+        return NULL;
+    }
+    struct safetensors *shard = find_shard(weights, path);
+    if (shard != NULL) {
+        return shard;
+    }
+    if (weights->shard_count == SHARDS_MAX) {
+        problems_add(problems, "%s: more than %d shards", name, SHARDS_MAX);
+        return NULL;
+    }
+    struct error err;
+    if (safetensors_open(&shard, path, &err) < 0) {
+        problems_add(problems, "%s", err.text);
+        return NULL;
+    }
+    weights->shards[weights->shard_count++] = shard;
+    return shard;
+}
+
+static void open_listed_shards(struct weights *weights, const char *dir,
+                               const struct json_value *map, struct problems *problems)
+{
+    const char *failed = ""; /* an index lists its tensors shard by shard: one memory is enough */
+    for (const struct json_value *at = json_first(map); at != NULL; at = json_next(at)) {
+        const char *name = json_text(at);
+        if (name == NULL) {
+            problems_add(problems, "%s: weight_map does not name a file", json_key(at));
+            continue;
+        }
+        if (strcmp(name, failed) == 0) {
+            continue;
+        }
+        struct safetensors *shard = open_shard(weights, dir, name, problems);
+        if (shard == NULL) {
+            failed = name;
+        } else if (safetensors_find(shard, json_key(at)) == NULL) {
+            problems_add(problems, "%s: the index puts it in %s, where it is not", json_key(at),
+                         name);
+        }
+    }
+}
+
+static int open_sharded(struct weights *weights, const char *dir, struct error *err)
+{
+    struct json *index = NULL;
+    int result = json_open(&index, weights->path, err);
+    if (result < 0) {
+        return result;
+    }
+    const struct json_value *map = json_member(json_root(index), "weight_map");
+    if (json_first(map) == NULL) {
+        result = ERROR(err, STATUS_CORRUPT, "%s: weight_map is missing or empty", weights->path);
+    } else {
+        struct problems problems;
+        problems_init(&problems);
+        open_listed_shards(weights, dir, map, &problems);
+        result = problems_finish(&problems, STATUS_CORRUPT, weights->path, err);
+    }
+    json_close(index);
+    return result;
+}
+
+static int by_name(const void *left, const void *right)
+{
+    const struct tensor_slot *a = left, *b = right;
+    return strcmp(a->entry->name, b->entry->name);
+}
+
+/* One sorted table over all shards. */
+static int build_slots(struct weights *weights, struct error *err)
+{
+    struct problems problems;
+    problems_init(&problems);
+    size_t count = 0;
+    for (size_t i = 0; i < weights->shard_count; i++) {
+        count += safetensors_count(weights->shards[i]);
+    }
+    weights->slots = xcalloc(count, sizeof(*weights->slots));
+    for (size_t i = 0; i < weights->shard_count; i++) {
+        for (size_t k = 0; k < safetensors_count(weights->shards[i]); k++) {
+            weights->slots[weights->slot_count++].entry =
+                safetensors_entry_at(weights->shards[i], k);
+        }
+    }
+    qsort(weights->slots, count, sizeof(*weights->slots), by_name);
+    for (size_t i = 1; i < count; i++) {
+        if (by_name(&weights->slots[i - 1], &weights->slots[i]) == 0) {
+            problems_add(&problems, "%s: in more than one shard", weights->slots[i].entry->name);
+        }
+    }
+    return problems_finish(&problems, STATUS_CORRUPT, weights->path, err);
+}
+
+int weights_open(struct weights **out, const char *component_dir, struct error *err)
+{
+    bool is_index = false;
+    *out = NULL;
+    struct weights *weights = xcalloc(1, sizeof(*weights));
+    problems_init(&weights->problems);
+    int result = find_file(component_dir, weights->path, sizeof(weights->path), &is_index, err);
+    if (result == STATUS_OK && is_index) {
+        result = open_sharded(weights, component_dir, err);
+    } else if (result == STATUS_OK) {
+        result = safetensors_open(&weights->shards[0], weights->path, err);
+        weights->shard_count = result == STATUS_OK;
+    }
+    if (result == STATUS_OK) {
+        result = build_slots(weights, err);
+    }
+    if (result < 0) {
+        weights_close(weights);
+        return result;
+    }
+    *out = weights;
+    return STATUS_OK;
+}
+
+void weights_close(struct weights *weights)
+{
+    if (weights == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < weights->shard_count; i++) {
+        safetensors_close(weights->shards[i]);
+    }
+    xfree(weights->slots);
+    xfree(weights);
+}
+
+const char *weights_path(const struct weights *weights)
+{
+    return weights->path;
+}
+
+/* ---- Taking --------------------------------------------------------------------------------- */
+
+static struct tensor_slot *find_slot(const struct weights *weights, const char *name)
+{
+    struct safetensors_entry wanted = {.name = name};
+    struct tensor_slot key = {.entry = &wanted};
+    return bsearch(&key, weights->slots, weights->slot_count, sizeof(key), by_name);
+}
+
+bool weights_has(const struct weights *weights, const char *name)
+{
+    return find_slot(weights, name) != NULL;
+}
+
+/* "[320, 4, 3, 3]", cut when out is too small. */
+static const char *shape_text(char *out, size_t size, int rank, const int64_t *shape)
+{
+    size_t length = (size_t)snprintf(out, size, "[");
+    for (int i = 0; i < rank && length < size; i++) {
+        length += (size_t)snprintf(out + length, size - length, "%s%lld", i > 0 ? ", " : "",
+                                   (long long)shape[i]);
+    }
+    if (length < size) {
+        snprintf(out + length, size - length, "]");
+    }
+    return out;
+}
+
+static bool same_shape(const struct safetensors_entry *entry, int rank, const int64_t *shape)
+{
+    return entry->rank == rank && memcmp(entry->shape, shape, (size_t)rank * sizeof(shape[0])) == 0;
+}
+
+static bool weight_dtype_of(enum safetensors_dtype from, enum weight_dtype *to)
+{
+    *to = from == SAFETENSORS_F16    ? WEIGHT_F16
+          : from == SAFETENSORS_BF16 ? WEIGHT_BF16
+                                     : WEIGHT_F32;
+    return from == SAFETENSORS_F32 || from == SAFETENSORS_F16 || from == SAFETENSORS_BF16;
+}
+
+bool weights_take(struct weights *weights, const char *name, int rank, const int64_t *shape,
+                  struct weight_view *out)
+{
+    char have[256], want[256];
+    ASSERT(rank >= 0 && rank <= WEIGHT_RANK_MAX);
+    *out = (struct weight_view){0};
+    struct tensor_slot *slot = find_slot(weights, name);
+    if (slot == NULL) {
+        problems_add(&weights->problems, "%s: missing, expected %s", name,
+                     shape_text(want, sizeof(want), rank, shape));
+        return false;
+    }
+    const struct safetensors_entry *entry = slot->entry;
+    enum weight_dtype dtype;
+    slot->taken = true;
+    if (!same_shape(entry, rank, shape)) {
+        problems_add(&weights->problems, "%s: has shape %s, expected %s", name,
+                     shape_text(have, sizeof(have), entry->rank, entry->shape),
+                     shape_text(want, sizeof(want), rank, shape));
+        return false;
+    }
+    if (!weight_dtype_of(entry->dtype, &dtype)) {
+        problems_add(&weights->problems, "%s: has type %s, expected F32, F16 or BF16", name,
+                     safetensors_dtype_name(entry->dtype));
+        return false;
+    }
+    *out = (struct weight_view){
+        .data = entry->data,
+        .dtype = dtype,
+        .count = entry->size / safetensors_dtype_size(entry->dtype),
+        .rank = rank,
+    };
+    memcpy(out->shape, shape, (size_t)rank * sizeof(shape[0]));
+    return true;
+}
+
+/* Position indices that transformers once stored as a buffer: 0, 1, 2 … */
+static bool is_ignored(const char *name)
+{
+    static const char buffer[] = ".position_ids";
+    size_t length = strlen(name), tail = strlen(buffer);
+    return length >= tail && strcmp(name + length - tail, buffer) == 0;
+}
+
+int weights_finish(const struct weights *weights, struct error *err)
+{
+    struct problems problems = weights->problems;
+    for (size_t i = 0; i < weights->slot_count; i++) {
+        const char *name = weights->slots[i].entry->name;
+        if (!weights->slots[i].taken && !is_ignored(name)) {
+            problems_add(&problems, "%s: surplus, the config has no place for it", name);
+        }
+    }
+    return problems_finish(&problems, STATUS_INVALID, weights->path, err);
+}
+
+/* ---- Converting ----------------------------------------------------------------------------- */
+
+/* Written for the compiler to vectorise: the exponent is rebiased by one multiplication, which
+ * also gives subnormals their value; infinities and NaN are the one case it cannot make. */
+static float half_to_float(uint16_t half)
+{
+    const uint32_t exponent_mask = 0x0F800000; /* of the half, after the shift below */
+    uint32_t magnitude = (uint32_t)(half & 0x7FFF) << 13;
+    float scaled;
+    memcpy(&scaled, &magnitude, sizeof(scaled));
+    scaled *= 0x1p112F;
+    uint32_t bits;
+    memcpy(&bits, &scaled, sizeof(bits));
+    if ((magnitude & exponent_mask) == exponent_mask) {
+        bits = magnitude | 0x7F800000;
+    }
+    bits |= (uint32_t)(half & 0x8000) << 16;
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
+static float bfloat_to_float(uint16_t bfloat)
+{
+    uint32_t bits = (uint32_t)bfloat << 16;
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
+void weights_to_f32(struct weight_view view, float *out)
+{
+    const unsigned char *bytes = view.data;
+    if (view.dtype == WEIGHT_F32) {
+        memcpy(out, bytes, view.count * sizeof(*out));
+        return;
+    }
+    for (size_t i = 0; i < view.count; i++) {
+        uint16_t word;
+        memcpy(&word, bytes + 2 * i, sizeof(word));
+        out[i] = view.dtype == WEIGHT_F16 ? half_to_float(word) : bfloat_to_float(word);
+    }
+}
+
+const float *weights_f32_in_place(struct weight_view view)
+{
+    bool aligned = (uintptr_t)view.data % sizeof(float) == 0;
+    return view.dtype == WEIGHT_F32 && aligned ? view.data : NULL;
+}
