@@ -25,7 +25,10 @@ MODE_FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCRAFTERSE_
 
 PACKAGES := rdkafka hiredis libcurl libpng libcjson libuv openblas libprotobuf-c libmicrohttpd libcrypto libutf8proc
 # -isystem keeps our warnings out of other people's headers.
-PACKAGE_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES)))
+# Asked for once, by the first recipe that compiles: `make help` and `make run` must work on a machine
+# that has none of this yet.
+PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $(patsubst -I%,-isystem %,$(shell \
+    pkg-config --cflags $(PACKAGES))))$(PACKAGE_CFLAGS)
 
 CFLAGS ?=
 COMMON_FLAGS = -std=c11 -D_GNU_SOURCE $(MODE_FLAGS_$(MODE)) $(CFLAGS) -pthread -I. -I$(O)/gen \
@@ -125,6 +128,34 @@ unit-tests: $(UNIT_BIN) ## build the unit and golden tests into build/MODE/test
 $(O)/test/%: $(O)/tests/%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LINK_FLAGS) -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv libcurl)
+
+# ---- Documents -------------------------------------------------------------------------------
+
+.PHONY: docs
+docs: $(SERVICES) ## write docs/CONFIGURATION.md from the services' option tables
+	@deploy/local/docs.sh
+
+# ---- Lint ------------------------------------------------------------------------------------
+
+lint: ## check format, warnings, headers, include rules, banned functions, scripts and docs
+	@MAKE=$(MAKE) tests/lint/lint.sh
+
+# What lint.sh builds, with O=build/lint, so that only what changed is checked again.
+LINT_SRC := $(BASE_SRC) $(COMMON_SRC) $(ENGINE_SRC) $(foreach s,$(SERVICES),$(wildcard $(s)/*.c)) \
+    $(wildcard worker/cli/*.c deploy/devbroker/*.c) $(shell find tests -name '*.c')
+LINT_HEADERS := $(shell find common gateway router worker uploader tests -name '*.h' 2>/dev/null)
+
+.PHONY: lint lint-objects lint-headers lint-tidy
+lint-objects: $(call objects,$(LINT_SRC))
+lint-headers: $(LINT_HEADERS:%=$(O)/%.alone)
+lint-tidy: $(LINT_SRC:%.c=$(O)/%.tidy)
+
+$(O)/%.h.alone: %.h | $(PROTO_H)
+	@mkdir -p $(@D)
+	@$(CC) $(COMMON_FLAGS) $(WARNINGS) -Werror -MF $(O)/$*.h.d -MT $@ -fsyntax-only -x c $< && touch $@
+
+$(O)/%.tidy: $(O)/%.o .clang-tidy
+	@clang-tidy --quiet $*.c -- $(COMMON_FLAGS) 2>/dev/null && touch $@
 
 clean: ## remove build/
 	rm -rf build

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Everything that can be said about the tree without running it. Each check prints one line; one
+# that fails prints its causes below it. All checks run, then the exit status tells.
+#
+#   tests/lint/lint.sh [CHECK...]     only these (their names are in the output)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+jobs=$(nproc)
+make=${MAKE:-make}
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+
+# Tracked files and new ones that are not ignored, NUL-separated.
+files() {
+    git ls-files -z -co --exclude-standard -- "$@" | while IFS= read -r -d '' file; do
+        [[ ! -f $file ]] || printf '%s\0' "$file"
+    done
+}
+
+count() { files "$@" | tr -dc '\0' | wc -c; }
+
+# Objects, clang-tidy's verdicts and the headers' are kept in build/lint; only what changed is done
+# again. -O1 because some warnings need the optimizer.
+lint_make() {
+    "$make" --no-print-directory -k -j"$jobs" \
+        O=build/lint MODE=release CFLAGS=-O1 WERROR=-Werror "$@"
+}
+
+check_format() {
+    files '*.c' '*.h' | xargs -0 clang-format --dry-run -Werror
+    printf '%s files' "$(count '*.c' '*.h')" >&2
+}
+
+check_compile() {
+    lint_make lint-objects
+    printf '%s sources with -Werror' "$(count '*.c')" >&2
+}
+
+check_headers() {
+    lint_make lint-headers
+    printf '%s headers, each alone' "$(count '*.h')" >&2
+}
+
+check_tidy() {
+    lint_make lint-tidy
+    printf '%s sources' "$(count '*.c')" >&2
+}
+
+check_cppcheck() {
+    mkdir -p build/lint/cppcheck
+    files '*.c' | tr '\0' '\n' > build/lint/cppcheck.files
+    cppcheck --quiet --error-exitcode=1 --std=c11 --language=c -j "$jobs" \
+        --enable=warning,performance,portability --inline-suppr \
+        --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches \
+        --cppcheck-build-dir=build/lint/cppcheck -D__GNUC__ \
+        -I. --file-list=build/lint/cppcheck.files
+    printf '%s sources' "$(count '*.c')" >&2
+}
+
+check_shell() {
+    files '*.sh' '.ci/run' 'tests/run' | xargs -0 shellcheck -x
+    printf '%s scripts' "$(count '*.sh' '.ci/run' 'tests/run')" >&2
+}
+
+check_python() {
+    files '*.py' | xargs -0 /usr/bin/python3 -c '
+import ast, sys
+for path in sys.argv[1:]:
+    ast.parse(open(path, encoding="utf-8").read(), path)'
+    printf '%s scripts parse' "$(count '*.py')" >&2
+}
+
+check_includes() { /usr/bin/python3 tests/lint/includes.py; }
+check_text() { /usr/bin/python3 tests/lint/text.py; }
+check_symbols() { /usr/bin/python3 tests/lint/symbols.py build/lint; }
+
+check_docs() {
+    "$make" --no-print-directory -s -j"$jobs" gateway router worker uploader
+    deploy/local/docs.sh --check
+}
+
+failed=()
+run() {
+    local name=$1 started=$SECONDS status
+    # A subshell that is no condition of an if: otherwise bash would ignore its set -e. The last
+    # line of a check that passes says what it looked at.
+    set +e
+    (
+        set -e
+        "check_$name"
+    ) > "$output" 2>&1
+    status=$?
+    set -e
+    if [[ $status -eq 0 ]]; then
+        printf 'ok     %-9s %s (%d s)\n' "$name" "$(tail -n 1 "$output")" $((SECONDS - started))
+    else
+        printf 'FAILED %-9s\n' "$name"
+        grep -v '^  CC ' "$output" | sed 's/^/    /' || true
+        failed+=("$name")
+    fi
+}
+
+checks=("$@")
+if [[ ${#checks[@]} -eq 0 ]]; then
+    checks=(format text includes python shell compile headers symbols cppcheck tidy docs)
+fi
+for check in "${checks[@]}"; do
+    run "$check"
+done
+if [[ ${#failed[@]} -gt 0 ]]; then
+    printf 'lint: %d of %d checks failed: %s\n' "${#failed[@]}" "${#checks[@]}" "${failed[*]}"
+    exit 1
+fi
+printf 'lint: all %d checks passed\n' "${#checks[@]}"
