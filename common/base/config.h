@@ -4,7 +4,8 @@
  * once.
  *
  * Every setting is an environment variable CRAFTERSE_<NAME>. A SECRET may instead be read from the
- * file that CRAFTERSE_<NAME>_FILE names (trailing newline dropped) and is never printed.
+ * file that CRAFTERSE_<NAME>_FILE names (trailing newline dropped) and is never printed. A variable
+ * that is set but empty counts as unset.
  */
 #ifndef COMMON_BASE_CONFIG_H
 #define COMMON_BASE_CONFIG_H
@@ -39,7 +40,7 @@ struct config_option {
 };
 
 /* Tables end with an entry whose name is NULL. A service passes several: its own and the shared
- * ones (kafka_config_options, service_options). */
+ * ones (kafka_config_options, service_options). Nothing needs freeing after a failure. */
 int config_load(const struct config_option *const tables[], size_t table_count,
                 void *const structs[], struct error *err) MUST_CHECK;
 void config_unload(const struct config_option *const tables[], size_t table_count,
@@ -48,7 +49,7 @@ void config_unload(const struct config_option *const tables[], size_t table_coun
 /* "NAME=value (default)" lines; secrets as "***". */
 void config_print(FILE *out, const struct config_option *const tables[], size_t table_count,
                   void *const structs[]);
-/* Markdown rows for docs/CONFIGURATION.md. */
+/* A markdown table for docs/CONFIGURATION.md. */
 void config_print_markdown(FILE *out, const struct config_option *table);
 /* For --help. */
 void config_print_help(FILE *out, const struct config_option *table);

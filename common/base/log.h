@@ -1,7 +1,7 @@
 /* Structured log: one logfmt line an event on stderr.
  *
- *   ts=2026-11-20T18:05:09.123Z level=info service=worker instance=worker-1a2b job=018f... attempt=1
- *   msg="picture drawn" seconds=2.1
+ *   ts=2026-11-20T18:05:09.123Z level=info service=worker instance=worker-1a2b job=018f...
+ * attempt=1 msg="picture drawn" seconds=2.1
  *
  * The service and instance are set once; the job in hand is a thread-local context that every line
  * of that thread carries. Values are quoted and escaped as needed, so a prompt cannot forge a line.
@@ -21,6 +21,8 @@ bool log_enabled(enum log_level level);
 
 /* The job that this thread works on; NULL ends it. The strings are copied. */
 void log_set_job(const char *job_id, uint32_t attempt, const char *traceparent);
+/* Its id; "" when there is none. For panic.h. */
+const char *log_job(void);
 
 /* log_info("stored", "key=%s bytes=%zu", ...): the event's name in plain words, then extra logfmt
  * pairs (or NULL). String values that may hold spaces or quotes go through LOG_QUOTED. */

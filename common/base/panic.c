@@ -5,11 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/log.h"
+
 _Noreturn void panic(const char *file, int line, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "level=fatal at=%s:%d msg=\"", file, line);
+    fprintf(stderr, "level=fatal at=%s:%d job=\"%s\" msg=\"", file, line, log_job());
     vfprintf(stderr, format, args);
     fprintf(stderr, "\"\n");
     va_end(args);

@@ -1,0 +1,97 @@
+/* The capacity doubles up to size_max + 1 (the NUL), so appending n bytes costs O(n) in all. */
+#include "common/base/buf.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/panic.h"
+
+static char empty_data[1] = "";
+
+void buf_init(struct buf *b, size_t size_max)
+{
+    ASSERT(size_max < SIZE_MAX / 2);
+    *b = (struct buf){.data = empty_data, .size_max = size_max};
+}
+
+void buf_deinit(struct buf *b)
+{
+    if (b->capacity > 0) {
+        xfree(b->data);
+    }
+    *b = (struct buf){.data = empty_data, .size_max = b->size_max};
+}
+
+void buf_reset(struct buf *b)
+{
+    b->size = 0;
+    if (b->capacity > 0) {
+        b->data[0] = '\0';
+    }
+}
+
+static int reserve(struct buf *b, size_t more, struct error *err)
+{
+    if (more > b->size_max - b->size) {
+        return ERROR(err, STATUS_TOO_LARGE, "%zu bytes do not fit: the limit is %zu bytes",
+                     b->size + more, b->size_max);
+    }
+    size_t need = b->size + more + 1;
+    if (need <= b->capacity) {
+        return 0;
+    }
+    size_t capacity = b->capacity * 2 > 64 ? b->capacity * 2 : 64;
+    capacity = capacity > b->size_max + 1 ? b->size_max + 1 : capacity;
+    capacity = capacity < need ? need : capacity;
+    b->data = xrealloc(b->capacity > 0 ? b->data : NULL, capacity);
+    b->capacity = capacity;
+    return 0;
+}
+
+int buf_append(struct buf *b, const void *data, size_t size, struct error *err)
+{
+    int result = reserve(b, size, err);
+    if (result < 0) {
+        return result;
+    }
+    if (size > 0) {
+        memcpy(b->data + b->size, data, size);
+    }
+    b->size += size;
+    b->data[b->size] = '\0';
+    return 0;
+}
+
+int buf_printf(struct buf *b, struct error *err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (length < 0) {
+        return ERROR(err, STATUS_INTERNAL, "cannot format \"%s\"", format);
+    }
+    int result = reserve(b, (size_t)length, err);
+    if (result < 0) {
+        return result;
+    }
+    va_start(args, format);
+    vsnprintf(b->data + b->size, (size_t)length + 1, format, args);
+    va_end(args);
+    b->size += (size_t)length;
+    return 0;
+}
+
+char *buf_take(struct buf *b, size_t *size)
+{
+    if (b->capacity == 0) {
+        b->data = xcalloc(1, 1);
+    }
+    char *data = b->data;
+    if (size != NULL) {
+        *size = b->size;
+    }
+    *b = (struct buf){.data = empty_data, .size_max = b->size_max};
+    return data;
+}

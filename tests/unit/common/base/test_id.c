@@ -1,0 +1,48 @@
+#include "common/base/id.h"
+
+#include "common/base/clock.h"
+#include "tests/harness/test.h"
+
+TEST(ids_are_valid_unique_and_sort_by_time)
+{
+    char first[ID_SIZE], second[ID_SIZE];
+    id_make(first);
+    clock_sleep_ms(2);
+    id_make(second);
+    CHECK(id_is_valid(first));
+    CHECK(id_is_valid(second));
+    CHECK(strcmp(first, second) < 0);
+    CHECK_INT(first[14], '7');
+    CHECK(strchr("89ab", first[19]) != NULL);
+}
+
+TEST(refuses_what_is_no_uuid)
+{
+    CHECK(id_is_valid("018f0000-0000-7000-8000-000000000000"));
+    CHECK(!id_is_valid(""));
+    CHECK(!id_is_valid("018F0000-0000-7000-8000-000000000000"));
+    CHECK(!id_is_valid("018f0000-0000-7000-8000-00000000000"));
+    CHECK(!id_is_valid("018f0000-0000-7000-8000-0000000000000"));
+    CHECK(!id_is_valid("018f000000000-7000-8000-000000000000"));
+    CHECK(!id_is_valid("018f0000-0000-7000-8000-00000000000g"));
+}
+
+TEST(traceparents_follow_the_w3c_format)
+{
+    char trace[TRACEPARENT_SIZE];
+    id_traceparent_make(trace);
+    CHECK(id_traceparent_is_valid(trace));
+    CHECK(id_traceparent_is_valid("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+    CHECK(!id_traceparent_is_valid("00-00000000000000000000000000000000-b7ad6b7169203331-01"));
+    CHECK(!id_traceparent_is_valid("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01"));
+    CHECK(!id_traceparent_is_valid("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+    CHECK(!id_traceparent_is_valid("00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+    CHECK(!id_traceparent_is_valid(""));
+}
+
+TEST(random_values_differ)
+{
+    CHECK(id_random() != id_random());
+}
+
+TEST_MAIN()
