@@ -4,6 +4,12 @@
 #   MODE=release (default) | debug | asan | tsan     objects in build/MODE, binaries in build/bin
 #                                                    (build/MODE/bin for the other modes)
 
+# What a person types reaches the scripts in the environment, as it is: $(value) keeps make from
+# expanding a $ in a prompt, and no shell parses it.
+PERSONS := PROMPT NEGATIVE SEED STEPS SIZE MODEL KAFKA OUT
+$(foreach v,$(PERSONS),$(if $(filter undefined,$(origin $v)),,$(eval override $v := $$(value $v))))
+export $(PERSONS)
+
 MODE ?= release
 CC ?= gcc
 O := build/$(MODE)
@@ -128,6 +134,18 @@ unit-tests: $(UNIT_BIN) ## build the unit and golden tests into build/MODE/test
 $(O)/test/%: $(O)/tests/%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LINK_FLAGS) -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv libcurl)
+
+# ---- One machine -----------------------------------------------------------------------------
+
+.PHONY: run up down status
+run: ## PROMPT="..." [NEGATIVE= SEED= STEPS= SIZE=WxH MODEL= KAFKA=apache OUT=]: make a picture
+	@+MAKE=$(MAKE) deploy/local/run.sh
+up: ## [MODEL= KAFKA=apache]: start the services and keep them; prints where
+	@+MAKE=$(MAKE) deploy/local/stack.sh up
+down: ## stop what make up started
+	@deploy/local/stack.sh down
+status: ## each service of make up, its port, memory, and each queue's lag
+	@deploy/local/stack.sh status
 
 # ---- Documents -------------------------------------------------------------------------------
 
