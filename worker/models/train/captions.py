@@ -64,6 +64,11 @@ BACKGROUNDS = {
 }
 BACKGROUNDS_LIST = list(BACKGROUNDS)
 
+# Words that change nothing in the picture, so that people may write them all the same.
+FILLERS = ["old", "ancient", "epic", "legendary", "magic", "magical", "enchanted", "beautiful", "ornate", "shiny", "mighty",
+           "small", "big", "large", "rare", "simple", "fine", "leather", "metal", "royal", "heavy", "sharp", "mystic", "holy"]
+STYLES = ["game item", "game icon", "game asset", "inventory icon", "fantasy", "fantasy art", "sprite", "highly detailed", "rpg"]
+
 NAMES = {"kind": list(KINDS), "colour": list(COLOURS), "material": [None, *MATERIALS],
          "effect": [None, *EFFECTS], "background": list(BACKGROUNDS)}
 HELD_OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "heldout.json")
@@ -128,6 +133,10 @@ def compose(rng, a, background=None):
             after.insert(0, "made of " + ("wood" if word == "wooden" else word))
     if len(before) > 1 and rng.random() < 0.2:
         before = [before[i] for i in rng.permutation(len(before))]
+    if rng.random() < 0.12:
+        before.insert(rng.integers(0, len(before) + 1), pick(FILLERS))
+    if rng.random() < 0.03:  # a word that the tokenizer must spell
+        before.insert(rng.integers(0, len(before) + 1), "".join(pick("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.integers(3, 8))))
     noun = pick(KINDS[a["kind"]])
     named = rng.random() < 0.7 if background is None else background
     where = pick(BACKGROUNDS[a["background"]]) if named else ""
@@ -144,7 +153,7 @@ def compose(rng, a, background=None):
     if where:
         words += (" " if where.split()[0] in ("on", "in", "under") and rng.random() < 0.8 else ", ") + where
     if rng.random() < 0.2:
-        words += pick([", game item", ", game icon", ", game asset", ", inventory icon", ", fantasy"])
+        words += ", " + pick(STYLES)
     return words
 
 
@@ -152,7 +161,7 @@ def vocabulary_words():
     """Every word a caption can have, each once: what the tokenizer is trained on."""
     texts = [w for group in (KINDS, COLOURS, MATERIALS, BACKGROUNDS) for words in group.values() for w in words]
     texts += [w for pair in EFFECTS.values() for words in pair for w in words]
-    texts += ["a an the made of icon game picture drawing item asset inventory fantasy"]
+    texts += FILLERS + STYLES + ["a an the and with made of for icon game picture drawing item"]
     return sorted({w for text in texts for w in text.split()})
 
 

@@ -1,0 +1,147 @@
+"""Trains the autoencoder on the drawn pictures, then writes every picture's latents.
+
+    python train_vae.py --data build/demo/data --out build/demo/vae --minutes 14
+    python train_vae.py --data build/demo/data --out build/demo/vae --encode
+
+The first 60 % of the time goes to 64x64 crops, which are cheap; the rest to whole pictures, because
+the decoder's group norms see other statistics there. --resume goes on from the last checkpoint.
+"""
+
+import argparse
+import os
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import nets
+
+
+def take(pictures, rng, count, size):
+    which = rng.integers(0, len(pictures), count)
+    corners = rng.integers(0, pictures.shape[1] - size + 1, (count, 2))
+    some = np.stack([pictures[w, y: y + size, x: x + size] for w, (y, x) in zip(which, corners)])
+    return to_tensor(some)
+
+
+def to_tensor(some):
+    return (torch.from_numpy(some).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def to_bytes(x):
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def picture_loss(out, wanted):
+    """Absolute error, and the same of the differences of neighbours at two scales: sharp edges count."""
+    total = (out - wanted).abs().mean() + 2 * F.mse_loss(out, wanted)
+    for _ in range(2):
+        for axis in (2, 3):
+            total = total + 0.7 * (out.diff(dim=axis) - wanted.diff(dim=axis)).abs().mean()
+        out, wanted = F.avg_pool2d(out, 2), F.avg_pool2d(wanted, 2)
+    return total + (out - wanted).abs().mean()
+
+
+def train(options):
+    torch.manual_seed(options.seed)
+    rng = np.random.default_rng(options.seed + int(time.time()) * options.resume)
+    pictures = np.load(os.path.join(options.data, "pictures.npy"), mmap_mode="r")
+    vae = nets.make_vae().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    average = nets.Average([vae], 0.998)
+    os.makedirs(options.out, exist_ok=True)
+    checkpoint, spent, steps = os.path.join(options.out, "checkpoint.pt"), 0.0, 0
+    if options.resume:
+        state = torch.load(checkpoint, weights_only=True)
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.mean, average.steps = state["average"], state["steps"]
+        spent, steps = state["seconds"], state["steps"]
+    clock = nets.Clock(options.minutes, options.rate, spent=spent)
+
+    def forward(x):
+        posterior = vae.encode(x).latent_dist
+        z = posterior.sample()
+        out = vae.decode(z).sample
+        kl = 0.5 * (posterior.mean.pow(2) + posterior.var - 1 - posterior.logvar).mean()
+        return out, kl
+
+    forward = torch.compile(forward) if options.compile else forward
+
+    def save():
+        nets.save_atomically({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "average": average.mean,
+                              "steps": steps, "seconds": clock.seconds()}, checkpoint)
+        average.swap()
+        vae.save_pretrained(os.path.join(options.out, "vae"))
+        show(vae, pictures, os.path.join(options.out, "reconstructions.png"))
+        average.swap()
+
+    last, seen, running = time.time(), 0, 0.0
+    while not clock.done():
+        whole = clock.seconds() > 0.6 * clock.total
+        x = take(pictures, rng, options.batch // 4 if whole else options.batch, nets.SIZE if whole else 64)
+        for group in optimizer.param_groups:
+            group["lr"] = clock.rate()
+        with torch.autocast("cpu", torch.bfloat16):
+            out, kl = forward(x)
+        loss = picture_loss(out.float(), x) + options.kl * kl.float()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        average.update()
+        steps, seen = steps + 1, seen + 1
+        running += float(loss.detach())
+        if steps % 50 == 0:
+            print(f"{clock.seconds():6.0f} s  step {steps}  loss {running / seen:.4f}  kl {float(kl):.2f}", flush=True)
+            seen, running = 0, 0.0
+        if time.time() - last > 180:
+            save()
+            last = time.time()
+    save()
+
+
+@torch.no_grad()
+def show(vae, pictures, path):
+    """Six pictures above their reconstructions."""
+    some = np.stack([pictures[k] for k in range(0, 600, 75)])
+    z = vae.encode(to_tensor(some)).latent_dist.mode()
+    out = to_bytes(vae.decode(z).sample)
+    Image.fromarray(np.concatenate([np.concatenate(list(some), 1), np.concatenate(list(out), 1)], 0)).save(path)
+
+
+@torch.no_grad()
+def encode(options):
+    """Writes latents.npy beside the pictures, and the scaling factor into the autoencoder's config."""
+    from diffusers import AutoencoderKL
+    where = os.path.join(options.out, "vae")
+    vae = AutoencoderKL.from_pretrained(where).to(memory_format=torch.channels_last)
+    pictures = np.load(os.path.join(options.data, "pictures.npy"), mmap_mode="r")
+    latents = np.zeros((len(pictures), 4, nets.SIZE // 8, nets.SIZE // 8), np.float16)
+    for k in range(0, len(pictures), 64):
+        with torch.autocast("cpu", torch.bfloat16):
+            z = vae.encode(to_tensor(pictures[k: k + 64])).latent_dist.mode()
+        latents[k: k + 64] = z.float().numpy()
+    spread = latents[:: 10].astype(np.float32)
+    print("mean by channel", spread.mean((0, 2, 3)), "deviation by channel", spread.std((0, 2, 3)))
+    vae.register_to_config(scaling_factor=round(float(1 / spread.std()), 5))
+    vae.save_config(where)
+    np.save(os.path.join(options.data, "latents.npy"), latents)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="build/demo/data")
+    parser.add_argument("--out", default="build/demo/vae")
+    parser.add_argument("--minutes", type=float, default=14)
+    parser.add_argument("--batch", type=int, default=16, help="crops a step; a quarter as many whole pictures")
+    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--kl", type=float, default=1e-4)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="torch.compile: faster after a minute, needs a C++ compiler")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--encode", action="store_true", help="only write the latents of every picture")
+    options = parser.parse_args()
+    encode(options) if options.encode else train(options)
