@@ -1,7 +1,7 @@
 /* protobuf to bytes and back, with the checks that every reader needs.
  *
- * Messages are protobuf-c's generated structs (generated from proto/). Decoding never trusts the bytes:
- * a failure is STATUS_CORRUPT and the record goes to `deadletter` (dead_letter.h).
+ * Messages are protobuf-c's generated structs (generated from proto/). Decoding never trusts the
+ * bytes: a failure is STATUS_CORRUPT and the record goes to `deadletter` (dead_letter.h).
  */
 #ifndef COMMON_BUS_CODEC_H
 #define COMMON_BUS_CODEC_H

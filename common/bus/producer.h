@@ -21,8 +21,8 @@ typedef void (*producer_delivered)(void *user, const struct error *err);
 
 #define PRODUCER_PARTITION_BY_KEY (-1)
 
-int producer_create(struct producer **out, const struct kafka_config *kafka, struct error *err)
-    MUST_CHECK;
+int producer_create(struct producer **out, const struct kafka_config *kafka,
+                    struct error *err) MUST_CHECK;
 /* Waits at most timeout_ms for what is in flight; the rest is reported as failed. */
 void producer_destroy(struct producer *p, int timeout_ms);
 

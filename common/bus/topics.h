@@ -39,12 +39,13 @@ struct topic_policy {
 const struct topic_policy *topic_policy(enum topic topic);
 
 /* Creates the topics that are missing (all of the list's pools'), with their policies; existing
- * ones are left as they are. lanes = partitions of jobs.<pool>. UNAVAILABLE when no broker answers. */
+ * ones are left as they are. lanes = partitions of jobs.<pool>. UNAVAILABLE when no broker answers.
+ */
 int topics_create(const struct kafka_config *kafka, const char *const *pools, size_t pool_count,
                   int lanes, int replication_factor, struct error *err) MUST_CHECK;
 
 /* Splits "default,fast" into names (xfree the array and each). Names are [a-z0-9-]{1,32}. */
-int topics_parse_pools(const char *text, char ***pools, size_t *count, struct error *err)
-    MUST_CHECK;
+int topics_parse_pools(const char *text, char ***pools, size_t *count,
+                       struct error *err) MUST_CHECK;
 
 #endif

@@ -30,18 +30,33 @@ struct metric {
 };
 
 #define METRIC_DEFINE_COUNTER(id, metric_name, metric_labels, metric_help) \
-    static struct metric id = {.name = (metric_name), .labels = (metric_labels), \
-                               .help = (metric_help), .kind = METRIC_COUNTER}
+    static struct metric id = {.name = (metric_name), \
+                               .labels = (metric_labels), \
+                               .help = (metric_help), \
+                               .kind = METRIC_COUNTER}
 #define METRIC_DEFINE_GAUGE(id, metric_name, metric_labels, metric_help) \
-    static struct metric id = {.name = (metric_name), .labels = (metric_labels), \
-                               .help = (metric_help), .kind = METRIC_GAUGE}
+    static struct metric id = {.name = (metric_name), \
+                               .labels = (metric_labels), \
+                               .help = (metric_help), \
+                               .kind = METRIC_GAUGE}
+
+/* id keeps the distribution of durations in seconds, in metric_seconds_buckets. */
+#define METRIC_DEFINE_SECONDS(id, metric_name, metric_labels, metric_help) \
+    static struct metric id = {.name = (metric_name), \
+                               .labels = (metric_labels), \
+                               .help = (metric_help), \
+                               .kind = METRIC_HISTOGRAM, \
+                               .buckets = metric_seconds_buckets, \
+                               .bucket_count = METRIC_SECONDS_BUCKET_COUNT}
 
 /* 0.005 ... 1800 s: from a pipeline hop to the longest job. */
+#define METRIC_SECONDS_BUCKET_COUNT 18
 extern const double metric_seconds_buckets[];
 extern const int metric_seconds_bucket_count;
 
 void metric_register(struct metric *m);
-/* For label values known only at start (pool names): allocated and registered; never freed. */
+/* For label values known only at start (pool names): allocated and registered; never freed. A
+ * histogram gets metric_seconds_buckets. */
 struct metric *metric_create(enum metric_kind kind, const char *name, const char *labels,
                              const char *help);
 void metric_add(struct metric *m, double amount);
@@ -50,7 +65,8 @@ void metric_set(struct metric *m, double value);
 void metric_observe(struct metric *m, double value);
 double metric_value(const struct metric *m);
 
-/* The whole registry plus process_* metrics (resident memory, CPU seconds, open fds, start time). */
+/* The whole registry plus process_* metrics (resident memory, CPU seconds, open fds, start time).
+ */
 void metrics_render(struct buf *out);
 
 #endif

@@ -3,7 +3,9 @@
  *   int main(int argc, char **argv) { return service_main(&gateway_service, argc, argv); }
  *
  * Arguments: --help, --version, --check-config (0 and "settings are valid", or 1 and every
- * problem), --print-config, --config-table (markdown, for docs). Settings come from the environment.
+ * problem), --print-config, --config-table (markdown of its own settings, for docs),
+ * --config-table-shared (markdown of those that services share). Settings come from the
+ * environment.
  *
  * Shared settings: LOG_LEVEL, INSTANCE (default <service>-<random>), METRICS_LISTEN
  * (default 127.0.0.1:0), PORT_FILE: a file that gets one "name=port" line for every bound port once
@@ -27,8 +29,8 @@ struct service_settings {
 
 struct service_context {
     const struct service_settings *settings;
-    const struct kafka_config *kafka;
-    void *config; /* the service's own struct, loaded */
+    const struct kafka_config *kafka; /* NULL with no_kafka */
+    void *config;                     /* the service's own struct, loaded */
 };
 
 struct service {
@@ -36,6 +38,7 @@ struct service {
     const char *summary; /* one sentence for --help */
     const struct config_option *options;
     size_t config_size;
+    bool no_kafka; /* it is no client of Kafka: takes none of its settings */
     /* Checks across settings ("STORE=s3 needs S3_BUCKET"); may be NULL. Runs in --check-config. */
     int (*check)(const void *config, struct error *err);
     /* Runs until shutdown_requested(); returns 0 after a clean drain. */

@@ -15,8 +15,7 @@
 struct redis;
 
 /* url: redis://[:password@]host[:port][/database] */
-int redis_create(struct redis **out, const char *url, int timeout_ms, struct error *err)
-    MUST_CHECK;
+int redis_create(struct redis **out, const char *url, int timeout_ms, struct error *err) MUST_CHECK;
 void redis_destroy(struct redis *r);
 
 int redis_set(struct redis *r, const char *key, const void *value, size_t size, int ttl_seconds,

@@ -1,0 +1,42 @@
+/* What the handles of this folder share: a librdkafka configuration made of our settings, its log
+ * lines in our log, its errors as ours, and an end with a deadline.
+ *
+ * For common/bus only: nobody else includes rdkafka.h.
+ */
+#ifndef COMMON_BUS_KAFKA_CLIENT_H
+#define COMMON_BUS_KAFKA_CLIENT_H
+
+#include <stdbool.h>
+
+#include <librdkafka/rdkafka.h>
+
+#include "common/base/error.h"
+#include "common/bus/kafka_config.h"
+
+struct kafka_client_property {
+    const char *name;
+    const char *value;
+};
+
+/* A configuration with the connection's settings and then `properties` (ends with a NULL name);
+ * KAFKA_EXTRA comes last of all, in kafka_client_open. NULL and *err when one is refused. */
+rd_kafka_conf_t *kafka_client_conf(const struct kafka_config *kafka,
+                                   const struct kafka_client_property *properties,
+                                   struct error *err);
+/* Takes conf over, also when it fails (NULL and *err). The handle's error callback logs. */
+rd_kafka_t *kafka_client_open(rd_kafka_type_t type, rd_kafka_conf_t *conf,
+                              const struct kafka_config *kafka, struct error *err);
+int kafka_client_check(const struct kafka_config *kafka, struct error *err) MUST_CHECK;
+
+/* Fills *err from librdkafka's code: status, whether retrying can help, "context: explanation". */
+int kafka_client_error(struct error *err, rd_kafka_resp_err_t code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* True, and the reason in *err, once librdkafka declared the handle dead. */
+bool kafka_client_is_fatal(rd_kafka_t *rk, struct error *err);
+
+/* Destroys the handle. librdkafka 2.0.2 can hang there; after timeout_ms the handle is left behind
+ * in its thread (the process is about to end) and this returns false. */
+bool kafka_client_close(rd_kafka_t *rk, int flags, int timeout_ms);
+
+#endif
