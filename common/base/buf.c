@@ -7,28 +7,22 @@
 
 #include "common/base/panic.h"
 
-static char empty_data[1] = "";
-
 void buf_init(struct buf *b, size_t size_max)
 {
     ASSERT(size_max < SIZE_MAX / 2);
-    *b = (struct buf){.data = empty_data, .size_max = size_max};
+    *b = (struct buf){.data = xcalloc(1, 1), .capacity = 1, .size_max = size_max};
 }
 
 void buf_deinit(struct buf *b)
 {
-    if (b->capacity > 0) {
-        xfree(b->data);
-    }
-    *b = (struct buf){.data = empty_data, .size_max = b->size_max};
+    xfree(b->data);
+    *b = (struct buf){.data = NULL};
 }
 
 void buf_reset(struct buf *b)
 {
     b->size = 0;
-    if (b->capacity > 0) {
-        b->data[0] = '\0';
-    }
+    b->data[0] = '\0';
 }
 
 static int reserve(struct buf *b, size_t more, struct error *err)
@@ -44,7 +38,7 @@ static int reserve(struct buf *b, size_t more, struct error *err)
     size_t capacity = b->capacity * 2 > 64 ? b->capacity * 2 : 64;
     capacity = capacity > b->size_max + 1 ? b->size_max + 1 : capacity;
     capacity = capacity < need ? need : capacity;
-    b->data = xrealloc(b->capacity > 0 ? b->data : NULL, capacity);
+    b->data = xrealloc(b->data, capacity);
     b->capacity = capacity;
     return 0;
 }
@@ -85,13 +79,10 @@ int buf_printf(struct buf *b, struct error *err, const char *format, ...)
 
 char *buf_take(struct buf *b, size_t *size)
 {
-    if (b->capacity == 0) {
-        b->data = xcalloc(1, 1);
-    }
     char *data = b->data;
     if (size != NULL) {
         *size = b->size;
     }
-    *b = (struct buf){.data = empty_data, .size_max = b->size_max};
+    buf_init(b, b->size_max);
     return data;
 }

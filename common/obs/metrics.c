@@ -166,52 +166,62 @@ static void render_value(struct buf *out, const char *name, const char *kind, co
     render_sample(out, name, "", value);
 }
 
-/* Seconds since the epoch when the process started and CPU seconds used; from proc(5). */
-static void read_process_times(double *start_seconds, double *cpu_seconds)
+/* The first line of a file of proc(5); "" when it cannot be read. */
+static void read_line(const char *path, char *line, int size)
 {
-    unsigned long long user = 0, system = 0, start_ticks = 0;
-    char line[1024] = "";
-    FILE *file = fopen("/proc/self/stat", "re");
+    FILE *file = fopen(path, "re");
+    if (file == NULL || fgets(line, size, file) == NULL) {
+        line[0] = '\0';
+    }
     if (file != NULL) {
-        if (fgets(line, sizeof(line), file) == NULL) {
-            line[0] = '\0';
-        }
         fclose(file);
     }
-    /* The second field is the program's name in brackets and may hold anything. */
-    const char *rest = strrchr(line, ')');
-    if (rest != NULL) {
-        sscanf(rest + 1,
-               " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu %llu %*s %*s %*s %*s %*s %*s"
-               " %llu",
-               &user, &system, &start_ticks);
+}
+
+/* The number that follows `skip` spaces in text; 0 when there is none. */
+static double number_after(const char *text, int skip)
+{
+    for (; skip > 0 && text != NULL; skip--) {
+        text = strchr(text, ' ');
+        text = text != NULL ? text + 1 : NULL;
     }
-    double ticks = (double)sysconf(_SC_CLK_TCK);
-    double boot_seconds = 0;
-    file = fopen("/proc/stat", "re");
+    return text != NULL ? (double)strtoull(text, NULL, 10) : 0;
+}
+
+static double read_boot_seconds(void)
+{
+    char line[1024];
+    double seconds = 0;
+    FILE *file = fopen("/proc/stat", "re");
     while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
         if (strncmp(line, "btime ", 6) == 0) {
-            boot_seconds = strtod(line + 6, NULL);
+            seconds = number_after(line, 1);
         }
     }
     if (file != NULL) {
         fclose(file);
     }
-    *cpu_seconds = (double)(user + system) / ticks;
-    *start_seconds = boot_seconds + (double)start_ticks / ticks;
+    return seconds;
+}
+
+/* Seconds since the epoch when the process started, and CPU seconds used. */
+static void read_process_times(double *start_seconds, double *cpu_seconds)
+{
+    char line[1024];
+    read_line("/proc/self/stat", line, sizeof(line));
+    /* The second field is the program's name in brackets and may hold anything; counted from its
+     * end, user time, system time and start time are the 12th, 13th and 20th field. */
+    const char *rest = strrchr(line, ')');
+    double ticks = (double)sysconf(_SC_CLK_TCK);
+    *cpu_seconds = (number_after(rest, 12) + number_after(rest, 13)) / ticks;
+    *start_seconds = read_boot_seconds() + number_after(rest, 20) / ticks;
 }
 
 static double read_resident_bytes(void)
 {
-    unsigned long long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file != NULL) {
-        if (fscanf(file, "%*s %llu", &pages) != 1) {
-            pages = 0;
-        }
-        fclose(file);
-    }
-    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+    char line[256];
+    read_line("/proc/self/statm", line, sizeof(line));
+    return number_after(line, 1) * (double)sysconf(_SC_PAGESIZE);
 }
 
 static double count_open_fds(void)

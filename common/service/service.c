@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -86,25 +87,26 @@ static void unload(struct loaded *loaded)
     xfree(loaded->config);
 }
 
-static void name_instance(const struct service *service, struct service_settings *settings)
+/* The default cannot be in the table: it is made anew for every process. */
+static void name_instance(const struct service *service)
 {
-    if (settings->instance[0] != '\0') {
-        return;
+    const char *given = getenv("CRAFTERSE_INSTANCE");
+    if (given == NULL || given[0] == '\0') {
+        char name[INSTANCE_SIZE];
+        snprintf(name, sizeof(name), "%s-%06x", service->name,
+                 (unsigned)(id_random() & 0xFFFFFF));
+        setenv("CRAFTERSE_INSTANCE", name, 1);
     }
-    char *name = xmalloc(INSTANCE_SIZE);
-    snprintf(name, INSTANCE_SIZE, "%s-%06x", service->name, (unsigned)(id_random() & 0xFFFFFF));
-    xfree((void *)(uintptr_t)settings->instance);
-    settings->instance = name;
 }
 
 static int load(struct loaded *loaded, struct error *err)
 {
+    name_instance(loaded->service);
     int result = config_load(loaded->tables, loaded->table_count, loaded->structs, err);
     if (result < 0) {
         return result;
     }
     loaded->is_loaded = true;
-    name_instance(loaded->service, &loaded->settings);
     char host[64];
     int port = 0;
     result = exporter_parse_listen(loaded->settings.metrics_listen, host, &port, err);
