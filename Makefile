@@ -160,7 +160,7 @@ lint: ## check format, warnings, headers, include rules, banned functions, scrip
 
 # What lint.sh builds, with O=build/lint, so that only what changed is checked again.
 LINT_SRC := $(BASE_SRC) $(COMMON_SRC) $(ENGINE_SRC) $(foreach s,$(SERVICES),$(wildcard $(s)/*.c)) \
-    $(wildcard worker/cli/*.c deploy/devbroker/*.c) $(shell find tests -name '*.c')
+    $(wildcard worker/cli/*.c deploy/devbroker/*.c) $(shell find tests -name '*.c' 2>/dev/null)
 LINT_HEADERS := $(shell find common gateway router worker uploader tests -name '*.h' 2>/dev/null)
 
 .PHONY: lint lint-objects lint-headers lint-tidy

@@ -217,6 +217,7 @@ finish() {
         stack_stop 5
         if [[ $status -eq 0 || $status -ge 128 ]]; then
             rm -rf "$stack"
+            [[ $status -eq 0 ]] || printf '\nrun: interrupted; everything is stopped\n' >&2
         else
             echo "run: everything is stopped; the logs are in ${stack#"$PWD"/}" >&2
         fi

@@ -128,7 +128,7 @@ make_api_key() {
     (
         umask 077
         echo "$key" > "$stack/api.key"
-        printf 'local %s\n' "$(printf %s "$key" | sha256sum | cut -d' ' -f1)" > "$stack/api.keys"
+        printf 'local:%s\n' "$(printf %s "$key" | sha256sum | cut -d' ' -f1)" > "$stack/api.keys"
     )
     export CRAFTERSE_API_KEYS_FILE=$stack/api.keys
 }
