@@ -150,7 +150,7 @@ status: ## each service of make up, its port, memory, and each queue's lag
 # ---- Documents -------------------------------------------------------------------------------
 
 .PHONY: docs
-docs: $(SERVICES) ## write docs/CONFIGURATION.md from the services' option tables
+docs: $(SERVICES) devbroker ## write docs/CONFIGURATION.md from the services' option tables
 	@deploy/local/docs.sh
 
 # ---- Lint ------------------------------------------------------------------------------------

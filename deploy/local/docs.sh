@@ -22,10 +22,12 @@ This page is written by `make docs` from the tables in the binaries; `make lint`
 stale.
 INTRODUCTION
     local service
-    for service in gateway router worker uploader; do
+    for service in gateway router worker uploader devbroker; do
         printf '\n## %s\n\n' "$service"
         "build/bin/$service" --config-table
     done
+    printf '\n## Shared by all\n\n'
+    build/bin/gateway --config-table-shared
 }
 
 fresh=$(mktemp)

@@ -76,7 +76,7 @@ check_text() { /usr/bin/python3 tests/lint/text.py; }
 check_symbols() { /usr/bin/python3 tests/lint/symbols.py build/lint; }
 
 check_docs() {
-    "$make" --no-print-directory -s -j"$jobs" gateway router worker uploader
+    "$make" --no-print-directory -s -j"$jobs" gateway router worker uploader devbroker
     deploy/local/docs.sh --check
 }
 
