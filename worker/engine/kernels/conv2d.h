@@ -1,0 +1,51 @@
+/* Two-dimensional convolution of channels-last maps with a square kernel of 1 or 3, as matrix
+ * products.
+ *
+ * A 1x1 convolution is one product. A 3x3 convolution lays the neighbourhoods of a band of output
+ * pixels out as rows of a matrix (im2col) and multiplies that by the weights. Neighbours in a row
+ * of pixels are already side by side, so a row of the matrix is three copies of 3 * channels_in
+ * floats. Where those are long the three kernel rows are taken one after the other, which makes
+ * the matrix a third as wide: the workspace is bounded and stays in cache, whatever the picture.
+ */
+#ifndef WORKER_ENGINE_KERNELS_CONV2D_H
+#define WORKER_ENGINE_KERNELS_CONV2D_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "worker/engine/kernels/parallel.h"
+
+struct conv2d {
+    int64_t batch, height_in, width_in, channels_in, channels_out;
+    int kernel;  /* 1 (then stride is 1 and padding 0) or 3 */
+    int stride;  /* 1 or 2 */
+    int padding; /* zeros on each side */
+};
+
+int64_t conv2d_height_out(const struct conv2d *conv);
+int64_t conv2d_width_out(const struct conv2d *conv);
+
+double conv2d_flop(const struct conv2d *conv);
+
+/* Weights from torch's order [out, in, kernel, kernel] to ours, [out, kernel, kernel, in]. */
+void conv2d_pack_weights(int64_t channels_out, int64_t channels_in, int kernel, const float *oihw,
+                         float *packed);
+
+/* Floats of workspace; 0 for a 1x1 convolution. */
+size_t conv2d_workspace(const struct conv2d *conv);
+
+struct conv2d_arguments {
+    const float *x;            /* [batch, height_in, width_in, channels_in] */
+    const float *weight;       /* packed */
+    const float *bias;         /* [channels_out], or NULL */
+    const float *picture_bias; /* [batch, channels_out] added to each picture, or NULL */
+    float *y;                  /* [batch, height_out, width_out, channels_out] */
+    bool accumulate;           /* add to y instead of replacing it */
+    float *workspace;
+};
+
+void conv2d_run(struct parallel *pool, const struct conv2d *conv,
+                const struct conv2d_arguments *arguments);
+
+#endif

@@ -1,0 +1,47 @@
+/* Matrix products: C = A B (+ C) (+ bias), row-major, on OpenBLAS.
+ *
+ * The one place that knows cblas, and the seam for other libraries. OpenBLAS is held to one thread
+ * and our pool cuts the product into tiles of rows and columns (see parallel.h for why).
+ */
+#ifndef WORKER_ENGINE_KERNELS_GEMM_H
+#define WORKER_ENGINE_KERNELS_GEMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "worker/engine/kernels/parallel.h"
+
+struct gemm {
+    int64_t m, n, k;
+    const float *a; /* [m, k], rows a_stride apart */
+    int64_t a_stride;
+    const float *b; /* [k, n], or [n, k] when b_transposed (torch's linear weights); b_stride */
+    int64_t b_stride;
+    bool b_transposed;
+    float *c; /* [m, n], rows c_stride apart; must not overlap a or b */
+    int64_t c_stride;
+    float alpha;       /* scales A B */
+    bool accumulate;   /* add to what C holds */
+    const float *bias; /* [n], added to every row; NULL for none */
+};
+
+/* Hold OpenBLAS to one thread. Process-wide; call once before any product. */
+void gemm_init(void);
+
+/* The product on all of the pool's threads. Not from inside a parallel piece. */
+void gemm_run(struct parallel *pool, const struct gemm *g);
+
+/* The product on the calling thread: what a parallel piece uses. */
+void gemm_run_serial(const struct gemm *g);
+
+/* Multiply-add counted as two operations. */
+double gemm_flop(const struct gemm *g);
+
+/* The library and the processor type that it chose its code for, for reports. */
+const char *gemm_library(void);
+
+/* Plain square product of the library itself, with its own threads: the ceiling that the bench
+ * compares with. Leaves OpenBLAS at one thread. */
+void gemm_library_square(int threads, int64_t size, const float *a, const float *b, float *c);
+
+#endif
