@@ -109,6 +109,22 @@ void arena_release(struct arena *arena, size_t mark)
     arena->used = mark;
 }
 
+void *arena_release_keeping(struct arena *arena, size_t mark, void *memory, size_t size)
+{
+    unsigned char *from = memory, *to = arena->memory + mark;
+    ASSERT(from >= to && from + size <= arena->memory + arena->used);
+    size_t used = arena->used, peak = arena->peak;
+    unpoison(arena, mark, used);
+    memmove(to, from, size);
+    arena->used = mark;
+    (void)arena_alloc(arena, size);
+    size_t kept = arena->used;
+    arena->used = used;
+    arena->peak = peak;
+    arena_release(arena, kept);
+    return to;
+}
+
 size_t arena_peak(const struct arena *arena)
 {
     return arena->peak;

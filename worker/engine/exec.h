@@ -1,0 +1,16 @@
+/* What every forward function needs besides its weights and inputs: where results and temporaries
+ * go, and the threads that compute them. Plain data, owned by the pipeline, passed down.
+ */
+#ifndef WORKER_ENGINE_EXEC_H
+#define WORKER_ENGINE_EXEC_H
+
+#include "common/base/arena.h"
+#include "worker/engine/kernels/parallel.h"
+
+struct exec {
+    struct arena *step;    /* activations: results and temporaries */
+    struct parallel *pool; /* may be NULL: one thread */
+    double flop;           /* of matrix products so far */
+};
+
+#endif

@@ -1,0 +1,97 @@
+#include "worker/engine/layers/conv.h"
+
+#include "common/base/panic.h"
+#include "worker/engine/kernels/conv2d.h"
+
+#define KERNEL 3
+
+void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
+               int64_t channels_out, int stride)
+{
+    *conv = (struct conv){
+        .channels_in = channels_in, .channels_out = channels_out, .stride = stride};
+    conv->bias = loader_take_vector(loader, prefix, "bias", channels_out);
+
+    struct weight_view view;
+    if (!weights_take(loader->weights, weight_name(prefix, "weight").text, 4,
+                      (int64_t[]){channels_out, channels_in, KERNEL, KERNEL}, &view)) {
+        return;
+    }
+    loader->parameter_count += view.count;
+    float *packed = arena_floats(loader->model, view.count);
+    conv->weight = packed;
+    const float *oihw = weights_f32_in_place(view);
+    size_t mark = arena_mark(loader->model);
+    if (oihw == NULL) {
+        float *converted = arena_floats(loader->model, view.count);
+        weights_to_f32(view, converted);
+        oihw = converted;
+    }
+    conv2d_pack_weights(channels_out, channels_in, KERNEL, oihw, packed);
+    arena_release(loader->model, mark);
+}
+
+static struct conv2d geometry(const struct conv *conv, struct tensor x)
+{
+    ASSERT(x.rank == 4 && x.shape[3] == conv->channels_in);
+    return (struct conv2d){
+        .batch = x.shape[0],
+        .height_in = x.shape[1],
+        .width_in = x.shape[2],
+        .channels_in = conv->channels_in,
+        .channels_out = conv->channels_out,
+        .kernel = KERNEL,
+        .stride = conv->stride,
+        .padding = KERNEL / 2,
+    };
+}
+
+static void run(const struct conv *conv, struct exec *ex, struct tensor x,
+                struct conv2d_arguments *arguments)
+{
+    struct conv2d shape = geometry(conv, x);
+    size_t mark = arena_mark(ex->step);
+    arguments->x = x.data;
+    arguments->weight = conv->weight;
+    arguments->bias = conv->bias;
+    arguments->workspace = arena_floats(ex->step, conv2d_workspace(&shape));
+    conv2d_run(ex->pool, &shape, arguments);
+    ex->flop += conv2d_flop(&shape);
+    arena_release(ex->step, mark);
+}
+
+static struct tensor result(const struct conv *conv, struct exec *ex, struct tensor x)
+{
+    struct conv2d shape = geometry(conv, x);
+    return tensor_4d(ex->step, shape.batch, conv2d_height_out(&shape), conv2d_width_out(&shape),
+                     shape.channels_out);
+}
+
+struct tensor conv_forward(const struct conv *conv, struct exec *ex, struct tensor x)
+{
+    struct tensor y = result(conv, ex, x);
+    run(conv, ex, x, &(struct conv2d_arguments){.y = y.data});
+    return y;
+}
+
+struct tensor conv_forward_biased(const struct conv *conv, struct exec *ex, struct tensor x,
+                                  struct tensor picture_bias)
+{
+    ASSERT(picture_bias.shape[0] == x.shape[0] && picture_bias.shape[1] == conv->channels_out);
+    struct tensor y = result(conv, ex, x);
+    run(conv, ex, x,
+        &(struct conv2d_arguments){.y = y.data, .picture_bias = picture_bias.data});
+    return y;
+}
+
+void conv_forward_into(const struct conv *conv, struct exec *ex, struct tensor x, struct tensor y)
+{
+    ASSERT(conv->stride == 1 && y.shape[1] == x.shape[1] && y.shape[2] == x.shape[2]);
+    run(conv, ex, x, &(struct conv2d_arguments){.y = y.data});
+}
+
+void conv_add(const struct conv *conv, struct exec *ex, struct tensor x, struct tensor y)
+{
+    ASSERT(conv->stride == 1 && y.shape[1] == x.shape[1] && y.shape[2] == x.shape[2]);
+    run(conv, ex, x, &(struct conv2d_arguments){.y = y.data, .accumulate = true});
+}

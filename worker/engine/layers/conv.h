@@ -1,0 +1,35 @@
+/* torch.nn.Conv2d with a 3x3 kernel and one pixel of padding, over channels-last maps. (A 1x1
+ * convolution is a linear layer: see linear_load_pointwise.)
+ */
+#ifndef WORKER_ENGINE_LAYERS_CONV_H
+#define WORKER_ENGINE_LAYERS_CONV_H
+
+#include "worker/engine/exec.h"
+#include "worker/engine/layers/loader.h"
+#include "worker/engine/tensor/tensor.h"
+
+struct conv {
+    int64_t channels_in, channels_out;
+    int stride;          /* 1, or 2 to halve the map */
+    const float *weight; /* [channels_out, 3, 3, channels_in], packed at load */
+    const float *bias;   /* [channels_out] */
+};
+
+/* Load prefix.weight [channels_out, channels_in, 3, 3] and prefix.bias. */
+void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
+               int64_t channels_out, int stride);
+
+/* x [n, h, w, channels_in] -> [n, ceil(h / stride), ceil(w / stride), channels_out] in ex->step. */
+struct tensor conv_forward(const struct conv *conv, struct exec *ex, struct tensor x);
+
+/* The same, with a vector picture_bias [n, channels_out] added to every pixel of each picture. */
+struct tensor conv_forward_biased(const struct conv *conv, struct exec *ex, struct tensor x,
+                                  struct tensor picture_bias);
+
+/* y = conv(x), for stride 1. */
+void conv_forward_into(const struct conv *conv, struct exec *ex, struct tensor x, struct tensor y);
+
+/* y += conv(x), for stride 1. */
+void conv_add(const struct conv *conv, struct exec *ex, struct tensor x, struct tensor y);
+
+#endif

@@ -1,0 +1,51 @@
+#include "worker/engine/layers/group_norm.h"
+
+#include "common/base/panic.h"
+#include "worker/engine/kernels/norm.h"
+
+void group_norm_load(struct group_norm *norm, struct loader *loader, const char *prefix,
+                     int64_t channels, int64_t groups, double epsilon)
+{
+    *norm = (struct group_norm){
+        .channels = channels, .groups = groups, .epsilon = (float)epsilon};
+    norm->weight = loader_take_vector(loader, prefix, "weight", channels);
+    norm->bias = loader_take_vector(loader, prefix, "bias", channels);
+}
+
+static void run(const struct group_norm *norm, struct exec *ex, struct tensor x, struct tensor y,
+                bool silu)
+{
+    ASSERT(tensor_channels(x) == norm->channels);
+    struct group_norm_shape shape = {
+        .batch = x.shape[0],
+        .pixels = tensor_rows(x) / x.shape[0],
+        .channels = norm->channels,
+        .groups = norm->groups,
+        .epsilon = norm->epsilon,
+        .silu = silu,
+    };
+    size_t mark = arena_mark(ex->step);
+    void *workspace = arena_alloc(ex->step, group_norm_workspace(&shape));
+    group_norm_run(ex->pool, &shape, x.data, norm->weight, norm->bias, y.data, workspace);
+    arena_release(ex->step, mark);
+}
+
+struct tensor group_norm_forward(const struct group_norm *norm, struct exec *ex, struct tensor x)
+{
+    struct tensor y = tensor_like(ex->step, x, norm->channels);
+    run(norm, ex, x, y, false);
+    return y;
+}
+
+struct tensor group_norm_silu_forward(const struct group_norm *norm, struct exec *ex,
+                                      struct tensor x)
+{
+    struct tensor y = tensor_like(ex->step, x, norm->channels);
+    run(norm, ex, x, y, true);
+    return y;
+}
+
+void group_norm_silu_in_place(const struct group_norm *norm, struct exec *ex, struct tensor x)
+{
+    run(norm, ex, x, x, true);
+}

@@ -1,0 +1,55 @@
+#include "worker/engine/layers/spatial_transformer.h"
+
+/* Not the UNet's norm_eps: diffusers fixes this one. */
+#define EPSILON 1e-6
+
+static void load_projection(struct linear *linear, struct loader *loader, const char *prefix,
+                            const struct spatial_transformer_shape *shape)
+{
+    if (shape->linear_projection) {
+        linear_load(linear, loader, prefix, shape->channels, shape->channels, true);
+    } else {
+        linear_load_pointwise(linear, loader, prefix, shape->channels, shape->channels);
+    }
+}
+
+void spatial_transformer_load(struct spatial_transformer *transformer, struct loader *loader,
+                              const char *prefix, const struct spatial_transformer_shape *shape)
+{
+    transformer->shape = *shape;
+    group_norm_load(&transformer->norm, loader, weight_name(prefix, "norm").text, shape->channels,
+                    shape->groups, EPSILON);
+    load_projection(&transformer->proj_in, loader, weight_name(prefix, "proj_in").text, shape);
+    load_projection(&transformer->proj_out, loader, weight_name(prefix, "proj_out").text, shape);
+    transformer->transformer_blocks =
+        arena_alloc(loader->model, (size_t)shape->blocks * sizeof(struct transformer_block));
+    for (int i = 0; i < shape->blocks; i++) {
+        transformer_block_load(&transformer->transformer_blocks[i], loader,
+                               weight_name(prefix, "transformer_blocks.%d", i).text,
+                               shape->channels, shape->heads, shape->context_channels);
+    }
+}
+
+void spatial_transformer_contexts(const struct spatial_transformer *transformer, struct exec *ex,
+                                  struct tensor context, struct arena *arena,
+                                  struct attention_context *contexts)
+{
+    for (int i = 0; i < transformer->shape.blocks; i++) {
+        contexts[i] = attention_context_of(&transformer->transformer_blocks[i].attn2, ex, context,
+                                           arena);
+    }
+}
+
+void spatial_transformer_in_place(const struct spatial_transformer *transformer, struct exec *ex,
+                                  struct tensor x, const struct attention_context *contexts)
+{
+    size_t mark = arena_mark(ex->step);
+    struct tensor tokens = tensor_as_3d(x, x.shape[0], x.shape[1] * x.shape[2], x.shape[3]);
+    struct tensor h = group_norm_forward(&transformer->norm, ex, tokens); /* [n, h * w, c] */
+    h = linear_forward(&transformer->proj_in, ex, h);
+    for (int i = 0; i < transformer->shape.blocks; i++) {
+        transformer_block_in_place(&transformer->transformer_blocks[i], ex, h, &contexts[i]);
+    }
+    linear_add(&transformer->proj_out, ex, h, tokens);
+    arena_release(ex->step, mark);
+}

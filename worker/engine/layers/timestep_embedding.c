@@ -1,0 +1,40 @@
+#include "worker/engine/layers/timestep_embedding.h"
+
+#include <math.h>
+
+#include "worker/engine/kernels/activation.h"
+
+#define PERIOD_MAX 10000.0
+
+void sinusoid_fill(const struct sinusoid *sinusoid, double value, float *out)
+{
+    int64_t half = sinusoid->channels / 2;
+    int64_t sines = sinusoid->flip_sin_to_cos ? half : 0, cosines = half - sines;
+    for (int64_t i = 0; i < half; i++) {
+        float exponent = (float)-log(PERIOD_MAX) * (float)i;
+        exponent /= (float)((double)half - sinusoid->freq_shift);
+        float angle = (float)value * expf(exponent);
+        out[sines + i] = sinf(angle);
+        out[cosines + i] = cosf(angle);
+    }
+    if (sinusoid->channels % 2 != 0) {
+        out[sinusoid->channels - 1] = 0.0f;
+    }
+}
+
+void timestep_embedding_load(struct timestep_embedding *embedding, struct loader *loader,
+                             const char *prefix, int64_t channels_in, int64_t channels)
+{
+    linear_load(&embedding->linear_1, loader, weight_name(prefix, "linear_1").text, channels_in,
+                channels, true);
+    linear_load(&embedding->linear_2, loader, weight_name(prefix, "linear_2").text, channels,
+                channels, true);
+}
+
+struct tensor timestep_embedding_forward(const struct timestep_embedding *embedding,
+                                         struct exec *ex, struct tensor x)
+{
+    struct tensor h = linear_forward(&embedding->linear_1, ex, x);
+    activation_run(ex->pool, ACTIVATION_SILU, h.data, tensor_count(h));
+    return linear_forward(&embedding->linear_2, ex, h);
+}

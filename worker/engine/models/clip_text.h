@@ -1,0 +1,63 @@
+/* CLIP's text encoder (Radford et al. 2021): token ids to the embeddings that condition the UNet.
+ *
+ * Equals transformers' CLIPTextModel and CLIPTextModelWithProjection in float32. Stable Diffusion
+ * XL uses what enters the last layer ("hidden state before the last"), not its output, and from the
+ * second encoder also the projection of the final state of the end token.
+ */
+#ifndef WORKER_ENGINE_MODELS_CLIP_TEXT_H
+#define WORKER_ENGINE_MODELS_CLIP_TEXT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "worker/engine/kernels/activation.h"
+#include "worker/engine/layers/attention.h"
+#include "worker/engine/layers/layer_norm.h"
+#include "worker/engine/layers/linear.h"
+
+/* text_encoder/config.json */
+struct clip_text_config {
+    int hidden_size, intermediate_size;
+    int num_hidden_layers, num_attention_heads;
+    int max_position_embeddings, vocab_size;
+    int projection_dim;
+    int eos_token_id;
+    enum activation hidden_act;
+    double layer_norm_eps;
+};
+
+struct clip_text_layer {
+    struct layer_norm layer_norm1, layer_norm2;
+    struct attention self_attn;
+    struct linear fc1, fc2;
+};
+
+struct clip_text {
+    struct clip_text_config config;
+    struct weight_view token_embedding; /* [vocab_size, hidden_size], read row by row */
+    const float *position_embedding;    /* [max_position_embeddings, hidden_size] */
+    struct clip_text_layer *layers;     /* [num_hidden_layers] */
+    struct layer_norm final_layer_norm;
+    bool has_projection;
+    struct linear text_projection; /* no bias */
+};
+
+/* Read config.json. STATUS_INVALID or STATUS_UNSUPPORTED naming every key that is wrong. */
+int clip_text_config_load(struct clip_text_config *config, const char *path,
+                          struct error *err) MUST_CHECK;
+
+/* Take the weights; what is missing is recorded in them. has_projection is what the file holds.
+ * The model reads from the mapped weights and from loader->model for as long as it is used. */
+void clip_text_load(struct clip_text *model, struct loader *loader,
+                    const struct clip_text_config *config);
+
+struct clip_text_output {
+    struct tensor hidden; /* [1, t, hidden_size]: what enters the last layer */
+    struct tensor pooled; /* [1, projection_dim]; rank 0 without a projection */
+};
+
+/* ids[count], count at most max_position_embeddings, every id below vocab_size -> in ex->step. */
+struct clip_text_output clip_text_forward(const struct clip_text *model, struct exec *ex,
+                                          const int32_t *ids, int count);
+
+#endif

@@ -1,0 +1,96 @@
+/* The denoising network: diffusers' UNet2DConditionModel (Rombach et al. 2022, Podell et al. 2023).
+ *
+ * A ladder of residual blocks goes down to smaller maps and up again, each step up seeing what the
+ * step down at its level saw; spatial transformers bring in the prompt. The config decides
+ * everything: number, kind, width and depth of blocks, heads, extra conditioning.
+ */
+#ifndef WORKER_ENGINE_MODELS_UNET_H
+#define WORKER_ENGINE_MODELS_UNET_H
+
+#include <stdbool.h>
+
+#include "worker/engine/layers/conv.h"
+#include "worker/engine/layers/group_norm.h"
+#include "worker/engine/layers/resnet_block.h"
+#include "worker/engine/layers/sampling.h"
+#include "worker/engine/layers/spatial_transformer.h"
+#include "worker/engine/layers/timestep_embedding.h"
+
+#define UNET_BLOCKS_MAX 8
+#define UNET_LAYERS_MAX 8 /* of a down block; an up block has one more */
+#define UNET_SKIPS_MAX (UNET_BLOCKS_MAX * (UNET_LAYERS_MAX + 1) + 1)
+
+/* unet/config.json */
+struct unet_config {
+    int sample_size; /* the size of the latents it was trained on; 0 when not said */
+    int in_channels, out_channels;
+    int blocks;
+    bool down_attention[UNET_BLOCKS_MAX]; /* CrossAttnDownBlock2D, else DownBlock2D */
+    bool up_attention[UNET_BLOCKS_MAX];   /* CrossAttnUpBlock2D, else UpBlock2D; in order */
+    int block_out_channels[UNET_BLOCKS_MAX];
+    int layers_per_block[UNET_BLOCKS_MAX];
+    int transformer_layers_per_block[UNET_BLOCKS_MAX];
+    int heads[UNET_BLOCKS_MAX]; /* the key attention_head_dim, which is misnamed */
+    int cross_attention_dim;
+    bool use_linear_projection;
+    int norm_num_groups;
+    double norm_eps;
+    bool flip_sin_to_cos;
+    double freq_shift;
+    bool text_time;                /* addition_embed_type "text_time": pooled text and sizes */
+    int addition_time_embed_dim;   /* of each size */
+    int projection_class_embeddings_input_dim;
+};
+
+struct unet_block {
+    int layers;
+    bool has_attention, has_sampler;
+    struct resnet_block resnets[UNET_LAYERS_MAX + 1];
+    struct spatial_transformer attentions[UNET_LAYERS_MAX + 1];
+    int contexts[UNET_LAYERS_MAX + 1]; /* index of each attention's first context */
+    struct downsample downsampler;     /* down blocks */
+    struct upsample upsampler;         /* up blocks */
+};
+
+struct unet {
+    struct unet_config config;
+    struct conv conv_in;
+    struct timestep_embedding time_embedding, add_embedding;
+    struct unet_block down_blocks[UNET_BLOCKS_MAX];
+    struct unet_block mid_block; /* resnets 0 and 1 around attention 0 */
+    struct unet_block up_blocks[UNET_BLOCKS_MAX];
+    struct group_norm conv_norm_out;
+    struct conv conv_out;
+    int context_count;
+};
+
+/* Read config.json. STATUS_INVALID naming every key that is wrong or not supported, and its value.
+ */
+int unet_config_load(struct unet_config *config, const char *path, struct error *err) MUST_CHECK;
+
+/* Take the weights; what is missing is recorded in them. The model reads from the mapped weights
+ * and from loader->model for as long as it is used. */
+void unet_load(struct unet *unet, struct loader *loader, const struct unet_config *config);
+
+/* What stays the same over all steps of a picture. n is the batch: 2 with guidance. */
+struct unet_condition {
+    struct attention_context *contexts; /* keys and values of every cross-attention */
+    struct tensor added;                /* [n, 4 * block_out_channels[0]]; rank 0: none */
+};
+
+#define UNET_TIME_IDS 6
+
+/* text [n, t, cross_attention_dim]; with text_time also pooled [n, projection of the text encoder]
+ * and time_ids: original height and width, crop top and left, target height and width. The result
+ * lives in arena; temporaries in ex->step. */
+struct unet_condition unet_condition_create(const struct unet *unet, struct exec *ex,
+                                            struct tensor text, struct tensor pooled,
+                                            const double time_ids[UNET_TIME_IDS],
+                                            struct arena *arena);
+
+/* The prediction for sample [n, h, w, in_channels] at a timestep -> [n, h, w, out_channels] in
+ * ex->step. Any h and w of at least 1. */
+struct tensor unet_forward(const struct unet *unet, struct exec *ex, struct tensor sample,
+                           double timestep, const struct unet_condition *condition);
+
+#endif
