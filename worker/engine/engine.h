@@ -38,9 +38,8 @@ struct engine_limits {
 
 struct engine_info {
     char model_name[128]; /* the folder's own name */
-    /* SHA-256 in hex over every file's relative path and size and a sample of its content: the
-     * first and last 64 KiB and 16 pieces of 4 KiB between (small files whole). Two folders with
-     * the same digest make the same pictures; it costs milliseconds for any model. */
+    /* SHA-256 in hex over every file's relative path, size and content (large files sampled): see
+     * weights/digest.h. Folders with the same digest make the same pictures. */
     char digest[65];
     int default_width, default_height, default_steps;
     double default_guidance;
@@ -107,6 +106,11 @@ int engine_generate(struct engine *engine, const struct generation *generation,
                     struct picture *out, struct error *err) MUST_CHECK;
 
 void picture_free(struct picture *picture);
+
+/* Read the tensor "latents" [1, latent_channels, height/8, width/8] (or without the 1) from a
+ * safetensors file, for generation.latents. *latents is the caller's (xfree); NULL on failure. */
+int engine_load_latents(const struct engine *engine, const char *path, int width, int height,
+                        float **latents, struct error *err) MUST_CHECK;
 
 /* A dump collects every stage's tensors of one generation in diffusers' layouts: prompt_embeds
  * [1, 77, d], pooled_prompt_embeds, negative_prompt_embeds and negative_pooled_prompt_embeds (with

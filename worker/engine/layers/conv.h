@@ -4,7 +4,7 @@
 #ifndef WORKER_ENGINE_LAYERS_CONV_H
 #define WORKER_ENGINE_LAYERS_CONV_H
 
-#include "worker/engine/exec.h"
+#include "worker/engine/layers/exec.h"
 #include "worker/engine/layers/loader.h"
 #include "worker/engine/tensor/tensor.h"
 

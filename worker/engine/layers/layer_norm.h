@@ -3,7 +3,7 @@
 #ifndef WORKER_ENGINE_LAYERS_LAYER_NORM_H
 #define WORKER_ENGINE_LAYERS_LAYER_NORM_H
 
-#include "worker/engine/exec.h"
+#include "worker/engine/layers/exec.h"
 #include "worker/engine/layers/loader.h"
 #include "worker/engine/tensor/tensor.h"
 

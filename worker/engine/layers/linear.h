@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "worker/engine/exec.h"
+#include "worker/engine/layers/exec.h"
 #include "worker/engine/layers/loader.h"
 #include "worker/engine/tensor/tensor.h"
 

@@ -308,6 +308,16 @@ static bool is_ignored(const char *name)
     return length >= tail && strcmp(name + length - tail, buffer) == 0;
 }
 
+void weights_ignore(struct weights *weights, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    for (size_t i = 0; i < weights->slot_count; i++) {
+        if (strncmp(weights->slots[i].entry->name, prefix, length) == 0) {
+            weights->slots[i].taken = true;
+        }
+    }
+}
+
 int weights_finish(const struct weights *weights, struct error *err)
 {
     struct problems problems = weights->problems;

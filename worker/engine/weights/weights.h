@@ -54,6 +54,10 @@ bool weights_has(const struct weights *weights, const char *name);
 bool weights_take(struct weights *weights, const char *name, int rank, const int64_t *shape,
                   struct weight_view *out);
 
+/* Leave alone every tensor whose name starts with prefix: weights_finish does not call it surplus.
+ * For a file that holds more than one model, as the VAE's also holds its encoder. */
+void weights_ignore(struct weights *weights, const char *prefix);
+
 /* 0 when every tensor asked for was there and every tensor there was taken ("*.position_ids"
  * buffers, which old folders carry, are ignored); else STATUS_INVALID, with the file and every
  * missing, different and surplus tensor. */

@@ -1,8 +1,8 @@
 /* What every forward function needs besides its weights and inputs: where results and temporaries
  * go, and the threads that compute them. Plain data, owned by the pipeline, passed down.
  */
-#ifndef WORKER_ENGINE_EXEC_H
-#define WORKER_ENGINE_EXEC_H
+#ifndef WORKER_ENGINE_LAYERS_EXEC_H
+#define WORKER_ENGINE_LAYERS_EXEC_H
 
 #include "common/base/arena.h"
 #include "worker/engine/kernels/parallel.h"

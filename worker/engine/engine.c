@@ -1,0 +1,324 @@
+#include "worker/engine/engine.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/panic.h"
+#include "common/base/utf8.h"
+#include "worker/engine/config/json.h"
+#include "worker/engine/kernels/gemm.h"
+#include "worker/engine/pipeline/components.h"
+#include "worker/engine/pipeline/txt2img.h"
+#include "worker/engine/weights/digest.h"
+#include "worker/engine/weights/safetensors.h"
+
+/* Address space, not memory: see arena.h. At the largest picture the VAE's maps take about 25 GiB
+ * of the step arena, the prompts' keys and values of SDXL 0.2 GiB of the job's. */
+#define STEP_RESERVE ((size_t)64 << 30)
+#define JOB_RESERVE ((size_t)4 << 30)
+
+#define SIDE_MAX 2048 /* pixels */
+#define GUIDANCE_MAX 100.0
+#define SCHEDULERS_MAX 8
+
+/* What diffusers' pipeline and most users of SDXL take. */
+#define DEFAULT_SIDE 1024
+#define DEFAULT_STEPS 20
+#define DEFAULT_GUIDANCE 5.0
+
+struct engine {
+    struct engine_info info;
+    struct engine_limits limits;
+    struct components *components;
+    struct scheduler *schedulers[SCHEDULERS_MAX]; /* by scheduler_names; NULL: refuses the config */
+    struct exec ex;
+    struct arena *job;
+};
+
+/* ---- Opening --------------------------------------------------------------------------------- */
+
+/* The most steps: as many as the model was trained on. */
+static int read_steps_max(const char *path, int *steps_max, struct error *err)
+{
+    struct json *json = NULL;
+    int result = json_open(&json, path, err);
+    if (result < 0) {
+        return result;
+    }
+    *steps_max = json_int(json, "num_train_timesteps", 1, SCHEDULER_STEPS_MAX, 1000);
+    result = json_finish(json, err);
+    json_close(json);
+    return result;
+}
+
+/* One scheduler of each name, so that no request waits for a file or meets a broken one. The
+ * config's own must open; another may refuse options of the config, and is then not offered. */
+static int open_schedulers(struct engine *engine, const char *model_path, struct error *err)
+{
+    char path[PATH_MAX];
+    if ((size_t)snprintf(path, sizeof(path), "%s/scheduler/scheduler_config.json", model_path) >=
+        sizeof(path)) {
+        return ERROR(err, STATUS_INVALID, "%s: path too long", model_path);
+    }
+    struct scheduler *own = NULL;
+    int result = scheduler_open(&own, path, NULL, err);
+    if (result < 0) {
+        return result;
+    }
+    snprintf(engine->info.default_scheduler, sizeof(engine->info.default_scheduler), "%s",
+             scheduler_name(own));
+    scheduler_close(own);
+    const char *const *names = scheduler_names();
+    for (int i = 0; names[i] != NULL; i++) {
+        ASSERT(i < SCHEDULERS_MAX);
+        struct error refused;
+        (void)!scheduler_open(&engine->schedulers[i], path, names[i], &refused);
+    }
+    return read_steps_max(path, &engine->limits.steps_max, err);
+}
+
+/* The folder's own name, whatever way the path leads there. */
+static void name_model(struct engine *engine, const char *model_path)
+{
+    char *absolute = realpath(model_path, NULL);
+    const char *path = absolute != NULL ? absolute : model_path;
+    const char *slash = strrchr(path, '/');
+    snprintf(engine->info.model_name, sizeof(engine->info.model_name), "%s",
+             slash != NULL ? slash + 1 : path);
+    free(absolute); /* realpath's, not xmalloc's */
+}
+
+static void fill_info(struct engine *engine)
+{
+    const struct components *components = engine->components;
+    int factor = components->vae.config.factor;
+    int side = components->unet.config.sample_size * factor;
+    side = side > 0 ? side : DEFAULT_SIDE;
+    side = side < SIDE_MAX ? side : SIDE_MAX;
+    engine->info.default_width = side;
+    engine->info.default_height = side;
+    engine->info.default_steps =
+        DEFAULT_STEPS < engine->limits.steps_max ? DEFAULT_STEPS : engine->limits.steps_max;
+    engine->info.default_guidance = DEFAULT_GUIDANCE;
+    engine->info.parameter_count = components->parameter_count;
+    engine->limits.width_max = SIDE_MAX;
+    engine->limits.height_max = SIDE_MAX;
+    engine->limits.size_multiple = factor;
+}
+
+int engine_open(struct engine **out, const struct engine_options *options, struct error *err)
+{
+    *out = NULL;
+    gemm_init();
+    struct engine *engine = xcalloc(1, sizeof(*engine));
+    int result = components_open(&engine->components, options->model_path, err);
+    if (result < 0 || (result = open_schedulers(engine, options->model_path, err)) < 0 ||
+        (result = model_digest(options->model_path, engine->info.digest, err)) < 0 ||
+        (result = parallel_create(&engine->ex.pool, options->threads, err)) < 0 ||
+        (result = arena_create(&engine->ex.step, "step", STEP_RESERVE, err)) < 0 ||
+        (result = arena_create(&engine->job, "job", JOB_RESERVE, err)) < 0) {
+        engine_close(engine);
+        return result;
+    }
+    name_model(engine, options->model_path);
+    fill_info(engine);
+    *out = engine;
+    return STATUS_OK;
+}
+
+void engine_close(struct engine *engine)
+{
+    if (engine == NULL) {
+        return;
+    }
+    for (int i = 0; i < SCHEDULERS_MAX; i++) {
+        scheduler_close(engine->schedulers[i]);
+    }
+    parallel_destroy(engine->ex.pool);
+    arena_destroy(engine->ex.step);
+    arena_destroy(engine->job);
+    components_close(engine->components);
+    xfree(engine);
+}
+
+const struct engine_info *engine_info(const struct engine *engine)
+{
+    return &engine->info;
+}
+
+const struct engine_limits *engine_limits(const struct engine *engine)
+{
+    return &engine->limits;
+}
+
+/* ---- Checking -------------------------------------------------------------------------------- */
+
+/* The scheduler that a request names, or NULL. */
+static struct scheduler *find_scheduler(const struct engine *engine, const char *name)
+{
+    if (name == NULL || *name == '\0') {
+        name = engine->info.default_scheduler;
+    }
+    for (int i = 0; i < SCHEDULERS_MAX; i++) {
+        struct scheduler *scheduler = engine->schedulers[i];
+        if (scheduler != NULL && strcmp(scheduler_name(scheduler), name) == 0) {
+            return scheduler;
+        }
+    }
+    return NULL;
+}
+
+static int check_side(const struct engine *engine, const char *field, int value, int most,
+                      struct error *err)
+{
+    int multiple = engine->limits.size_multiple;
+    if (value < multiple || value > most || value % multiple != 0) {
+        return ERROR(err, STATUS_INVALID, "%s: %d is not a multiple of %d from %d to %d", field,
+                     value, multiple, multiple, most);
+    }
+    return STATUS_OK;
+}
+
+static int check_prompt(const char *field, const char *text, struct error *err)
+{
+    size_t length = strlen(text);
+    if (length > CLIP_BPE_TEXT_MAX) {
+        return ERROR(err, STATUS_TOO_LARGE, "%s: %zu bytes, at most %d are allowed", field, length,
+                     CLIP_BPE_TEXT_MAX);
+    }
+    if (!utf8_is_valid(text, length)) {
+        return ERROR(err, STATUS_INVALID, "%s: not valid UTF-8", field);
+    }
+    return STATUS_OK;
+}
+
+static int check_scheduler(const struct engine *engine, const char *name, struct error *err)
+{
+    if (find_scheduler(engine, name) != NULL) {
+        return STATUS_OK;
+    }
+    char offer[128] = "";
+    for (int i = 0; i < SCHEDULERS_MAX; i++) {
+        if (engine->schedulers[i] != NULL) {
+            size_t length = strlen(offer);
+            snprintf(offer + length, sizeof(offer) - length, "%s%s", length > 0 ? ", " : "",
+                     scheduler_name(engine->schedulers[i]));
+        }
+    }
+    return ERROR(err, STATUS_INVALID, "scheduler: \"%s\" is not one of %s", name, offer);
+}
+
+int engine_check(const struct engine *engine, const struct generation *generation,
+                 struct error *err)
+{
+    const struct engine_limits *limits = &engine->limits;
+    const char *negative = generation->negative_prompt;
+    int result = check_prompt("prompt", generation->prompt, err);
+    if (result < 0 ||
+        (result = check_prompt("negative_prompt", negative != NULL ? negative : "", err)) < 0 ||
+        (result = check_side(engine, "width", generation->width, limits->width_max, err)) < 0 ||
+        (result = check_side(engine, "height", generation->height, limits->height_max, err)) < 0) {
+        return result;
+    }
+    if (generation->steps < 1 || generation->steps > limits->steps_max) {
+        return ERROR(err, STATUS_INVALID, "steps: %d is not from 1 to %d", generation->steps,
+                     limits->steps_max);
+    }
+    if (!isfinite(generation->guidance) || generation->guidance < 0 ||
+        generation->guidance > GUIDANCE_MAX) {
+        return ERROR(err, STATUS_INVALID, "guidance: %g is not from 0 to %g", generation->guidance,
+                     GUIDANCE_MAX);
+    }
+    return check_scheduler(engine, generation->scheduler, err);
+}
+
+/* ---- Generating ------------------------------------------------------------------------------ */
+
+int engine_generate(struct engine *engine, const struct generation *generation,
+                    engine_progress progress, void *user, struct engine_dump *dump,
+                    struct picture *out, struct error *err)
+{
+    memset(out, 0, sizeof(*out));
+    int result = engine_check(engine, generation, err);
+    if (result < 0) {
+        return result;
+    }
+    struct scheduler *scheduler = find_scheduler(engine, generation->scheduler);
+    result = scheduler_set_steps(scheduler, generation->steps, err);
+    if (result < 0) {
+        return result;
+    }
+    arena_release(engine->job, 0);
+    arena_reset_peak(engine->job);
+    arena_reset_peak(engine->ex.step);
+    struct txt2img run = {
+        .components = engine->components,
+        .scheduler = scheduler,
+        .ex = &engine->ex,
+        .job = engine->job,
+        .generation = generation,
+        .progress = progress,
+        .user = user,
+        .dump = dump,
+    };
+    result = txt2img_run(&run, out, err);
+    out->timings.peak_bytes = arena_peak(engine->ex.step) + arena_peak(engine->job);
+    /* An idle worker keeps its weights, not gigabytes of old activations. */
+    arena_release(engine->ex.step, 0);
+    arena_release(engine->job, 0);
+    arena_trim(engine->ex.step);
+    arena_trim(engine->job);
+    return result;
+}
+
+void picture_free(struct picture *picture)
+{
+    xfree(picture->rgb);
+    picture->rgb = NULL;
+}
+
+/* ---- Latents from a file --------------------------------------------------------------------- */
+
+static int copy_latents(const struct safetensors *file, const int64_t shape[3], float **latents,
+                        struct error *err)
+{
+    const char *path = safetensors_path(file);
+    const struct safetensors_entry *entry = safetensors_find(file, "latents");
+    if (entry == NULL) {
+        return ERROR(err, STATUS_INVALID, "%s: no tensor named latents", path);
+    }
+    if (entry->dtype != SAFETENSORS_F32) {
+        return ERROR(err, STATUS_INVALID, "%s: latents has type %s, expected F32", path,
+                     safetensors_dtype_name(entry->dtype));
+    }
+    const int64_t *own = entry->rank == 4 ? entry->shape + 1 : entry->shape;
+    bool fits = (entry->rank == 3 || (entry->rank == 4 && entry->shape[0] == 1)) &&
+                memcmp(own, shape, 3 * sizeof(*shape)) == 0;
+    if (!fits) {
+        return ERROR(err, STATUS_INVALID,
+                     "%s: latents has another shape than [1, %lld, %lld, %lld]", path,
+                     (long long)shape[0], (long long)shape[1], (long long)shape[2]);
+    }
+    *latents = xmalloc(entry->size);
+    memcpy(*latents, entry->data, entry->size);
+    return STATUS_OK;
+}
+
+int engine_load_latents(const struct engine *engine, const char *path, int width, int height,
+                        float **latents, struct error *err)
+{
+    *latents = NULL;
+    const struct vae_config *vae = &engine->components->vae.config;
+    struct safetensors *file = NULL;
+    int result = safetensors_open(&file, path, err);
+    if (result < 0) {
+        return result;
+    }
+    int64_t shape[3] = {vae->latent_channels, height / vae->factor, width / vae->factor};
+    result = copy_latents(file, shape, latents, err);
+    safetensors_close(file);
+    return result;
+}
