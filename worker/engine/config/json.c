@@ -1,6 +1,5 @@
 #include "worker/engine/config/json.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 
 #include "common/base/panic.h"
 #include "worker/engine/config/problems.h"
+#include "worker/engine/config/text_file.h"
 
 /* A json_value is a cJSON under another name: the library stays out of the header. */
 struct json {
@@ -132,43 +132,12 @@ int json_parse(struct json **out, const char *name, const char *text, size_t len
     return STATUS_OK;
 }
 
-/* The whole file, at most JSON_SIZE_MAX bytes of it, in *text (xfree it). */
-static int read_file(const char *path, char **text, size_t *length, struct error *err)
-{
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) {
-        return ERROR(err, errno == ENOENT || errno == ENOTDIR ? STATUS_NOT_FOUND : STATUS_IO,
-                     "%s: %s", path, strerror(errno));
-    }
-    size_t room = 4096, used = 0, got;
-    char *memory = xmalloc(room);
-    while ((got = fread(memory + used, 1, room - used, file)) > 0 && used <= JSON_SIZE_MAX) {
-        used += got;
-        if (used == room) {
-            room *= 2;
-            memory = xrealloc(memory, room);
-        }
-    }
-    bool failed = ferror(file) != 0;
-    int why = errno;
-    fclose(file);
-    if (failed || used > JSON_SIZE_MAX) {
-        xfree(memory);
-        return failed ? ERROR(err, STATUS_IO, "%s: %s", path, strerror(why))
-                      : ERROR(err, STATUS_TOO_LARGE, "%s: more than %zu bytes of JSON", path,
-                              JSON_SIZE_MAX);
-    }
-    *text = memory;
-    *length = used;
-    return STATUS_OK;
-}
-
 int json_open(struct json **out, const char *path, struct error *err)
 {
     char *text = NULL;
     size_t length = 0;
     *out = NULL;
-    int result = read_file(path, &text, &length, err);
+    int result = text_file_read(path, JSON_SIZE_MAX, &text, &length, err);
     if (result == STATUS_OK) {
         result = json_parse(out, path, text, length, err);
         xfree(text);
