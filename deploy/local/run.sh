@@ -197,10 +197,14 @@ print_result() {
     echo "${out#"$PWD"/}"
     echo "  seed  $seed"
     echo "  url   $url$note"
-    printf '  time  build %s s, ' "$build_time"
-    [[ -z $start_time ]] || printf 'start %s s, ' "$start_time"
-    jq -r '.timings // {} | to_entries | map(select(.value | type == "number")
-        | "\(.key | rtrimstr("_ms") | rtrimstr("_seconds")) \(.value)") | join(", ")' <<< "$job"
+    printf '  time  build %s s' "$build_time"
+    [[ -z $start_time ]] || printf ', start %s s' "$start_time"
+    # "denoise_ms": 2041 becomes ", denoise 2.04 s".
+    jq -j '.timings // {} | to_entries[] | select(.value | type == "number")
+        | ", \(.key | sub("_(ms|seconds)$"; "")) " +
+          "\(if .key | endswith("_ms") then .value / 1000 else .value end * 100 | round / 100) s"' \
+        <<< "$job"
+    printf '\n'
 }
 
 # ---- The end ---------------------------------------------------------------------------------
