@@ -28,7 +28,12 @@ lint_make() {
 }
 
 check_format() {
-    files '*.c' '*.h' | xargs -0 clang-format --dry-run -Werror
+    # shellcheck disable=SC2016 # the inner shell expands $1
+    files '*.c' '*.h' | xargs -0 -n 1 -P "$jobs" sh -c '
+        clang-format --dry-run -Werror "$1" 2> /dev/null || {
+            echo "$1: run clang-format -i on it"
+            exit 1
+        }' format
     printf '%s files' "$(count '*.c' '*.h')" >&2
 }
 

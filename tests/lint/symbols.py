@@ -15,7 +15,9 @@ STATEFUL = {"common/base/log", "common/base/shutdown", "common/base/clock", "com
             "common/obs/health", "common/service/service"}
 # panic.c holds the xmalloc family; a service's entry point is <name>_service.
 PREFIXES = {"common/base/error": ("error", "status"),
-            "worker/engine/pipeline/dump": ("engine_dump",),
+            "worker/engine/engine": ("engine", "picture"),
+            "worker/engine/pipeline/dump": ("dump", "engine_dump"),
+            "worker/engine/kernels/norm": ("group_norm", "layer_norm"),
             "worker/engine/layers/sampling": ("downsample", "upsample"),
             "worker/engine/models/vae_decoder": ("vae",),
             "common/obs/metrics": ("metric", "metrics"),
