@@ -1,0 +1,461 @@
+/* txt2img: the diffusion engine from the command line, without Kafka.
+ *
+ * One picture (or --batch of them) from one prompt into PNG files that say how to make them again,
+ * with a progress bar on a terminal and plain lines elsewhere. stdout carries only what a program
+ * may want to read: the --timings lines. Exit code 0, 1 when something failed, 2 for wrong usage.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "common/base/id.h"
+#include "common/base/panic.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/image/png.h"
+
+#ifndef CRAFTERSE_VERSION
+#define CRAFTERSE_VERSION "unknown"
+#endif
+
+#define BATCH_MAX 10000
+#define EXIT_USAGE 2
+
+/* ---- Options --------------------------------------------------------------------------------- */
+
+struct options {
+    const char *model, *prompt, *negative, *scheduler, *latents, *dump, *output;
+    int width, height, steps; /* 0: the model's */
+    double guidance;          /* negative: the model's */
+    uint64_t seed;
+    bool has_seed, timings;
+    int batch, threads;
+};
+
+enum option_key {
+    KEY_MODEL = 256,
+    KEY_PROMPT,
+    KEY_NEGATIVE,
+    KEY_WIDTH,
+    KEY_HEIGHT,
+    KEY_STEPS,
+    KEY_GUIDANCE,
+    KEY_SEED,
+    KEY_SCHEDULER,
+    KEY_BATCH,
+    KEY_THREADS,
+    KEY_PRECISION,
+    KEY_LATENTS,
+    KEY_DUMP,
+    KEY_TIMINGS,
+    KEY_OUTPUT,
+    KEY_VERSION,
+};
+
+/* One table for getopt and for the help text. */
+static const struct {
+    const char *name;
+    int key;
+    const char *value; /* NULL: a flag */
+    const char *help;
+} option_table[] = {
+    {"model", KEY_MODEL, "DIR", "model folder in diffusers' layout (required)"},
+    {"prompt", KEY_PROMPT, "TEXT", "what to draw (required)"},
+    {"negative", KEY_NEGATIVE, "TEXT", "what to keep out"},
+    {"width", KEY_WIDTH, "N", "pixels (default: the model's)"},
+    {"height", KEY_HEIGHT, "N", "pixels (default: the model's)"},
+    {"steps", KEY_STEPS, "N", "sampling steps (default: 20)"},
+    {"guidance", KEY_GUIDANCE, "F", "classifier-free guidance scale, 1 = off (default: 5)"},
+    {"seed", KEY_SEED, "N", "picture number (default: random, printed)"},
+    {"scheduler", KEY_SCHEDULER, "NAME", "ddim, euler or euler_ancestral (default: the model's)"},
+    {"batch", KEY_BATCH, "N", "make N pictures with seeds SEED, SEED+1, ... into FILE-1.png, ..."},
+    {"threads", KEY_THREADS, "N", "default: as many as the cgroup's CPU quota allows"},
+    {"precision", KEY_PRECISION, "NAME", "fp32 (bf16 and int8 are not in this version)"},
+    {"latents", KEY_LATENTS, "FILE", "initial noise: safetensors with a tensor named latents"},
+    {"dump", KEY_DUMP, "FILE", "write every stage's tensors as safetensors"},
+    {"timings", KEY_TIMINGS, NULL, "print one JSON line a picture on stdout"},
+    {"output", KEY_OUTPUT, "FILE", "the PNG to write (required)"},
+    {"help", 'h', NULL, "show this text"},
+    {"version", KEY_VERSION, NULL, "show the version"},
+};
+
+#define OPTION_COUNT (sizeof(option_table) / sizeof(option_table[0]))
+
+static void print_help(void)
+{
+    printf("Usage: txt2img --model DIR --prompt TEXT --output FILE.png [options]\n\n");
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        char left[64];
+        snprintf(left, sizeof(left), "--%s %s", option_table[i].name,
+                 option_table[i].value != NULL ? option_table[i].value : "");
+        printf("  %-20s %s\n", left, option_table[i].help);
+    }
+}
+
+static int usage_error(const char *format, const char *name, const char *value)
+{
+    fprintf(stderr, "txt2img: ");
+    fprintf(stderr, "--%s: %s: \"%s\"\n", name, format, value);
+    return EXIT_USAGE;
+}
+
+static int parse_int(const char *name, const char *text, int min, int max, int *out)
+{
+    char *end = NULL;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < min || value > max) {
+        char expected[64];
+        snprintf(expected, sizeof(expected), "expected a whole number from %d to %d", min, max);
+        return usage_error(expected, name, text);
+    }
+    *out = (int)value;
+    return 0;
+}
+
+static int parse_seed(const char *text, struct options *options)
+{
+    char *end = NULL;
+    errno = 0;
+    options->seed = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || *text == '-') {
+        return usage_error("expected a whole number from 0 to 2^64 - 1", "seed", text);
+    }
+    options->has_seed = true;
+    return 0;
+}
+
+static int parse_guidance(const char *text, struct options *options)
+{
+    char *end = NULL;
+    options->guidance = strtod(text, &end);
+    if (end == text || *end != '\0' || !(options->guidance >= 0)) {
+        return usage_error("expected a number of at least 0", "guidance", text);
+    }
+    return 0;
+}
+
+static int parse_precision(const char *text)
+{
+    if (strcmp(text, "fp32") == 0) {
+        return 0;
+    }
+    if (strcmp(text, "bf16") == 0 || strcmp(text, "int8") == 0) {
+        return usage_error("not in this version, which computes in fp32", "precision", text);
+    }
+    return usage_error("expected fp32", "precision", text);
+}
+
+/* One option into *options. Returns 0 or EXIT_USAGE. */
+static int apply_option(int key, const char *value, struct options *options)
+{
+    switch (key) {
+    case KEY_MODEL:
+        options->model = value;
+        return 0;
+    case KEY_PROMPT:
+        options->prompt = value;
+        return 0;
+    case KEY_NEGATIVE:
+        options->negative = value;
+        return 0;
+    case KEY_SCHEDULER:
+        options->scheduler = value;
+        return 0;
+    case KEY_LATENTS:
+        options->latents = value;
+        return 0;
+    case KEY_DUMP:
+        options->dump = value;
+        return 0;
+    case KEY_OUTPUT:
+        options->output = value;
+        return 0;
+    case KEY_TIMINGS:
+        options->timings = true;
+        return 0;
+    case KEY_WIDTH:
+        return parse_int("width", value, 1, 1 << 20, &options->width);
+    case KEY_HEIGHT:
+        return parse_int("height", value, 1, 1 << 20, &options->height);
+    case KEY_STEPS:
+        return parse_int("steps", value, 1, 1 << 20, &options->steps);
+    case KEY_BATCH:
+        return parse_int("batch", value, 1, BATCH_MAX, &options->batch);
+    case KEY_THREADS:
+        return parse_int("threads", value, 1, 256, &options->threads);
+    case KEY_GUIDANCE:
+        return parse_guidance(value, options);
+    case KEY_SEED:
+        return parse_seed(value, options);
+    case KEY_PRECISION:
+        return parse_precision(value);
+    default:
+        return EXIT_USAGE; /* getopt has said what is wrong */
+    }
+}
+
+static int check_options(const struct options *options)
+{
+    const struct {
+        const char *name, *value;
+    } required[] = {
+        {"model", options->model}, {"prompt", options->prompt}, {"output", options->output}};
+    for (size_t i = 0; i < sizeof(required) / sizeof(required[0]); i++) {
+        if (required[i].value == NULL) {
+            fprintf(stderr, "txt2img: --%s is required; see --help\n", required[i].name);
+            return EXIT_USAGE;
+        }
+    }
+    if (options->batch > 1 && (options->dump != NULL || options->latents != NULL)) {
+        fprintf(stderr, "txt2img: --dump and --latents are for one picture, not with --batch\n");
+        return EXIT_USAGE;
+    }
+    return 0;
+}
+
+/* Returns -1 to go on, else the exit code. */
+static int parse_options(int argc, char **argv, struct options *options)
+{
+    struct option long_options[OPTION_COUNT + 1] = {{0}};
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        long_options[i] = (struct option){
+            .name = option_table[i].name,
+            .has_arg = option_table[i].value != NULL ? required_argument : no_argument,
+            .val = option_table[i].key,
+        };
+    }
+    for (;;) {
+        int key = getopt_long(argc, argv, "h", long_options, NULL);
+        if (key == -1) {
+            break;
+        }
+        if (key == 'h') {
+            print_help();
+            return EXIT_SUCCESS;
+        }
+        if (key == KEY_VERSION) {
+            printf("txt2img %s\n", CRAFTERSE_VERSION);
+            return EXIT_SUCCESS;
+        }
+        int code = apply_option(key, optarg, options);
+        if (code != 0) {
+            return code;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "txt2img: \"%s\" is not an option; see --help\n", argv[optind]);
+        return EXIT_USAGE;
+    }
+    int code = check_options(options);
+    return code != 0 ? code : -1;
+}
+
+/* ---- Progress -------------------------------------------------------------------------------- */
+
+#define BAR_WIDTH 30
+
+struct progress {
+    bool terminal;
+    double started;
+};
+
+static void draw_bar(const char *what, int step, int steps, double seconds)
+{
+    char bar[BAR_WIDTH + 1];
+    int filled = steps > 0 ? step * BAR_WIDTH / steps : 0;
+    for (int i = 0; i < BAR_WIDTH; i++) {
+        bar[i] = i < filled ? '#' : '.';
+    }
+    bar[BAR_WIDTH] = '\0';
+    fprintf(stderr, "\r%-8s [%s] %d/%d  %.1f s ", what, bar, step, steps, seconds);
+}
+
+static bool on_progress(void *user, enum engine_stage stage, int step, int steps)
+{
+    static const char *const names[] = {"text", "denoise", "decode"};
+    const struct progress *progress = user;
+    double seconds = clock_monotonic_seconds() - progress->started;
+    if (progress->terminal) {
+        draw_bar(names[stage], step, steps, seconds);
+    } else if (stage == ENGINE_STAGE_DENOISE) {
+        fprintf(stderr, "step %d of %d, %.1f s\n", step, steps, seconds);
+    } else if (step == steps) {
+        fprintf(stderr, "%s done, %.1f s\n", names[stage], seconds);
+    }
+    return true;
+}
+
+/* ---- Output ---------------------------------------------------------------------------------- */
+
+/* "out.png" and 2 -> "out-2.png"; the path itself for a single picture. */
+static char *picture_path(const struct options *options, int number)
+{
+    if (options->batch == 1) {
+        return xstrdup(options->output);
+    }
+    size_t size = strlen(options->output) + 16;
+    char *path = xmalloc(size);
+    const char *slash = strrchr(options->output, '/');
+    const char *dot = strrchr(slash != NULL ? slash : options->output, '.');
+    int stem = dot != NULL ? (int)(dot - options->output) : (int)strlen(options->output);
+    snprintf(path, size, "%.*s-%d%s", stem, options->output, number, dot != NULL ? dot : "");
+    return path;
+}
+
+static int write_file(const char *path, const uint8_t *bytes, size_t size, struct error *err)
+{
+    FILE *file = fopen(path, "wbe");
+    if (file == NULL) {
+        return ERROR(err, STATUS_IO, "%s: cannot create: %s", path, strerror(errno));
+    }
+    size_t written = fwrite(bytes, 1, size, file);
+    int failed = written != size ? errno : 0;
+    if (fclose(file) != 0 && failed == 0) {
+        failed = errno;
+    }
+    if (failed != 0) {
+        return ERROR(err, STATUS_IO, "%s: cannot write: %s", path, strerror(failed));
+    }
+    return STATUS_OK;
+}
+
+/* What AUTOMATIC1111's web UI writes and most tools read, then what makes it exact. */
+static int write_png(const char *path, const struct picture *picture,
+                     const struct generation *generation, const struct engine_info *info,
+                     struct error *err)
+{
+    size_t size = strlen(generation->prompt) + strlen(generation->negative_prompt) + 512;
+    char *parameters = xmalloc(size);
+    bool negative = *generation->negative_prompt != '\0';
+    snprintf(parameters, size,
+             "%s\n%s%s%sSteps: %d, Sampler: %s, CFG scale: %g, Seed: %" PRIu64
+             ", Size: %dx%d, Model: %s, Version: crafterse %s",
+             generation->prompt, negative ? "Negative prompt: " : "", generation->negative_prompt,
+             negative ? "\n" : "", generation->steps, generation->scheduler, generation->guidance,
+             generation->seed, generation->width, generation->height, info->model_name,
+             CRAFTERSE_VERSION);
+    struct png_text texts[] = {
+        {"parameters", parameters},
+        {"model", info->model_name},
+        {"digest", info->digest},
+        {"Software", "crafterse txt2img"},
+    };
+    uint8_t *bytes = NULL;
+    size_t length = 0;
+    int result = png_encode(picture->rgb, picture->width, picture->height, texts,
+                            sizeof(texts) / sizeof(texts[0]), &bytes, &length, err);
+    if (result == STATUS_OK) {
+        result = write_file(path, bytes, length, err);
+    }
+    xfree(bytes);
+    xfree(parameters);
+    return result;
+}
+
+static void print_timings(const struct picture *picture, const struct generation *generation)
+{
+    const struct engine_timings *timings = &picture->timings;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("{\"seed\":%" PRIu64 ",\"width\":%d,\"height\":%d,\"steps\":%d,\"text_seconds\":%.4f,"
+           "\"denoise_seconds\":%.4f,\"decode_seconds\":%.4f,\"total_seconds\":%.4f,"
+           "\"step_seconds\":%.4f,\"flop\":%.6g,\"gflop_per_second\":%.1f,"
+           "\"activation_peak_bytes\":%zu,\"rss_peak_bytes\":%lld}\n",
+           generation->seed, picture->width, picture->height, generation->steps,
+           timings->text_seconds, timings->denoise_seconds, timings->decode_seconds,
+           timings->total_seconds, timings->denoise_seconds / generation->steps, timings->flop,
+           timings->flop / timings->total_seconds * 1e-9, timings->peak_bytes,
+           (long long)usage.ru_maxrss * 1024);
+    fflush(stdout);
+}
+
+/* ---- Main ------------------------------------------------------------------------------------ */
+
+static int make_picture(struct engine *engine, const struct options *options,
+                        const struct generation *generation, int number, struct error *err)
+{
+    struct progress progress = {isatty(STDERR_FILENO) != 0, clock_monotonic_seconds()};
+    struct engine_dump *dump = options->dump != NULL ? engine_dump_create() : NULL;
+    char *path = picture_path(options, number);
+    struct picture picture;
+    int result = engine_generate(engine, generation, on_progress, &progress, dump, &picture, err);
+    if (progress.terminal) {
+        fprintf(stderr, "\n");
+    }
+    if (result == STATUS_OK) {
+        result = write_png(path, &picture, generation, engine_info(engine), err);
+    }
+    if (result == STATUS_OK && dump != NULL) {
+        result = engine_dump_write(dump, options->dump, err);
+    }
+    if (result == STATUS_OK) {
+        fprintf(stderr, "%s: %dx%d, seed %" PRIu64 ", %.1f s%s\n", path, picture.width,
+                picture.height, generation->seed, picture.timings.total_seconds,
+                picture.prompt_truncated ? " (the prompt was too long and was cut)" : "");
+        if (options->timings) {
+            print_timings(&picture, generation);
+        }
+    }
+    engine_dump_destroy(dump);
+    picture_free(&picture);
+    xfree(path);
+    return result;
+}
+
+static int run(const struct options *options, struct error *err)
+{
+    struct engine *engine = NULL;
+    struct engine_options engine_options = {options->model, options->threads};
+    int result = engine_open(&engine, &engine_options, err);
+    if (result < 0) {
+        return result;
+    }
+    const struct engine_info *info = engine_info(engine);
+    struct generation generation = {
+        .prompt = options->prompt,
+        .negative_prompt = options->negative,
+        .width = options->width > 0 ? options->width : info->default_width,
+        .height = options->height > 0 ? options->height : info->default_height,
+        .steps = options->steps > 0 ? options->steps : info->default_steps,
+        .guidance = options->guidance >= 0 ? options->guidance : info->default_guidance,
+        .seed = options->has_seed ? options->seed : id_random() >> 32,
+        .scheduler = options->scheduler != NULL ? options->scheduler : info->default_scheduler,
+    };
+    float *latents = NULL;
+    result = engine_check(engine, &generation, err);
+    if (result == STATUS_OK && options->latents != NULL) {
+        result = engine_load_latents(engine, options->latents, generation.width, generation.height,
+                                     &latents, err);
+        generation.latents = latents;
+    }
+    for (int i = 1; result == STATUS_OK && i <= options->batch; i++) {
+        result = make_picture(engine, options, &generation, i, err);
+        generation.seed++;
+    }
+    xfree(latents);
+    engine_close(engine);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.negative = "", .guidance = -1, .batch = 1};
+    int code = parse_options(argc, argv, &options);
+    if (code >= 0) {
+        return code;
+    }
+    struct error err;
+    if (run(&options, &err) < 0) {
+        fprintf(stderr, "txt2img: %s\n", err.text);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}
