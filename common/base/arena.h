@@ -43,8 +43,8 @@ char *arena_strdup(struct arena *arena, const char *text);
 size_t arena_mark(const struct arena *arena);
 void arena_release(struct arena *arena, size_t mark);
 
-/* Return to mark but keep one piece, the size bytes at memory, which was allocated since: it is moved
- * down to the mark, and everything else since dies. Returns where it is now. */
+/* Return to mark but keep one piece, the size bytes at memory, which was allocated since: it is
+ * moved down to the mark, and everything else since dies. Returns where it is now. */
 void *arena_release_keeping(struct arena *arena, size_t mark, void *memory, size_t size);
 
 /* Most bytes in use at once since the start or the last arena_reset_peak. */

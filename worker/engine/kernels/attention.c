@@ -90,12 +90,17 @@ struct head_tile {
 static void fold_keys(const struct attention_shape *shape, struct head_tile *tile, int64_t key,
                       int64_t keys)
 {
-    gemm_run_serial(&(struct gemm){
-        .m = tile->count, .n = keys, .k = shape->head_size,
-        .a = tile->q, .a_stride = tile->stride,
-        .b = tile->k + key * tile->stride, .b_stride = tile->stride, .b_transposed = true,
-        .c = tile->scores, .c_stride = keys,
-        .alpha = 1.0f / sqrtf((float)shape->head_size)});
+    gemm_run_serial(&(struct gemm){.m = tile->count,
+                                   .n = keys,
+                                   .k = shape->head_size,
+                                   .a = tile->q,
+                                   .a_stride = tile->stride,
+                                   .b = tile->k + key * tile->stride,
+                                   .b_stride = tile->stride,
+                                   .b_transposed = true,
+                                   .c = tile->scores,
+                                   .c_stride = keys,
+                                   .alpha = 1.0f / sqrtf((float)shape->head_size)});
     for (int64_t i = 0; i < tile->count; i++) {
         float *row = tile->scores + i * keys;
         int64_t seen = shape->causal ? tile->query + i + 1 - key : keys;
@@ -110,11 +115,17 @@ static void fold_keys(const struct attention_shape *shape, struct head_tile *til
             scale_row(tile->y + i * tile->stride, shape->head_size, fade);
         }
     }
-    gemm_run_serial(&(struct gemm){
-        .m = tile->count, .n = shape->head_size, .k = keys,
-        .a = tile->scores, .a_stride = keys,
-        .b = tile->v + key * tile->stride, .b_stride = tile->stride,
-        .c = tile->y, .c_stride = tile->stride, .alpha = 1.0f, .accumulate = key > 0});
+    gemm_run_serial(&(struct gemm){.m = tile->count,
+                                   .n = shape->head_size,
+                                   .k = keys,
+                                   .a = tile->scores,
+                                   .a_stride = keys,
+                                   .b = tile->v + key * tile->stride,
+                                   .b_stride = tile->stride,
+                                   .c = tile->y,
+                                   .c_stride = tile->stride,
+                                   .alpha = 1.0f,
+                                   .accumulate = key > 0});
 }
 
 static void attention_piece(void *argument, int64_t piece, int thread)

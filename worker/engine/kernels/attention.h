@@ -1,6 +1,6 @@
 /* Scaled dot-product attention, softmax(Q K^T / sqrt(d)) V for each head (Vaswani et al. 2017), in
- * tiles with a running maximum and sum (Milakov and Gimelshein 2018, Dao et al. 2022): the matrix of
- * all scores never exists, so memory does not grow with the number of tokens squared.
+ * tiles with a running maximum and sum (Milakov and Gimelshein 2018, Dao et al. 2022): the matrix
+ * of all scores never exists, so memory does not grow with the number of tokens squared.
  */
 #ifndef WORKER_ENGINE_KERNELS_ATTENTION_H
 #define WORKER_ENGINE_KERNELS_ATTENTION_H

@@ -80,8 +80,7 @@ void elementwise_concat(struct parallel *pool, const float *a, int64_t a_channel
     parallel_run(pool, call.pieces, concat_piece, &call);
 }
 
-void elementwise_guide(const float *uncond, const float *text, float scale, float *y,
-                       int64_t count)
+void elementwise_guide(const float *uncond, const float *text, float scale, float *y, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) {
         y[i] = uncond[i] + scale * (text[i] - uncond[i]);

@@ -95,7 +95,8 @@ static void join_group(const struct group_norm_call *call, int64_t n, int64_t be
     for (int64_t c = begin; c < end; c++) {
         double mean_of_d = totals[c] / pixels;
         double difference = (double)origin[c] + mean_of_d - mean;
-        deviation += totals[channels + c] - totals[c] * mean_of_d + pixels * difference * difference;
+        deviation +=
+            totals[channels + c] - totals[c] * mean_of_d + pixels * difference * difference;
     }
     double variance = deviation / (pixels * (double)(end - begin));
     variance = variance > 0 ? variance : 0;
@@ -222,16 +223,15 @@ static void layer_norm_piece(void *argument, int64_t piece, int thread)
     int64_t channels = call->shape->channels, begin, end;
     parallel_range(call->shape->rows, call->pieces, piece, &begin, &end);
     for (int64_t row = begin; row < end; row++) {
-        layer_norm_row(call->x + row * channels, call->weight, call->bias,
-                       call->y + row * channels, channels, call->shape->epsilon);
+        layer_norm_row(call->x + row * channels, call->weight, call->bias, call->y + row * channels,
+                       channels, call->shape->epsilon);
     }
 }
 
 void layer_norm_run(struct parallel *pool, const struct layer_norm_shape *shape, const float *x,
                     const float *weight, const float *bias, float *y)
 {
-    struct layer_norm_call call = {
-        .shape = shape, .x = x, .weight = weight, .bias = bias, .y = y};
+    struct layer_norm_call call = {.shape = shape, .x = x, .weight = weight, .bias = bias, .y = y};
     call.pieces = parallel_pieces(pool, shape->rows, GRAIN / shape->channels + 1);
     parallel_run(pool, call.pieces, layer_norm_piece, &call);
 }

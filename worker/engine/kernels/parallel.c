@@ -37,7 +37,7 @@ struct parallel {
         struct parallel *pool;
         pthread_t thread;
         int index;
-    } *runners;
+    } * runners;
 };
 
 static void spin_pause(void)

@@ -15,13 +15,11 @@ static void resample_piece(void *argument, int64_t piece, int thread)
     const struct resample_call *call = argument;
     const struct resample *r = call->r;
     int64_t n = piece / r->height_out, row = piece % r->height_out;
-    const float *from =
-        call->x + (n * r->height_in + row * r->height_in / r->height_out) * r->width_in *
-                      r->channels;
+    const float *from = call->x + (n * r->height_in + row * r->height_in / r->height_out) *
+                                      r->width_in * r->channels;
     float *to = call->y + piece * r->width_out * r->channels;
     for (int64_t column = 0; column < r->width_out; column++) {
-        memcpy(to + column * r->channels,
-               from + column * r->width_in / r->width_out * r->channels,
+        memcpy(to + column * r->channels, from + column * r->width_in / r->width_out * r->channels,
                (size_t)r->channels * sizeof(float));
     }
 }

@@ -8,8 +8,8 @@
 void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
                int64_t channels_out, int stride)
 {
-    *conv = (struct conv){
-        .channels_in = channels_in, .channels_out = channels_out, .stride = stride};
+    *conv =
+        (struct conv){.channels_in = channels_in, .channels_out = channels_out, .stride = stride};
     conv->bias = loader_take_vector(loader, prefix, "bias", channels_out);
 
     struct weight_view view;
@@ -79,8 +79,7 @@ struct tensor conv_forward_biased(const struct conv *conv, struct exec *ex, stru
 {
     ASSERT(picture_bias.shape[0] == x.shape[0] && picture_bias.shape[1] == conv->channels_out);
     struct tensor y = result(conv, ex, x);
-    run(conv, ex, x,
-        &(struct conv2d_arguments){.y = y.data, .picture_bias = picture_bias.data});
+    run(conv, ex, x, &(struct conv2d_arguments){.y = y.data, .picture_bias = picture_bias.data});
     return y;
 }
 

@@ -6,7 +6,7 @@
 #include "worker/engine/layers/linear.h"
 
 struct feed_forward {
-    int64_t width;          /* 4 * channels */
+    int64_t width;           /* 4 * channels */
     struct linear net0_proj; /* net.0.proj: channels -> 2 * width */
     struct linear net2;      /* net.2: width -> channels */
 };

@@ -6,8 +6,7 @@
 void group_norm_load(struct group_norm *norm, struct loader *loader, const char *prefix,
                      int64_t channels, int64_t groups, double epsilon)
 {
-    *norm = (struct group_norm){
-        .channels = channels, .groups = groups, .epsilon = (float)epsilon};
+    *norm = (struct group_norm){.channels = channels, .groups = groups, .epsilon = (float)epsilon};
     norm->weight = loader_take_vector(loader, prefix, "weight", channels);
     norm->bias = loader_take_vector(loader, prefix, "bias", channels);
 }

@@ -7,8 +7,8 @@ void linear_load(struct linear *linear, struct loader *loader, const char *prefi
                  int64_t channels_in, int64_t channels_out, bool with_bias)
 {
     *linear = (struct linear){.channels_in = channels_in, .channels_out = channels_out};
-    linear->weight = loader_take(loader, prefix, "weight", 2,
-                                 (int64_t[]){channels_out, channels_in});
+    linear->weight =
+        loader_take(loader, prefix, "weight", 2, (int64_t[]){channels_out, channels_in});
     if (with_bias) {
         linear->bias = loader_take_vector(loader, prefix, "bias", channels_out);
     }
@@ -18,8 +18,8 @@ void linear_load_pointwise(struct linear *linear, struct loader *loader, const c
                            int64_t channels_in, int64_t channels_out)
 {
     *linear = (struct linear){.channels_in = channels_in, .channels_out = channels_out};
-    linear->weight = loader_take(loader, prefix, "weight", 4,
-                                 (int64_t[]){channels_out, channels_in, 1, 1});
+    linear->weight =
+        loader_take(loader, prefix, "weight", 4, (int64_t[]){channels_out, channels_in, 1, 1});
     linear->bias = loader_take_vector(loader, prefix, "bias", channels_out);
 }
 

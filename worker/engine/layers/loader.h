@@ -15,8 +15,8 @@
 
 struct loader {
     struct weights *weights;
-    struct arena *model;       /* what cannot be used in place in the mapped file goes here */
-    uint64_t parameter_count;  /* taken so far */
+    struct arena *model;      /* what cannot be used in place in the mapped file goes here */
+    uint64_t parameter_count; /* taken so far */
 };
 
 /* A parameter's or module's dotted name. */

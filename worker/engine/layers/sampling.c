@@ -8,8 +8,7 @@ void downsample_load(struct downsample *down, struct loader *loader, const char 
     conv_load(&down->conv, loader, weight_name(prefix, "conv").text, channels, channels, 2);
 }
 
-void upsample_load(struct upsample *up, struct loader *loader, const char *prefix,
-                   int64_t channels)
+void upsample_load(struct upsample *up, struct loader *loader, const char *prefix, int64_t channels)
 {
     conv_load(&up->conv, loader, weight_name(prefix, "conv").text, channels, channels, 1);
 }

@@ -35,8 +35,8 @@ void spatial_transformer_contexts(const struct spatial_transformer *transformer,
                                   struct attention_context *contexts)
 {
     for (int i = 0; i < transformer->shape.blocks; i++) {
-        contexts[i] = attention_context_of(&transformer->transformer_blocks[i].attn2, ex, context,
-                                           arena);
+        contexts[i] =
+            attention_context_of(&transformer->transformer_blocks[i].attn2, ex, context, arena);
     }
 }
 

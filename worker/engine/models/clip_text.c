@@ -70,8 +70,8 @@ static void load_layer(struct clip_text_layer *layer, struct loader *loader, con
                     config->hidden_size, config->layer_norm_eps);
     linear_load(&layer->fc1, loader, weight_name(prefix, "mlp.fc1").text, config->hidden_size,
                 config->intermediate_size, true);
-    linear_load(&layer->fc2, loader, weight_name(prefix, "mlp.fc2").text,
-                config->intermediate_size, config->hidden_size, true);
+    linear_load(&layer->fc2, loader, weight_name(prefix, "mlp.fc2").text, config->intermediate_size,
+                config->hidden_size, true);
 }
 
 void clip_text_load(struct clip_text *model, struct loader *loader,

@@ -60,8 +60,8 @@ static void load_down_block(struct unet *unet, struct loader *loader, int level)
         }
     }
     if (block->has_sampler) {
-        downsample_load(&block->downsampler, loader, weight_name(prefix.text, "downsamplers.0").text,
-                        channels);
+        downsample_load(&block->downsampler, loader,
+                        weight_name(prefix.text, "downsamplers.0").text, channels);
     }
 }
 

@@ -37,8 +37,8 @@ struct unet_config {
     double norm_eps;
     bool flip_sin_to_cos;
     double freq_shift;
-    bool text_time;                /* addition_embed_type "text_time": pooled text and sizes */
-    int addition_time_embed_dim;   /* of each size */
+    bool text_time;              /* addition_embed_type "text_time": pooled text and sizes */
+    int addition_time_embed_dim; /* of each size */
     int projection_class_embeddings_input_dim;
 };
 

@@ -9,16 +9,21 @@
 /* Options of UNet2DConditionModel that select parts we do not have; null or absent in every
  * Stable Diffusion model. */
 static const char *const absent_keys[] = {
-    "class_embed_type",      "num_class_embeds",
-    "encoder_hid_dim",       "encoder_hid_dim_type",
-    "time_embedding_dim",    "time_embedding_act_fn",
-    "timestep_post_act",     "time_cond_proj_dim",
-    "cross_attention_norm",  "num_attention_heads",
+    "class_embed_type",
+    "num_class_embeds",
+    "encoder_hid_dim",
+    "encoder_hid_dim_type",
+    "time_embedding_dim",
+    "time_embedding_act_fn",
+    "timestep_post_act",
+    "time_cond_proj_dim",
+    "cross_attention_norm",
+    "num_attention_heads",
     "reverse_transformer_layers_per_block",
 };
 
 static const char *const false_keys[] = {
-    "center_input_sample",    "dual_cross_attention",           "resnet_skip_time_act",
+    "center_input_sample",     "dual_cross_attention",           "resnet_skip_time_act",
     "class_embeddings_concat", "mid_block_only_cross_attention",
 };
 
@@ -101,8 +106,9 @@ static void check_divisibility(struct json *json, const struct unet_config *conf
         bool attends = config->down_attention[i] || config->up_attention[config->blocks - 1 - i] ||
                        i == config->blocks - 1;
         if (attends && config->heads[i] > 0 && channels % config->heads[i] != 0) {
-            json_problem(json, "attention_head_dim: %d heads do not divide block_out_channels[%d], "
-                               "%d",
+            json_problem(json,
+                         "attention_head_dim: %d heads do not divide block_out_channels[%d], "
+                         "%d",
                          config->heads[i], i, channels);
         }
     }

@@ -135,13 +135,13 @@ void vae_decoder_load(struct vae_decoder *vae, struct loader *loader,
                               config->latent_channels, config->latent_channels);
     }
     conv_load(&vae->conv_in, loader, "decoder.conv_in", config->latent_channels, deepest, 1);
-    load_resnet(vae, &vae->mid_resnets[0], loader,
-                weight_name("decoder", "mid_block.resnets.0"), deepest, deepest);
+    load_resnet(vae, &vae->mid_resnets[0], loader, weight_name("decoder", "mid_block.resnets.0"),
+                deepest, deepest);
     if (config->mid_block_add_attention) {
         load_mid_attention(vae, loader, deepest);
     }
-    load_resnet(vae, &vae->mid_resnets[1], loader,
-                weight_name("decoder", "mid_block.resnets.1"), deepest, deepest);
+    load_resnet(vae, &vae->mid_resnets[1], loader, weight_name("decoder", "mid_block.resnets.1"),
+                deepest, deepest);
     for (int i = 0; i < config->blocks; i++) {
         load_up_block(vae, loader, i);
     }

@@ -29,12 +29,9 @@ static int join(struct path *out, const char *folder, const char *name, struct e
 static const struct {
     const char *component, *class_name;
 } expected_classes[] = {
-    {"text_encoder", "CLIPTextModel"},
-    {"text_encoder_2", "CLIPTextModelWithProjection"},
-    {"tokenizer", "CLIPTokenizer"},
-    {"tokenizer_2", "CLIPTokenizer"},
-    {"unet", "UNet2DConditionModel"},
-    {"vae", "AutoencoderKL"},
+    {"text_encoder", "CLIPTextModel"}, {"text_encoder_2", "CLIPTextModelWithProjection"},
+    {"tokenizer", "CLIPTokenizer"},    {"tokenizer_2", "CLIPTokenizer"},
+    {"unet", "UNet2DConditionModel"},  {"vae", "AutoencoderKL"},
 };
 
 /* "unet": ["diffusers", "UNet2DConditionModel"] */
@@ -51,7 +48,8 @@ static void check_class(struct json *json, const char *component, const char *ex
     bool same = strncmp(class_name, expected, length) == 0 &&
                 (class_name[length] == '\0' || strcmp(class_name + length, "Fast") == 0);
     if (!same) {
-        json_problem(json, "%s: \"%s\" is not supported (only %s)", component, class_name, expected);
+        json_problem(json, "%s: \"%s\" is not supported (only %s)", component, class_name,
+                     expected);
     }
 }
 
@@ -112,8 +110,7 @@ static int open_text_encoder(struct components *components, int i, const char *f
     struct clip_text_config config;
     struct loader loader;
     int result = join(&path, folder, tokenizers[i], err);
-    if (result < 0 ||
-        (result = clip_bpe_open(&components->tokenizers[i], path.text, err)) < 0 ||
+    if (result < 0 || (result = clip_bpe_open(&components->tokenizers[i], path.text, err)) < 0 ||
         (result = join(&path, folder, configs[i], err)) < 0 ||
         (result = clip_text_config_load(&config, path.text, err)) < 0 ||
         (result = open_weights(components, i, folder, encoders[i], &loader, err)) < 0) {

@@ -26,8 +26,8 @@ struct embeddings {
     struct tensor pooled; /* [1, projection_dim of the second] */
 };
 
-static struct embeddings embeddings_create(const struct components *components,
-                                           struct arena *arena, int64_t n)
+static struct embeddings embeddings_create(const struct components *components, struct arena *arena,
+                                           int64_t n)
 {
     const struct unet_config *unet = &components->unet.config;
     return (struct embeddings){
@@ -53,8 +53,7 @@ static int encode_prompt(struct txt2img *run, const char *prompt, struct embeddi
     for (int i = 0; i < TEXT_ENCODERS; i++) {
         size_t mark = arena_mark(run->ex->step);
         const struct clip_text *encoder = &components->text_encoders[i];
-        int32_t *ids =
-            arena_alloc(run->ex->step, (size_t)components->tokens * sizeof(int32_t));
+        int32_t *ids = arena_alloc(run->ex->step, (size_t)components->tokens * sizeof(int32_t));
         bool truncated = false;
         int result = clip_bpe_encode(components->tokenizers[i], prompt, ids, &truncated, err);
         if (result < 0) {
