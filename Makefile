@@ -135,6 +135,17 @@ $(O)/test/%: $(O)/tests/%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_L
 	@mkdir -p $(@D)
 	@$(CC) $(LINK_FLAGS) -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv libcurl)
 
+# ---- Golden fixtures: made with other people's code, committed, compared with by tests/golden -----
+
+.PHONY: golden
+golden: $(O)/golden/bin/python ## make tests/golden's fixtures anew (downloads torch, diffusers)
+	HF_HUB_OFFLINE=1 $< tests/golden/make_golden.py
+
+$(O)/golden/bin/python: tests/golden/requirements.txt
+	python3 -m venv $(O)/golden
+	$(O)/golden/bin/pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu -r $<
+	@touch $@
+
 # ---- One machine -----------------------------------------------------------------------------
 
 .PHONY: run up down status
