@@ -83,12 +83,11 @@ static int open_schedulers(struct engine *engine, const char *model_path, struct
 /* The folder's own name, whatever way the path leads there. */
 static void name_model(struct engine *engine, const char *model_path)
 {
-    char *absolute = realpath(model_path, NULL);
-    const char *path = absolute != NULL ? absolute : model_path;
+    char absolute[PATH_MAX];
+    const char *path = realpath(model_path, absolute) != NULL ? absolute : model_path;
     const char *slash = strrchr(path, '/');
     snprintf(engine->info.model_name, sizeof(engine->info.model_name), "%s",
              slash != NULL ? slash + 1 : path);
-    free(absolute); /* realpath's, not xmalloc's */
 }
 
 static void fill_info(struct engine *engine)

@@ -6,8 +6,6 @@
 #include "worker/engine/kernels/activation.h"
 #include "worker/engine/kernels/elementwise.h"
 
-/* Reading config.json is in unet_config.c. */
-
 /* ---- Weights --------------------------------------------------------------------------------- */
 
 static void load_attention(struct unet *unet, struct unet_block *block, int layer,

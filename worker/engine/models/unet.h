@@ -15,32 +15,9 @@
 #include "worker/engine/layers/sampling.h"
 #include "worker/engine/layers/spatial_transformer.h"
 #include "worker/engine/layers/timestep_embedding.h"
+#include "worker/engine/models/unet_config.h"
 
-#define UNET_BLOCKS_MAX 8
-#define UNET_LAYERS_MAX 8 /* of a down block; an up block has one more */
 #define UNET_SKIPS_MAX (UNET_BLOCKS_MAX * (UNET_LAYERS_MAX + 1) + 1)
-
-/* unet/config.json */
-struct unet_config {
-    int sample_size; /* the size of the latents it was trained on; 0 when not said */
-    int in_channels, out_channels;
-    int blocks;
-    bool down_attention[UNET_BLOCKS_MAX]; /* CrossAttnDownBlock2D, else DownBlock2D */
-    bool up_attention[UNET_BLOCKS_MAX];   /* CrossAttnUpBlock2D, else UpBlock2D; in order */
-    int block_out_channels[UNET_BLOCKS_MAX];
-    int layers_per_block[UNET_BLOCKS_MAX];
-    int transformer_layers_per_block[UNET_BLOCKS_MAX];
-    int heads[UNET_BLOCKS_MAX]; /* the key attention_head_dim, which is misnamed */
-    int cross_attention_dim;
-    bool use_linear_projection;
-    int norm_num_groups;
-    double norm_eps;
-    bool flip_sin_to_cos;
-    double freq_shift;
-    bool text_time;              /* addition_embed_type "text_time": pooled text and sizes */
-    int addition_time_embed_dim; /* of each size */
-    int projection_class_embeddings_input_dim;
-};
 
 struct unet_block {
     int layers;
@@ -63,10 +40,6 @@ struct unet {
     struct conv conv_out;
     int context_count;
 };
-
-/* Read config.json. STATUS_INVALID naming every key that is wrong or not supported, and its value.
- */
-int unet_config_load(struct unet_config *config, const char *path, struct error *err) MUST_CHECK;
 
 /* Take the weights; what is missing is recorded in them. The model reads from the mapped weights
  * and from loader->model for as long as it is used. */

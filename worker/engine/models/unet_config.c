@@ -1,6 +1,4 @@
-/* Reading unet/config.json: what we support becomes struct unet_config, and everything else that
- * would change the result is refused by name, all of it in one error. */
-#include "worker/engine/models/unet.h"
+#include "worker/engine/models/unet_config.h"
 
 #include <string.h>
 
