@@ -1,0 +1,82 @@
+#include "worker/engine/kernels/conv2d.h"
+
+#include "tests/harness/test.h"
+#include "tests/support/ref_kernels.h"
+#include "worker/engine/kernels/gemm.h"
+
+static const struct ref_conv shapes[] = {
+    {1, 1, 1, 1, 1, 3, 1, 1},    {1, 1, 5, 3, 2, 3, 1, 1},     {2, 4, 4, 4, 8, 3, 1, 1},
+    {1, 7, 5, 3, 9, 3, 1, 1},    {2, 9, 7, 5, 6, 3, 2, 1},     {1, 8, 6, 16, 4, 3, 2, 1},
+    {2, 5, 3, 160, 33, 3, 1, 1}, {1, 6, 6, 128, 128, 3, 1, 1}, {1, 3, 9, 200, 7, 3, 2, 1},
+    {2, 3, 5, 7, 11, 1, 1, 0},   {1, 16, 16, 8, 3, 3, 1, 1},   {1, 40, 300, 256, 5, 3, 1, 1},
+};
+
+static void check_shape(struct parallel *pool, const struct ref_conv *r)
+{
+    struct conv2d conv = {.batch = r->batch,
+                          .height_in = r->height,
+                          .width_in = r->width,
+                          .channels_in = r->channels_in,
+                          .channels_out = r->channels_out,
+                          .kernel = (int)r->kernel,
+                          .stride = (int)r->stride,
+                          .padding = (int)r->padding};
+    int64_t taps = r->channels_in * r->kernel * r->kernel;
+    int64_t outputs = r->batch * conv2d_height_out(&conv) * conv2d_width_out(&conv);
+    int64_t count = outputs * r->channels_out, picture = count / r->batch;
+    float *x = ref_random(r->batch * r->height * r->width * r->channels_in, 1);
+    float *weight = ref_random(r->channels_out * taps, 2),
+          *packed = ref_random(r->channels_out * taps, 3);
+    float *bias = ref_random(r->channels_out, 4);
+    float *picture_bias = ref_random(r->batch * r->channels_out, 5);
+    float *y = ref_random(count, 6), *expected = ref_random(count, 7);
+    float *workspace = ref_random((int64_t)conv2d_workspace(&conv), 8);
+    conv2d_pack_weights(r->channels_out, r->channels_in, conv.kernel, weight, packed);
+    ref_conv2d(r, x, weight, bias, expected);
+
+    struct conv2d_arguments arguments = {
+        .x = x, .weight = packed, .bias = bias, .y = y, .workspace = workspace};
+    conv2d_run(pool, &conv, &arguments);
+    CHECK_NEAR(ref_difference(y, expected, count), 0, 1e-6);
+
+    arguments.accumulate = true;
+    arguments.picture_bias = r->kernel == 3 ? picture_bias : NULL;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t c = i / picture * r->channels_out + i % r->channels_out;
+        expected[i] = 2 * expected[i] + (r->kernel == 3 ? picture_bias[c] : 0.0f);
+    }
+    conv2d_run(pool, &conv, &arguments);
+    CHECK_NEAR(ref_difference(y, expected, count), 0, 1e-6);
+    free(x), free(weight), free(packed), free(bias), free(picture_bias);
+    free(y), free(expected), free(workspace);
+}
+
+TEST(convolutions_of_odd_shapes_match_plain_loops)
+{
+    gemm_init();
+    for (int threads = 1; threads <= 3; threads += 2) {
+        struct parallel *pool = NULL;
+        struct error err;
+        REQUIRE(parallel_create(&pool, threads, &err) == 0);
+        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+            check_shape(pool, &shapes[i]);
+        }
+        parallel_destroy(pool);
+    }
+}
+
+TEST(the_workspace_stays_bounded_however_large_the_picture_is)
+{
+    struct conv2d conv = {.batch = 1,
+                          .height_in = 2048,
+                          .width_in = 2048,
+                          .channels_in = 256,
+                          .channels_out = 256,
+                          .kernel = 3,
+                          .stride = 1,
+                          .padding = 1};
+    CHECK(conv2d_workspace(&conv) * sizeof(float) <= (size_t)128 << 20);
+    CHECK_NEAR(conv2d_flop(&conv), 2.0 * 2048 * 2048 * 9 * 256 * 256, 0);
+}
+
+TEST_MAIN()

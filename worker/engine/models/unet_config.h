@@ -1,0 +1,39 @@
+/* unet/config.json: what we support becomes struct unet_config, and everything else that would
+ * change the result is refused by name, all of it in one error.
+ */
+#ifndef WORKER_ENGINE_MODELS_UNET_CONFIG_H
+#define WORKER_ENGINE_MODELS_UNET_CONFIG_H
+
+#include <stdbool.h>
+
+#include "common/base/error.h"
+
+#define UNET_BLOCKS_MAX 8
+#define UNET_LAYERS_MAX 8 /* of a down block; an up block has one more */
+
+struct unet_config {
+    int sample_size; /* the size of the latents it was trained on; 0 when not said */
+    int in_channels, out_channels;
+    int blocks;
+    bool down_attention[UNET_BLOCKS_MAX]; /* CrossAttnDownBlock2D, else DownBlock2D */
+    bool up_attention[UNET_BLOCKS_MAX];   /* CrossAttnUpBlock2D, else UpBlock2D; in order */
+    int block_out_channels[UNET_BLOCKS_MAX];
+    int layers_per_block[UNET_BLOCKS_MAX];
+    int transformer_layers_per_block[UNET_BLOCKS_MAX];
+    int heads[UNET_BLOCKS_MAX]; /* the key attention_head_dim, which is misnamed */
+    int cross_attention_dim;
+    bool use_linear_projection;
+    int norm_num_groups;
+    double norm_eps;
+    bool flip_sin_to_cos;
+    double freq_shift;
+    bool text_time;              /* addition_embed_type "text_time": pooled text and sizes */
+    int addition_time_embed_dim; /* of each size */
+    int projection_class_embeddings_input_dim;
+};
+
+/* Read config.json. STATUS_INVALID naming every key that is wrong or not supported, and its value.
+ */
+int unet_config_load(struct unet_config *config, const char *path, struct error *err) MUST_CHECK;
+
+#endif
