@@ -1,6 +1,7 @@
 """A tiny SDXL pipeline with random weights, and every stage of its pictures as diffusers computes
 them in float32 on the weights as stored."""
 
+import functools
 import json
 import pathlib
 
@@ -136,6 +137,7 @@ def run(pipeline, scheduler_name, size, guided, negative):
     step = pipeline.scheduler.step
     predictions = []
 
+    @functools.wraps(step)  # the pipeline looks at the signature to see what it may pass
     def recording_step(model_output, *arguments, **options):
         predictions.append(model_output.clone())
         return step(model_output, *arguments, **options)
