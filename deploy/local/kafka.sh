@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A real Apache Kafka on this machine: one node (KRaft, broker and controller in one process), on
-# loopback, with a small heap. For tests and for `make run KAFKA=apache`; not for production.
+# A real Apache Kafka on this machine: one node (KRaft: broker and controller in one process), with
+# a small heap, on loopback. For tests and for `make run KAFKA=apache`; not for production.
 #
-#   kafka.sh install DIR                 fetch the jars into DIR/lib with Maven (once; needs network)
-#   kafka.sh start DATA_DIR PORT_FILE    run a node until SIGTERM or SIGINT
+#   kafka.sh install DIR                fetch the jars into DIR/lib with Maven (once; needs network)
+#   kafka.sh start DATA_DIR PORT_FILE   run a node until SIGTERM or SIGINT
 #
 # `start` keeps records and settings in DATA_DIR. The first start picks two free ports and formats
 # the storage; a later start with the same DATA_DIR is the same node, on the same port, with the
@@ -146,7 +146,9 @@ explain_exit() {
 wait_until_serving() {
     for _ in $(seq 600); do
         kill -0 "$node" 2>/dev/null || explain_exit
-        tail -c "+$log_start" "$data/kafka.log" 2>/dev/null | grep -q 'Kafka Server started' && return
+        if tail -c "+$log_start" "$data/kafka.log" | grep -q 'Kafka Server started'; then
+            return
+        fi
         sleep 0.1
     done
     kill -KILL "$node"
@@ -157,7 +159,8 @@ start_node() {
     data=$1
     port_file=$2
     need_java
-    [ -d "$kafka_home/lib" ] || fail "no jars in $kafka_home/lib: run 'kafka.sh install $kafka_home' first"
+    [ -d "$kafka_home/lib" ] ||
+        fail "no jars in $kafka_home/lib: run 'kafka.sh install $kafka_home' first"
     mkdir -p "$data"
     data=$(cd "$data" && pwd)
     rm -f "$port_file"
