@@ -12,7 +12,7 @@
 #include "worker/engine/kernels/gemm.h"
 #include "worker/engine/pipeline/components.h"
 #include "worker/engine/pipeline/txt2img.h"
-#include "worker/engine/weights/digest.h"
+#include "worker/engine/weights/model_digest.h"
 #include "worker/engine/weights/safetensors.h"
 
 /* Address space, not memory: see arena.h. At the largest picture the VAE's maps take about 25 GiB

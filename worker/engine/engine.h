@@ -39,7 +39,7 @@ struct engine_limits {
 struct engine_info {
     char model_name[128]; /* the folder's own name */
     /* SHA-256 in hex over every file's relative path, size and content (large files sampled): see
-     * weights/digest.h. Folders with the same digest make the same pictures. */
+     * weights/model_digest.h. Folders with the same digest make the same pictures. */
     char digest[65];
     int default_width, default_height, default_steps;
     double default_guidance;

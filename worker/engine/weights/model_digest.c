@@ -1,4 +1,4 @@
-#include "worker/engine/weights/digest.h"
+#include "worker/engine/weights/model_digest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <openssl/evp.h>
-
+#include "common/base/digest.h"
 #include "common/base/panic.h"
 
 #define WHOLE_MAX ((uint64_t)64 << 20)
@@ -114,7 +113,7 @@ static int list_files(const char *root, struct file_list *list, struct error *er
 
 /* ---- Hashing -------------------------------------------------------------------------------- */
 
-static int hash_range(EVP_MD_CTX *hash, int descriptor, uint64_t begin, uint64_t size)
+static int hash_range(struct digest *hash, int descriptor, uint64_t begin, uint64_t size)
 {
     unsigned char buffer[16384];
     for (uint64_t done = 0; done < size;) {
@@ -124,13 +123,13 @@ static int hash_range(EVP_MD_CTX *hash, int descriptor, uint64_t begin, uint64_t
             errno = got == 0 ? EIO : errno; /* the file became shorter */
             return -1;
         }
-        EVP_DigestUpdate(hash, buffer, (size_t)got);
+        digest_update(hash, buffer, (size_t)got);
         done += (uint64_t)got;
     }
     return 0;
 }
 
-static int hash_content(EVP_MD_CTX *hash, int descriptor, uint64_t size)
+static int hash_content(struct digest *hash, int descriptor, uint64_t size)
 {
     if (size <= WHOLE_MAX) {
         return hash_range(hash, descriptor, 0, size);
@@ -144,7 +143,7 @@ static int hash_content(EVP_MD_CTX *hash, int descriptor, uint64_t size)
 }
 
 /* The name goes in without the root: a model keeps its digest when its folder moves. */
-static int hash_file(EVP_MD_CTX *hash, const char *path, const char *name, struct error *err)
+static int hash_file(struct digest *hash, const char *path, const char *name, struct error *err)
 {
     char label[64];
     struct stat info;
@@ -152,8 +151,8 @@ static int hash_file(EVP_MD_CTX *hash, const char *path, const char *name, struc
     bool ok = descriptor >= 0 && fstat(descriptor, &info) == 0;
     if (ok) {
         int length = snprintf(label, sizeof(label), " %" PRIu64 "\n", (uint64_t)info.st_size);
-        EVP_DigestUpdate(hash, name, strlen(name));
-        EVP_DigestUpdate(hash, label, (size_t)length);
+        digest_update(hash, name, strlen(name));
+        digest_update(hash, label, (size_t)length);
         ok = hash_content(hash, descriptor, (uint64_t)info.st_size) == 0;
     }
     int why = errno;
@@ -163,25 +162,19 @@ static int hash_file(EVP_MD_CTX *hash, const char *path, const char *name, struc
     return ok ? STATUS_OK : ERROR(err, STATUS_IO, "%s: %s", path, strerror(why));
 }
 
-int model_digest(const char *model_path, char hex[65], struct error *err)
+int model_digest(const char *model_path, char hex[MODEL_DIGEST_SIZE], struct error *err)
 {
     struct file_list list = {0};
-    unsigned char bytes[EVP_MAX_MD_SIZE];
-    EVP_MD_CTX *hash = EVP_MD_CTX_new();
-    ASSERT(hash != NULL && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1);
-    hex[0] = '\0';
+    struct digest *hash = digest_create();
     int result = list_files(model_path, &list, err);
     for (size_t i = 0; i < list.count && result == STATUS_OK; i++) {
         const char *name = list.paths[i] + strlen(model_path);
         result = hash_file(hash, list.paths[i], name + strspn(name, "/"), err);
     }
-    if (result == STATUS_OK) {
-        EVP_DigestFinal_ex(hash, bytes, NULL);
-        for (int i = 0; i < 32; i++) {
-            snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
-        }
+    digest_finish_hex(hash, hex);
+    if (result < 0) {
+        hex[0] = '\0';
     }
-    EVP_MD_CTX_free(hash);
     free_list(&list);
     return result;
 }

@@ -9,13 +9,16 @@
  * So it tells models apart that training or conversion made different; it is no proof against a
  * forger, who could change bytes between the sampled blocks of a large file.
  */
-#ifndef WORKER_ENGINE_WEIGHTS_DIGEST_H
-#define WORKER_ENGINE_WEIGHTS_DIGEST_H
+#ifndef WORKER_ENGINE_WEIGHTS_MODEL_DIGEST_H
+#define WORKER_ENGINE_WEIGHTS_MODEL_DIGEST_H
 
 #include "common/base/error.h"
 
-/* model_path: a model folder, or a single checkpoint file. hex: 64 lower-case digits and NUL.
+#define MODEL_DIGEST_SIZE 65 /* of the text, with its NUL */
+
+/* model_path: a model folder, or a single checkpoint file. hex: 64 lower-case digits, or "" on
+ * failure.
  * STATUS_NOT_FOUND when there is no such folder or nothing in it to hash, STATUS_IO. */
-int model_digest(const char *model_path, char hex[65], struct error *err) MUST_CHECK;
+int model_digest(const char *model_path, char hex[MODEL_DIGEST_SIZE], struct error *err) MUST_CHECK;
 
 #endif
