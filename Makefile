@@ -183,7 +183,7 @@ $(O)/%.h.alone: %.h | $(PROTO_H)
 	@mkdir -p $(@D)
 	@$(CC) $(COMMON_FLAGS) $(WARNINGS) -Werror -MF $(O)/$*.h.d -MT $@ -fsyntax-only -x c $< && touch $@
 
-$(O)/%.tidy: $(O)/%.o .clang-tidy
+$(O)/%.tidy: $(O)/%.o .clang-tidy tests/.clang-tidy
 	@clang-tidy --quiet $*.c -- $(COMMON_FLAGS) 2>/dev/null && touch $@
 
 clean: ## remove build/

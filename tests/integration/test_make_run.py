@@ -17,7 +17,8 @@ import pytest
 
 TREE = Path(__file__).resolve().parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"
-ODD_PROMPT = 'a "quoted" \'prompt\' $(touch made-by-make) `touch made-by-shell` $HOME \\ # end\nline 2'
+ODD_PROMPT = ('a "quoted" \'prompt\' $(touch made-by-make) `touch made-by-shell` $HOME \\ # end\n'
+              'second line')
 
 
 def make(*arguments, check=True, timeout=120, **environment):

@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+deploy/local/install.sh build lint
 jobs=$(nproc)
 make=${MAKE:-make}
 output=$(mktemp)
@@ -53,13 +54,11 @@ check_tidy() {
 }
 
 check_cppcheck() {
-    mkdir -p build/lint/cppcheck
     files '*.c' | tr '\0' '\n' > build/lint/cppcheck.files
     cppcheck --quiet --error-exitcode=1 --std=c11 --language=c -j "$jobs" \
         --enable=warning,performance,portability --inline-suppr \
         --suppress=missingIncludeSystem --suppress=ctuuninitvar \
-        --cppcheck-build-dir=build/lint/cppcheck -D__GNUC__ \
-        -I. --file-list=build/lint/cppcheck.files
+        -D__GNUC__ -I. --file-list=build/lint/cppcheck.files
     printf '%s sources' "$(count '*.c')" >&2
 }
 
