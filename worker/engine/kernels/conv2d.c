@@ -99,33 +99,9 @@ static void copy_neighbours(const struct conv2d *conv, const float *picture, int
     }
 }
 
-/* Lay out one output row of the band. */
-static void layout_piece(void *argument, int64_t piece, int thread)
+/* Start a row of y with the biases, so that every product just adds. */
+static void start_row(const struct band *band, int64_t piece)
 {
-    (void)thread;
-    const struct band *band = argument;
-    const struct conv2d *conv = band->conv;
-    int64_t height_out = conv2d_height_out(conv), width_out = conv2d_width_out(conv);
-    int64_t n = (band->row + piece) / height_out, row = (band->row + piece) % height_out;
-    const float *picture =
-        band->arguments->x + n * conv->height_in * conv->width_in * conv->channels_in;
-    int64_t step = conv->kernel * conv->channels_in;
-    float *to = band->arguments->workspace +
-                piece * width_out * (band->kernel_end - band->kernel_row) * step;
-    for (int64_t column = 0; column < width_out; column++) {
-        for (int k = band->kernel_row; k < band->kernel_end; k++) {
-            copy_neighbours(conv, picture, row * conv->stride - conv->padding + k,
-                            column * conv->stride - conv->padding, to);
-            to += step;
-        }
-    }
-}
-
-/* Start y with the biases, so that every product just adds. */
-static void bias_piece(void *argument, int64_t piece, int thread)
-{
-    (void)thread;
-    const struct band *band = argument;
     const struct conv2d *conv = band->conv;
     const struct conv2d_arguments *arguments = band->arguments;
     int64_t width_out = conv2d_width_out(conv), channels = conv->channels_out;
@@ -148,12 +124,36 @@ static void bias_piece(void *argument, int64_t piece, int thread)
     }
 }
 
+/* Lay out one output row of the band; in the first pass also start it. */
+static void layout_piece(void *argument, int64_t piece, int thread)
+{
+    (void)thread;
+    const struct band *band = argument;
+    const struct conv2d *conv = band->conv;
+    int64_t height_out = conv2d_height_out(conv), width_out = conv2d_width_out(conv);
+    int64_t n = (band->row + piece) / height_out, row = (band->row + piece) % height_out;
+    const float *picture =
+        band->arguments->x + n * conv->height_in * conv->width_in * conv->channels_in;
+    if (band->kernel_row == 0) {
+        start_row(band, piece);
+    }
+    int64_t step = conv->kernel * conv->channels_in;
+    float *to = band->arguments->workspace +
+                piece * width_out * (band->kernel_end - band->kernel_row) * step;
+    for (int64_t column = 0; column < width_out; column++) {
+        for (int k = band->kernel_row; k < band->kernel_end; k++) {
+            copy_neighbours(conv, picture, row * conv->stride - conv->padding + k,
+                            column * conv->stride - conv->padding, to);
+            to += step;
+        }
+    }
+}
+
 static void run_band(struct parallel *pool, struct band *band)
 {
     const struct conv2d *conv = band->conv;
     int64_t width_out = conv2d_width_out(conv), step = conv->kernel * conv->channels_in;
     int64_t rows = band->row_end - band->row;
-    parallel_run(pool, rows, bias_piece, band);
     int at_once = rows_at_once(conv);
     for (int k = 0; k < conv->kernel; k += at_once) {
         band->kernel_row = k;

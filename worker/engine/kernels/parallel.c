@@ -12,33 +12,51 @@
 #include "common/base/panic.h"
 
 #define PARALLEL_THREADS_MAX 256
-#define SPINS_MAX 4000 /* about 50 microseconds of pause instructions */
-
+#define SPINS_MAX 2000 /* some tens of microseconds of pause instructions */
 #define CACHE_LINE 64
 
-/* A kernel call is one generation. The three counters share no cache line with each other or the
- * rest, as every thread hammers them. */
+/* A ticket is the call's number, its count of pieces and the next piece to hand out, in one atomic:
+ * a thread that comes late, when a call is done or another has begun, can tell. */
+#define TICKET_BITS 24
+#define PIECES_MAX ((int64_t)1 << (TICKET_BITS - 1)) /* the rest is room for late comers */
+#define TICKET_MASK (((uint64_t)1 << TICKET_BITS) - 1)
+
+/* A call is over when its pieces are done, not when every thread has looked at it: a thread that
+ * the system keeps from running holds up only the piece it is in. While a piece is not done, run
+ * and argument stay those of its call. */
 struct parallel {
-    _Atomic uint64_t generation;
-    char pad_generation[CACHE_LINE];
-    _Atomic int64_t next_piece;
-    char pad_piece[CACHE_LINE];
-    _Atomic int working; /* pool threads still inside this generation */
-    char pad_working[CACHE_LINE];
-    int64_t pieces;
+    _Atomic uint64_t ticket;
+    char pad_ticket[CACHE_LINE];
+    _Atomic int64_t done; /* pieces of the present call */
+    char pad_done[CACHE_LINE];
     parallel_piece run;
     void *argument;
     int threads;
-    bool stopping;
+    _Atomic bool stopping;
     int sleepers; /* threads waiting on wake */
     pthread_mutex_t lock;
-    pthread_cond_t wake, done;
+    pthread_cond_t wake, finished;
     struct runner {
         struct parallel *pool;
         pthread_t thread;
         int index;
     } * runners;
 };
+
+static int64_t ticket_next(uint64_t ticket)
+{
+    return (int64_t)(ticket & TICKET_MASK);
+}
+
+static int64_t ticket_pieces(uint64_t ticket)
+{
+    return (int64_t)(ticket >> TICKET_BITS & TICKET_MASK);
+}
+
+static bool has_piece(uint64_t ticket)
+{
+    return ticket_next(ticket) < ticket_pieces(ticket);
+}
 
 static void spin_pause(void)
 {
@@ -47,60 +65,59 @@ static void spin_pause(void)
 #endif
 }
 
+/* Run pieces of the present call until none is left to hand out. */
 static void work(struct parallel *pool, int thread)
 {
-    for (;;) {
-        int64_t piece = atomic_fetch_add(&pool->next_piece, 1);
-        if (piece >= pool->pieces) {
+    while (has_piece(atomic_load(&pool->ticket))) {
+        uint64_t ticket = atomic_fetch_add(&pool->ticket, 1);
+        if (!has_piece(ticket)) {
             return;
         }
-        pool->run(pool->argument, piece, thread);
-    }
-}
-
-/* Wait until the generation is no longer seen: spin first, then sleep. */
-static uint64_t await_generation(struct parallel *pool, uint64_t seen)
-{
-    for (int i = 0; i < SPINS_MAX; i++) {
-        uint64_t generation = atomic_load(&pool->generation);
-        if (generation != seen) {
-            return generation;
-        }
-        spin_pause();
-    }
-    pthread_mutex_lock(&pool->lock);
-    pool->sleepers++;
-    while (atomic_load(&pool->generation) == seen) {
-        pthread_cond_wait(&pool->wake, &pool->lock);
-    }
-    pool->sleepers--;
-    pthread_mutex_unlock(&pool->lock);
-    return atomic_load(&pool->generation);
-}
-
-static void *runner_main(void *argument)
-{
-    struct runner *runner = argument;
-    struct parallel *pool = runner->pool;
-    uint64_t seen = 0;
-    for (;;) {
-        seen = await_generation(pool, seen);
-        if (pool->stopping) {
-            return NULL;
-        }
-        work(pool, runner->index);
-        if (atomic_fetch_sub(&pool->working, 1) == 1) {
+        pool->run(pool->argument, ticket_next(ticket), thread);
+        if (atomic_fetch_add(&pool->done, 1) + 1 == ticket_pieces(ticket)) {
             pthread_mutex_lock(&pool->lock);
-            pthread_cond_signal(&pool->done);
+            pthread_cond_signal(&pool->finished);
             pthread_mutex_unlock(&pool->lock);
         }
     }
 }
 
-static void next_generation(struct parallel *pool)
+static bool has_work(struct parallel *pool)
+{
+    return has_piece(atomic_load(&pool->ticket)) || atomic_load(&pool->stopping);
+}
+
+/* Wait for a piece or the end: spin first, then sleep. */
+static void await_work(struct parallel *pool)
+{
+    for (int i = 0; i < SPINS_MAX; i++) {
+        if (has_work(pool)) {
+            return;
+        }
+        spin_pause();
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->sleepers++;
+    while (!has_work(pool)) {
+        pthread_cond_wait(&pool->wake, &pool->lock);
+    }
+    pool->sleepers--;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void *runner_main(void *argument)
+{
+    struct runner *runner = argument;
+    while (!atomic_load(&runner->pool->stopping)) {
+        await_work(runner->pool);
+        work(runner->pool, runner->index);
+    }
+    return NULL;
+}
+
+static void wake_sleepers(struct parallel *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    atomic_fetch_add(&pool->generation, 1);
     if (pool->sleepers > 0) {
         pthread_cond_broadcast(&pool->wake);
     }
@@ -117,7 +134,7 @@ int parallel_create(struct parallel **out, int threads, struct error *err)
     pool->threads = 1;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
-    pthread_cond_init(&pool->done, NULL);
+    pthread_cond_init(&pool->finished, NULL);
     for (int i = 1; i < threads; i++) {
         pool->runners[i] = (struct runner){.pool = pool, .index = i};
         int failed = pthread_create(&pool->runners[i].thread, NULL, runner_main, &pool->runners[i]);
@@ -137,14 +154,14 @@ void parallel_destroy(struct parallel *pool)
     if (pool == NULL) {
         return;
     }
-    pool->stopping = true;
-    next_generation(pool);
+    atomic_store(&pool->stopping, true);
+    wake_sleepers(pool);
     for (int i = 1; i < pool->threads; i++) {
         pthread_join(pool->runners[i].thread, NULL);
     }
     pthread_mutex_destroy(&pool->lock);
     pthread_cond_destroy(&pool->wake);
-    pthread_cond_destroy(&pool->done);
+    pthread_cond_destroy(&pool->finished);
     xfree(pool->runners);
     xfree(pool);
 }
@@ -198,22 +215,23 @@ void parallel_run(struct parallel *pool, int64_t pieces, parallel_piece run, voi
         }
         return;
     }
+    ASSERT(pieces < PIECES_MAX);
     pool->run = run;
     pool->argument = argument;
-    pool->pieces = pieces;
-    atomic_store(&pool->next_piece, 0);
-    atomic_store(&pool->working, pool->threads - 1);
-    next_generation(pool);
+    atomic_store(&pool->done, 0);
+    uint64_t number = atomic_load(&pool->ticket) >> 2 * TICKET_BITS;
+    atomic_store(&pool->ticket, (number + 1) << 2 * TICKET_BITS | (uint64_t)pieces << TICKET_BITS);
+    wake_sleepers(pool);
     work(pool, 0);
     for (int i = 0; i < SPINS_MAX; i++) {
-        if (atomic_load(&pool->working) == 0) {
+        if (atomic_load(&pool->done) == pieces) {
             return;
         }
         spin_pause();
     }
     pthread_mutex_lock(&pool->lock);
-    while (atomic_load(&pool->working) > 0) {
-        pthread_cond_wait(&pool->done, &pool->lock);
+    while (atomic_load(&pool->done) < pieces) {
+        pthread_cond_wait(&pool->finished, &pool->lock);
     }
     pthread_mutex_unlock(&pool->lock);
 }
