@@ -1,0 +1,2 @@
+"""What the integration tests and the benches stand on: real servers, our binaries, readers of
+topics, a client of the gateway."""

@@ -1,0 +1,210 @@
+"""The four services as processes, wired to real servers, on topics of their own."""
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+
+import requests
+
+from support.gateway import Gateway
+from support.processes import TREE, Process, wait_until
+from support.topics import Topics
+
+BIN = Path(os.environ.get("CRAFTERSE_BIN", TREE / "build/bin"))
+MODELS = [TREE / "worker/models/demo", TREE / "tests/golden/tiny-sdxl"]
+ORDER = ("router", "worker", "uploader", "gateway")  # starting; stopping goes backwards
+
+
+def model_folder():
+    """The small model that the tests draw with: fast, and the same on every machine."""
+    return TREE / "tests/golden/tiny-sdxl"
+
+
+class Service(Process):
+    """One of our binaries."""
+
+    def start(self):
+        if not Path(self.command[0]).exists():
+            raise AssertionError(f"{self.command[0]} is missing: run `make all` first")
+        return super().start()
+
+    def get(self, path):
+        return requests.get(f"http://127.0.0.1:{self.port('metrics')}{path}", timeout=10)
+
+    def is_ready(self):
+        try:
+            return self.get("/readyz").status_code == 200
+        except requests.exceptions.ConnectionError:
+            return False
+
+    def wait_ready(self, timeout=60):
+        def ready():
+            if not self.is_running():
+                self.fail(f"ended with status {self.child.returncode} before it was ready")
+            return self.is_ready()
+
+        def failed():
+            self.fail(f"is not ready after {timeout} s ({self.get('/readyz').text.strip()})")
+        wait_until(ready, timeout, failed)
+        return self
+
+    def metric(self, name, **labels):
+        """The value of one time series, 0 when it is not there."""
+        wanted = ",".join(f'{key}="{value}"' for key, value in labels.items())
+        series = f"{name}{{{wanted}}}" if wanted else name
+        for line in self.get("/metrics").text.splitlines():
+            if line.rpartition(" ")[0] == series:
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    def stop_cleanly(self, timeout=40):
+        """SIGTERM must end it with status 0."""
+        status = self.terminate(timeout)
+        if status != 0:
+            self.fail(f"ended with status {status} on SIGTERM")
+        self.check_log()
+
+
+class Stack:
+    """gateway, router, uploader and workers. `settings` go to all services (without their
+    CRAFTERSE_ prefix), `service_settings` to one: {"uploader": {"RETRY_MAX": "1s"}}."""
+
+    def __init__(self, folder, brokers, *, s3=None, redis=None, workers=1, settings=None,
+                 service_settings=None, embedded=False, prefix=None, worker_binary=None):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.prefix = prefix or f"t{secrets.token_hex(4)}."
+        self.brokers = brokers
+        self.s3 = s3
+        self.redis = redis
+        self.embedded = embedded
+        self.settings = settings or {}
+        self.service_settings = service_settings or {}
+        self.worker_binary = worker_binary
+        self.key = secrets.token_urlsafe(24)
+        self.topics = Topics(brokers, self.prefix)
+        self.objects_folder = self.folder / "objects"
+        self.services = {}
+        self._write_keys()
+        for name in ("router", *(f"worker{i + 1}" for i in range(workers)), "uploader", "gateway"):
+            self.add(name)
+
+    # ---- Settings ----------------------------------------------------------------------------
+
+    def _write_keys(self):
+        digest = hashlib.sha256(self.key.encode()).hexdigest()
+        (self.folder / "api.keys").write_text(f"tests:{digest}\n")
+
+    def _environment(self, name, kind):
+        shared = {"KAFKA_BROKERS": self.brokers, "KAFKA_TOPIC_PREFIX": self.prefix,
+                  "KAFKA_SESSION_TIMEOUT": "6s", "METRICS_LISTEN": "127.0.0.1:0",
+                  "INSTANCE": name, "LOG_LEVEL": "debug",
+                  "PORT_FILE": self.folder / f"{name}.ports"}
+        if self.embedded:
+            shared["EMBEDDED"] = "true"
+        if self.redis is not None and kind in ("gateway", "uploader"):
+            shared["REDIS_URL"] = self.redis.url
+        own = {
+            "gateway": {"HTTP_LISTEN": "127.0.0.1:0",
+                        "API_KEYS_FILE": self.folder / "api.keys"},
+            "router": {"TOPICS_CREATE": "true", "LANES": "8"},
+            "worker": {"MODEL_PATH": model_folder(), "THREADS": "1"},
+            "uploader": {"RETRY_MAX": "500ms"},
+        }[kind]
+        environment = {f"CRAFTERSE_{key}": value for key, value in {
+            **shared, **own, **self.settings, **self.service_settings.get(kind, {}),
+            **self.service_settings.get(name, {})}.items()}
+        if kind == "uploader" and self.s3 is not None:
+            environment.update(self.s3.settings())
+        elif self.s3 is None and kind == "uploader":
+            environment["CRAFTERSE_STORE_FOLDER"] = self.objects_folder
+        elif self.s3 is None and kind == "gateway":
+            environment["CRAFTERSE_OBJECTS_FOLDER"] = self.objects_folder
+        # One core has many tests: leak checks cost the time of a whole test at every exit.
+        environment.setdefault("ASAN_OPTIONS", os.environ.get("ASAN_OPTIONS", "detect_leaks=1"))
+        return environment
+
+    # ---- Life --------------------------------------------------------------------------------
+
+    def add(self, name):
+        """One more service ("worker2", "router2"); the caller starts it."""
+        kind = name.rstrip("0123456789")
+        binary = self.worker_binary if kind == "worker" and self.worker_binary else BIN / kind
+        self.services[name] = Service(name, [binary], self.folder, self._environment(name, kind))
+        return self.services[name]
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name == "services" or name not in self.services:
+            raise AttributeError(name)
+        return self.services[name]
+
+    def start(self):
+        for service in self.services.values():
+            service.start()
+        return self.wait_ready()
+
+    def wait_ready(self):
+        for service in self.services.values():
+            service.wait_ready()
+        return self
+
+    @property
+    def client(self):
+        return Gateway(f"http://127.0.0.1:{self.gateway.port('http')}", self.key)
+
+    def restart(self, name):
+        self.services[name].start()
+        return self.services[name]
+
+    def stop(self):
+        """Ends everything; fails when a service that ran does not end cleanly."""
+        problems = []
+        for service in reversed(list(self.services.values())):
+            if not service.is_running():
+                continue
+            try:
+                service.stop_cleanly()
+            except AssertionError as problem:
+                problems.append(str(problem))
+        for service in self.services.values():
+            try:
+                service.check_log()
+            except AssertionError as problem:
+                problems.append(str(problem))
+        if problems:
+            raise AssertionError("\n".join(problems))
+
+    def kill_all(self):
+        for service in self.services.values():
+            service.kill()
+
+    # ---- What is promised --------------------------------------------------------------------
+
+    def stored(self):
+        """key -> bytes of everything in the object store."""
+        if self.s3 is not None:
+            return {key: value.body for key, value in self.s3.objects().items()}
+        return {str(path.relative_to(self.objects_folder)): path.read_bytes()
+                for path in self.objects_folder.rglob("*.png")}
+
+    def check_one_end(self, job_ids, timeout=60):
+        """Every job has exactly one visible end, the same for a client and in `status`; returns
+        the ends by job id. This is the guarantee of docs/ARCHITECTURE.md."""
+        ends = {}
+        deadline = time.monotonic() + timeout
+        for job_id in job_ids:
+            seen = self.client.wait(job_id, max(1, deadline - time.monotonic()))
+            terminal = [s for s in self.topics.statuses(job_id) if s.state >= 10]
+            assert terminal, f"{job_id} is {seen['state']} for its client, unended in `status`"
+            name = {10: "succeeded", 11: "failed", 12: "cancelled", 13: "expired"}
+            assert seen["state"] == name[terminal[0].state], json.dumps(seen)
+            if seen["state"] == "succeeded":
+                stored = self.stored()
+                for image in terminal[0].images:
+                    assert image.object_key in stored, f"{job_id} succeeded without its object"
+                    assert len(stored[image.object_key]) == image.bytes
+            ends[job_id] = seen
+        return ends

@@ -1,0 +1,116 @@
+"""Reads and writes topics past our own code: librdkafka through Debian's confluent-kafka."""
+
+import time
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from support import messages
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+
+class Topics:
+    """The topics of one stack."""
+
+    def __init__(self, brokers, prefix):
+        self.brokers = brokers
+        self.prefix = prefix
+
+    def name(self, topic):
+        return self.prefix + topic
+
+    # ---- Writing -----------------------------------------------------------------------------
+
+    def write(self, topic, payload, key=None, partition=None):
+        """One record; returns when Kafka has it."""
+        producer = Producer({"bootstrap.servers": self.brokers, "acks": "all",
+                             "message.max.bytes": MESSAGE_BYTES_MAX, "linger.ms": 0,
+                             "partitioner": "murmur2_random"})
+        failures = []
+        extra = {} if partition is None else {"partition": partition}
+        producer.produce(self.name(topic), value=payload, key=key,
+                         on_delivery=lambda error, _: failures.append(error), **extra)
+        producer.flush(30)
+        assert failures == [None], f"{topic}: not written: {failures}"
+
+    def send(self, topic, message, partition=None):
+        self.write(topic, message.SerializeToString(), message.envelope.job_id or None, partition)
+
+    # ---- Reading -----------------------------------------------------------------------------
+
+    def exists(self, topic):
+        client = AdminClient({"bootstrap.servers": self.brokers})
+        return self.name(topic) in client.list_topics(timeout=10).topics
+
+    def records(self, topic):
+        """Everything that is in the topic now, partition by partition, as (key, bytes)."""
+        consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": "tests-read",
+                             "enable.auto.commit": False, "fetch.wait.max.ms": 20,
+                             "enable.partition.eof": False,
+                             "fetch.message.max.bytes": MESSAGE_BYTES_MAX})
+        try:
+            name = self.name(topic)
+            partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
+            ends = {}
+            for partition in partitions:
+                low, high = consumer.get_watermark_offsets(TopicPartition(name, partition),
+                                                           timeout=10)
+                if high > low:
+                    ends[partition] = (low, high)
+            consumer.assign([TopicPartition(name, p, low) for p, (low, _) in ends.items()])
+            return self._read_to(consumer, {p: high for p, (_, high) in ends.items()})
+        finally:
+            consumer.close()
+
+    @staticmethod
+    def _read_to(consumer, ends):
+        found = {partition: [] for partition in ends}
+        deadline = time.monotonic() + 30
+        while ends and time.monotonic() < deadline:
+            record = consumer.poll(0.2)
+            if record is None:
+                continue
+            assert record.error() is None, record.error()
+            partition = record.partition()
+            if partition in ends:
+                found[partition].append((record.key(), record.value()))
+                if record.offset() + 1 >= ends[partition]:
+                    del ends[partition]
+        assert not ends, f"the topic could not be read to its end: {ends} missing"
+        return [record for partition in sorted(found) for record in found[partition]]
+
+    def read(self, topic, message_type):
+        """All messages of a topic that decode, in the order of their partitions."""
+        found = []
+        for _, value in self.records(topic):
+            message = message_type()
+            try:
+                message.ParseFromString(value or b"")
+            except Exception:  # pylint: disable=broad-except
+                continue
+            found.append(message)
+        return found
+
+    def statuses(self, job_id):
+        return [status for status in self.read("status", messages.Status)
+                if status.envelope.job_id == job_id]
+
+    def dead_letters(self):
+        return self.read("deadletter", messages.DeadLetter)
+
+    def lag(self, topic, group):
+        """Records of the topic that the group has not committed."""
+        consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": self.prefix + group,
+                             "enable.auto.commit": False})
+        try:
+            name = self.name(topic)
+            partitions = [TopicPartition(name, partition) for partition in
+                          consumer.list_topics(name, timeout=10).topics[name].partitions]
+            waiting = 0
+            for committed in consumer.committed(partitions, timeout=10):
+                low, high = consumer.get_watermark_offsets(committed, timeout=10)
+                waiting += high - max(committed.offset, low)
+            return waiting
+        finally:
+            consumer.close()
