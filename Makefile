@@ -135,6 +135,16 @@ $(O)/test/%: $(O)/tests/%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_L
 	@mkdir -p $(@D)
 	@$(CC) $(LINK_FLAGS) -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv libcurl)
 
+# ---- Tests -----------------------------------------------------------------------------------
+
+# The build is a make of its own: it starts when the packages are there.
+.PHONY: test
+test: ## install what the tests need, build, run every test; ends with "N passed, N failed, ..."
+	@deploy/local/install.sh build kafka test
+	@deploy/local/kafka.sh install build/kafka
+	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=$(MODE) all unit-tests
+	@CRAFTERSE_BUILD=$(CURDIR)/$(O) CRAFTERSE_BIN=$(CURDIR)/$(BIN) tests/run
+
 # ---- Golden fixtures: made with other people's code, committed, compared with by tests/golden -----
 
 .PHONY: golden
