@@ -8,6 +8,7 @@
 #include <cjson/cJSON.h>
 
 #include "common/base/panic.h"
+#include "common/base/utf8.h"
 #include "worker/engine/config/problems.h"
 #include "worker/engine/config/text_file.h"
 
@@ -39,28 +40,6 @@ static int line_of(const char *text, size_t offset)
     return line;
 }
 
-/* The length of the UTF-8 sequence at text (not overlong, no surrogate), or 0. */
-static size_t utf8_sequence(const unsigned char *text, size_t left)
-{
-    unsigned char lead = text[0];
-    size_t length = lead < 0x80                   ? 1
-                    : lead >= 0xC2 && lead < 0xE0 ? 2
-                    : lead >= 0xE0 && lead < 0xF0 ? 3
-                    : lead >= 0xF0 && lead < 0xF5 ? 4
-                                                  : 0;
-    if (length > left) {
-        return 0;
-    }
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xC0) != 0x80) {
-            return 0;
-        }
-    }
-    bool overlong = (lead == 0xE0 && text[1] < 0xA0) || (lead == 0xF0 && text[1] < 0x90);
-    bool outside = (lead == 0xED && text[1] >= 0xA0) || (lead == 0xF4 && text[1] >= 0x90);
-    return overlong || outside ? 0 : length;
-}
-
 /* Depth, number of values and encoding, before the parser allocates anything: an array of ten
  * million zeros is 20 MB of text and would be 640 MB of nodes. */
 static int scan_limits(const char *name, const char *text, size_t length, struct error *err)
@@ -69,7 +48,7 @@ static int scan_limits(const char *name, const char *text, size_t length, struct
     int depth = 0;
     bool in_string = false;
     for (size_t i = 0; i < length;) {
-        size_t sequence = utf8_sequence((const unsigned char *)text + i, length - i);
+        size_t sequence = utf8_character(text + i, length - i);
         if (sequence == 0 || text[i] == '\0') {
             return ERROR(err, STATUS_CORRUPT, "%s: line %d: not UTF-8 text", name,
                          line_of(text, i));

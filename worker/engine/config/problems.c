@@ -46,16 +46,6 @@ void problems_add(struct problems *problems, const char *format, ...)
     problems->kept++;
 }
 
-void problems_merge(struct problems *problems, const char *label, const struct problems *other)
-{
-    const char *at = other->text;
-    for (size_t i = 0; i < other->kept; i++) {
-        problems_add(problems, "%s: %s", label, at);
-        at += strlen(at) + 1;
-    }
-    problems->count += other->count - other->kept;
-}
-
 int problems_finish(const struct problems *problems, enum status status, const char *subject,
                     struct error *err)
 {

@@ -23,9 +23,6 @@ void problems_init(struct problems *problems);
 void problems_add(struct problems *problems, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Append the problems of another list, each as "label: problem". */
-void problems_merge(struct problems *problems, const char *label, const struct problems *other);
-
 /* 0 when there are none; else status and the text "subject: problem", or
  * "subject: 3 problems: …; …; …", ending with "and N more" where they did not fit. */
 int problems_finish(const struct problems *problems, enum status status, const char *subject,

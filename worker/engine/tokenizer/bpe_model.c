@@ -15,6 +15,7 @@
 #define WORD_END "</w>"
 #define ID_MAX 0xFFFFFF
 #define TOKEN_BYTES_MAX 1024
+#define ROOM_FIRST 1024 /* entries; the tables double from there */
 
 struct token {
     char *text;
@@ -87,7 +88,7 @@ static const struct merge *find_merge(const struct bpe_model *model, int32_t lef
 static void add_token(struct bpe_model *model, const char *text, int32_t id)
 {
     if (model->token_count == model->token_room) {
-        model->token_room = model->token_room > 0 ? 2 * model->token_room : 1024;
+        model->token_room *= 2;
         model->tokens = xrealloc(model->tokens, model->token_room * sizeof(*model->tokens));
     }
     model->tokens[model->token_count++] = (struct token){.text = xstrdup(text), .id = id};
@@ -147,7 +148,7 @@ static void add_merge(struct bpe_model *model, const char *left, const char *rig
                      rank, left, right);
     }
     if (model->merge_count == model->merge_room) {
-        model->merge_room = model->merge_room > 0 ? 2 * model->merge_room : 1024;
+        model->merge_room *= 2;
         model->merges = xrealloc(model->merges, model->merge_room * sizeof(*model->merges));
     }
     model->merges[model->merge_count++] = (struct merge){
@@ -291,6 +292,10 @@ int bpe_model_open(struct bpe_model **out, const char *dir, struct error *err)
         return ERROR(err, STATUS_INVALID, "%s: path too long", dir);
     }
     struct bpe_model *model = xcalloc(1, sizeof(*model));
+    model->token_room = ROOM_FIRST;
+    model->tokens = xcalloc(ROOM_FIRST, sizeof(*model->tokens));
+    model->merge_room = ROOM_FIRST;
+    model->merges = xcalloc(ROOM_FIRST, sizeof(*model->merges));
     int result = access(combined, F_OK) == 0 ? open_combined(model, combined, err)
                                              : open_lists(model, dir, err);
     if (result < 0) {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/base/panic.h"
+#include "common/base/utf8.h"
 #include "worker/engine/config/json.h"
 #include "worker/engine/config/problems.h"
 #include "worker/engine/tokenizer/bpe_model.h"
@@ -414,7 +415,7 @@ int clip_bpe_encode(const struct clip_bpe *bpe, const char *utf8, int32_t *ids, 
         return ERROR(err, STATUS_TOO_LARGE, "the prompt is longer than %d bytes",
                      CLIP_BPE_TEXT_MAX);
     }
-    if (!unicode_is_valid(utf8, length)) {
+    if (!utf8_is_valid(utf8, length)) {
         return ERROR(err, STATUS_INVALID, "the prompt is not valid UTF-8");
     }
     struct id_list list = {.ids = ids + 1, .room = bpe->max_length - 2};

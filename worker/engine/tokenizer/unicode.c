@@ -1,5 +1,7 @@
 #include "worker/engine/tokenizer/unicode.h"
 
+#include <stdbool.h>
+
 #include <utf8proc.h>
 
 #include "common/base/panic.h"
@@ -13,17 +15,6 @@ static int32_t next_character(const char *utf8, size_t length, size_t *bytes)
         utf8proc_iterate((const utf8proc_uint8_t *)utf8, (utf8proc_ssize_t)length, &character);
     *bytes = step > 0 ? (size_t)step : 1;
     return step > 0 ? character : -1;
-}
-
-bool unicode_is_valid(const char *utf8, size_t length)
-{
-    size_t step;
-    for (size_t i = 0; i < length; i += step) {
-        if (next_character(utf8 + i, length - i, &step) < 0) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* Unicode's White_Space property. */

@@ -6,13 +6,10 @@
 #ifndef WORKER_ENGINE_TOKENIZER_UNICODE_H
 #define WORKER_ENGINE_TOKENIZER_UNICODE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum unicode_class { UNICODE_SPACE, UNICODE_LETTER, UNICODE_NUMBER, UNICODE_OTHER };
-
-bool unicode_is_valid(const char *utf8, size_t length);
 
 /* The class of the character at the start of valid UTF-8 text, and its length in bytes. */
 enum unicode_class unicode_class_at(const char *utf8, size_t length, size_t *bytes);

@@ -1,0 +1,161 @@
+/* Tokenizer folders that are damaged are refused with every problem; prompts never break it. */
+#include "worker/engine/tokenizer/clip_bpe.h"
+
+#include "common/base/panic.h"
+#include "tests/harness/test.h"
+#include "tests/support/scratch.h"
+
+#define TINY "tests/golden/tiny-sdxl/tokenizer"
+#define LENGTH 77
+
+static struct scratch scratch;
+
+/* "a", "b", their ends, "ab", and the special tokens. */
+static const char vocabulary[] = "{\"a\":0,\"b\":1,\"a</w>\":2,\"b</w>\":3,\"ab</w>\":4,"
+                                 "\"<|startoftext|>\":5,\"<|endoftext|>\":6}";
+
+static void write_folder(const char *vocab, const char *merges, const char *config)
+{
+    scratch_text(&scratch, "vocab.json", vocab);
+    scratch_text(&scratch, "merges.txt", merges);
+    scratch_text(&scratch, "tokenizer_config.json", config);
+}
+
+static const char *open_error(enum status expected)
+{
+    static struct error err;
+    struct clip_bpe *bpe = NULL;
+    CHECK_INT(clip_bpe_open(&bpe, scratch.dir, &err), expected);
+    CHECK(bpe == NULL);
+    CHECK_CONTAINS(err.text, scratch.dir);
+    return err.text;
+}
+
+static struct clip_bpe *open_folder(const char *dir)
+{
+    struct error err;
+    struct clip_bpe *bpe = NULL;
+    if (clip_bpe_open(&bpe, dir, &err) < 0) {
+        test_report(__FILE__, __LINE__, err.text);
+        exit(1);
+    }
+    return bpe;
+}
+
+TEST(words_merge_and_unknown_bytes_become_the_unknown_token)
+{
+    struct error err;
+    int32_t ids[8];
+    bool truncated = true;
+    scratch_create(&scratch);
+    write_folder(vocabulary, "#version: 0.2\na b</w>\n", "{\"model_max_length\":8}");
+    struct clip_bpe *bpe = open_folder(scratch.dir);
+    CHECK_INT(clip_bpe_max_length(bpe), 8);
+    CHECK_INT(clip_bpe_vocabulary_size(bpe), 7);
+    CHECK_INT(clip_bpe_end_id(bpe), 6);
+    CHECK_INT(clip_bpe_pad_id(bpe), 6);
+    CHECK_INT(clip_bpe_encode(bpe, "AB aB c", ids, &truncated, &err), STATUS_OK);
+    const int32_t expected[8] = {5, 4, 4, 6, 6, 6, 6, 6};
+    CHECK(memcmp(ids, expected, sizeof(ids)) == 0);
+    CHECK(!truncated);
+    CHECK_INT(clip_bpe_encode(bpe, "a a a a a a a", ids, &truncated, &err), STATUS_OK);
+    const int32_t cut[8] = {5, 2, 2, 2, 2, 2, 2, 6};
+    CHECK(memcmp(ids, cut, sizeof(ids)) == 0);
+    CHECK(truncated);
+    clip_bpe_close(bpe);
+    scratch_remove(&scratch);
+}
+
+TEST(vocabularies_and_merges_that_lie_are_refused)
+{
+    scratch_create(&scratch);
+    CHECK_CONTAINS(open_error(STATUS_NOT_FOUND), "vocab.json: No such file");
+    scratch_text(&scratch, "vocab.json", vocabulary);
+    CHECK_CONTAINS(open_error(STATUS_NOT_FOUND), "merges.txt: No such file");
+    write_folder("{\"a\":0,\"b\":0,\"c\":-1,\"d\":1.5,\"e\":\"x\",\"f\":99999999}", "", "{}");
+    const char *text = open_error(STATUS_CORRUPT);
+    CHECK_CONTAINS(text, "vocab.json: 5 problems");
+    CHECK_CONTAINS(text, "token \"b\": id 0 belongs to another token too");
+    CHECK_CONTAINS(text, "token \"c\": expected an id from 0");
+    write_folder("{\"a\":0,\"a\":1}", "", "{}");
+    CHECK_CONTAINS(open_error(STATUS_CORRUPT), "token \"a\": listed twice");
+    write_folder("{}", "", "{}");
+    CHECK_CONTAINS(open_error(STATUS_CORRUPT), "vocabulary is missing or empty");
+    write_folder(vocabulary, "#version: 0.2\na b</w>\na x\nb\na b a\n", "{}");
+    text = open_error(STATUS_CORRUPT);
+    CHECK_CONTAINS(text, "merges.txt: 3 problems");
+    CHECK_CONTAINS(text, "merge 1 \"a x\": not all of its tokens");
+    CHECK_CONTAINS(text, "line 4: expected two tokens");
+    CHECK_CONTAINS(text, "line 5: expected two tokens");
+    scratch_remove(&scratch);
+}
+
+TEST(special_tokens_and_options_that_cannot_be_are_refused)
+{
+    scratch_create(&scratch);
+    write_folder(vocabulary, "",
+                 "{\"bos_token\":\"<start>\",\"pad_token\":{\"content\":\"a\",\"lstrip\":true},"
+                 "\"model_max_length\":2,\"padding_side\":\"left\"}");
+    const char *text = open_error(STATUS_INVALID);
+    CHECK_CONTAINS(text, "tokenizer_config.json: 4 problems");
+    CHECK_CONTAINS(text, "special token \"<start>\": not in the vocabulary");
+    CHECK_CONTAINS(text, "token \"a\": lstrip is not supported");
+    CHECK_CONTAINS(text, "model_max_length");
+    CHECK_CONTAINS(text, "padding_side");
+    write_folder("{\"a\":0}", "", "{}");
+    CHECK_CONTAINS(open_error(STATUS_INVALID), "\"<|startoftext|>\": not in the vocabulary");
+    write_folder(vocabulary, "", "{\"added_tokens_decoder\":{\"x\":{\"content\":\"a\"}}}");
+    CHECK_CONTAINS(open_error(STATUS_INVALID), "\"x\" is not an id");
+    scratch_text(&scratch, "tokenizer.json", "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[1]}}");
+    CHECK_CONTAINS(open_error(STATUS_CORRUPT), "model.merges: expected pairs");
+    scratch_remove(&scratch);
+}
+
+TEST(a_tokenizer_without_a_limit_has_clips)
+{
+    scratch_create(&scratch);
+    write_folder(vocabulary, "", "{\"model_max_length\":1000000000000000019884624838656}");
+    struct clip_bpe *bpe = open_folder(scratch.dir);
+    CHECK_INT(clip_bpe_max_length(bpe), 77);
+    clip_bpe_close(bpe);
+    CHECK_INT(unlink(scratch_path(&scratch, "tokenizer_config.json")), 0);
+    bpe = open_folder(scratch.dir);
+    CHECK_INT(clip_bpe_max_length(bpe), 77);
+    clip_bpe_close(bpe);
+    scratch_remove(&scratch);
+}
+
+TEST(text_that_is_not_utf8_or_endless_is_refused)
+{
+    struct error err;
+    int32_t ids[LENGTH];
+    struct clip_bpe *bpe = open_folder(TINY);
+    CHECK_INT(clip_bpe_encode(bpe, "a \xff b", ids, NULL, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "not valid UTF-8");
+    CHECK_INT(clip_bpe_encode(bpe, "\xed\xa0\x80", ids, NULL, &err), STATUS_INVALID);
+    char *text = xcalloc(CLIP_BPE_TEXT_MAX + 2, 1);
+    memset(text, 'q', CLIP_BPE_TEXT_MAX + 1);
+    CHECK_INT(clip_bpe_encode(bpe, text, ids, NULL, &err), STATUS_TOO_LARGE);
+    CHECK_CONTAINS(err.text, "65536");
+    xfree(text);
+    clip_bpe_close(bpe);
+}
+
+TEST(the_longest_word_is_encoded_without_delay)
+{
+    struct error err;
+    int32_t ids[LENGTH];
+    bool truncated = false;
+    struct clip_bpe *bpe = open_folder(TINY);
+    char *text = xcalloc(CLIP_BPE_TEXT_MAX + 1, 1);
+    for (int i = 0; i < CLIP_BPE_TEXT_MAX; i++) {
+        text[i] = "sword"[i % 5];
+    }
+    CHECK_INT(clip_bpe_encode(bpe, text, ids, &truncated, &err), STATUS_OK);
+    CHECK(truncated);
+    CHECK_INT(ids[LENGTH - 1], clip_bpe_end_id(bpe));
+    xfree(text);
+    clip_bpe_close(bpe);
+}
+
+TEST_MAIN()
