@@ -1,0 +1,288 @@
+#include "worker/engine/engine.h"
+
+#include <stdint.h>
+#include <unistd.h>
+
+#include "tests/harness/test.h"
+#include "worker/engine/weights/safetensors.h"
+
+#define MODEL "tests/golden/tiny-sdxl"
+
+static struct engine *open_model(void)
+{
+    struct engine *engine = NULL;
+    struct error err;
+    struct engine_options options = {.model_path = MODEL, .threads = 2};
+    if (engine_open(&engine, &options, &err) < 0) {
+        test_report(__FILE__, __LINE__, err.text);
+    }
+    return engine;
+}
+
+static struct generation request(void)
+{
+    return (struct generation){.prompt = "a flaming sword",
+                               .negative_prompt = "blurry",
+                               .width = 32,
+                               .height = 24,
+                               .steps = 3,
+                               .guidance = 4,
+                               .seed = 7,
+                               .scheduler = ""};
+}
+
+/* The parts of a folder that a test replaces, the rest linked to the golden model's. */
+static void make_model(char *folder, const char *own)
+{
+    static const char *const parts[] = {
+        "model_index.json", "scheduler",   "text_encoder", "text_encoder_2",
+        "tokenizer",        "tokenizer_2", "unet",         "vae"};
+    char here[512], from[1024], to[1024];
+    CHECK(mkdtemp(folder) != NULL && getcwd(here, sizeof(here)) != NULL);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        snprintf(from, sizeof(from), "%s/" MODEL "/%s", here, parts[i]);
+        snprintf(to, sizeof(to), "%s/%s", folder, parts[i]);
+        if (strcmp(parts[i], own) != 0) {
+            CHECK_INT(symlink(from, to), 0);
+        }
+    }
+}
+
+static void remove_model(const char *folder)
+{
+    char command[600];
+    snprintf(command, sizeof(command), "rm -rf '%s'", folder);
+    CHECK_INT(system(command), 0);
+}
+
+static void write_text(const char *folder, const char *name, const char *text)
+{
+    char path[600];
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL);
+    if (file != NULL) {
+        fputs(text, file);
+        fclose(file);
+    }
+}
+
+TEST(an_opened_model_says_what_it_is_and_what_it_takes)
+{
+    struct engine *engine = open_model();
+    REQUIRE(engine != NULL);
+    const struct engine_info *info = engine_info(engine);
+    const struct engine_limits *limits = engine_limits(engine);
+    CHECK_STR(info->model_name, "tiny-sdxl");
+    CHECK_INT(strlen(info->digest), 64);
+    CHECK(info->parameter_count > 10000);
+    CHECK(info->default_width > 0 && info->default_width <= limits->width_max);
+    CHECK_INT(info->default_width % limits->size_multiple, 0);
+    CHECK(limits->steps_max >= info->default_steps);
+    CHECK_STR(info->default_scheduler, "euler");
+    engine_close(engine);
+    engine_close(NULL);
+}
+
+TEST(a_request_that_cannot_be_run_is_refused_by_field_value_and_range)
+{
+    struct engine *engine = open_model();
+    REQUIRE(engine != NULL);
+    struct error err;
+    struct generation g = request();
+    CHECK_INT(engine_check(engine, &g, &err), 0);
+    g.width = 33;
+    CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "width: 33 is not a multiple of");
+    g = request(), g.height = 1 << 20;
+    CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "height: 1048576");
+    g = request(), g.steps = 0;
+    CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "steps: 0 is not from 1 to");
+    g = request(), g.guidance = NAN;
+    CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
+    g = request(), g.scheduler = "dpm++";
+    CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "\"dpm++\" is not one of ddim, euler, euler_ancestral");
+    g = request(), g.prompt = "caf\xE9";
+    CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "prompt: not valid UTF-8");
+
+    struct picture picture;
+    CHECK_INT(engine_generate(engine, &g, NULL, NULL, NULL, &picture, &err), STATUS_INVALID);
+    CHECK(picture.rgb == NULL);
+    engine_close(engine);
+}
+
+TEST(a_seed_is_a_picture)
+{
+    struct engine *engine = open_model();
+    REQUIRE(engine != NULL);
+    struct error err;
+    struct generation g = request();
+    struct picture one, same, other;
+    REQUIRE(engine_generate(engine, &g, NULL, NULL, NULL, &one, &err) == 0);
+    REQUIRE(engine_generate(engine, &g, NULL, NULL, NULL, &same, &err) == 0);
+    g.seed++;
+    REQUIRE(engine_generate(engine, &g, NULL, NULL, NULL, &other, &err) == 0);
+    CHECK(one.width == 32 && one.height == 24);
+    CHECK(memcmp(one.rgb, same.rgb, 32 * 24 * 3) == 0);
+    CHECK(memcmp(one.rgb, other.rgb, 32 * 24 * 3) != 0);
+    CHECK(one.timings.flop > 1e6 && one.timings.peak_bytes > 0);
+    CHECK(one.timings.total_seconds >= one.timings.denoise_seconds);
+    CHECK(!one.prompt_truncated);
+    picture_free(&one), picture_free(&same), picture_free(&other);
+    engine_close(engine);
+}
+
+TEST(a_prompt_too_long_for_the_model_is_cut_and_said_so)
+{
+    struct engine *engine = open_model();
+    REQUIRE(engine != NULL);
+    struct error err;
+    struct generation g = request();
+    char prompt[1200] = "";
+    for (int i = 0; i < 100; i++) {
+        strcat(prompt, "a red axe ");
+    }
+    g.prompt = prompt;
+    g.steps = 1;
+    struct picture picture;
+    REQUIRE(engine_generate(engine, &g, NULL, NULL, NULL, &picture, &err) == 0);
+    CHECK(picture.prompt_truncated);
+    picture_free(&picture);
+    engine_close(engine);
+}
+
+/* Stops at a given stage and step, and counts what was reported. */
+struct stop {
+    enum engine_stage stage;
+    int step;
+    int calls[3];
+};
+
+static bool stop_at(void *user, enum engine_stage stage, int step, int steps)
+{
+    struct stop *stop = user;
+    stop->calls[stage]++;
+    CHECK(step >= 0 && step <= steps);
+    return !(stage == stop->stage && step == stop->step);
+}
+
+TEST(a_picture_can_be_cancelled_at_every_stage_and_the_next_one_is_right)
+{
+    struct engine *engine = open_model();
+    REQUIRE(engine != NULL);
+    struct error err;
+    struct generation g = request();
+    struct picture whole, picture;
+    REQUIRE(engine_generate(engine, &g, NULL, NULL, NULL, &whole, &err) == 0);
+    static const struct stop stops[] = {{ENGINE_STAGE_TEXT, 1, {0}},
+                                        {ENGINE_STAGE_DENOISE, 1, {0}},
+                                        {ENGINE_STAGE_DENOISE, 3, {0}},
+                                        {ENGINE_STAGE_DECODE, 0, {0}},
+                                        {ENGINE_STAGE_DECODE, 2, {0}}};
+    for (size_t i = 0; i < sizeof(stops) / sizeof(stops[0]); i++) {
+        struct stop stop = stops[i];
+        CHECK_INT(engine_generate(engine, &g, stop_at, &stop, NULL, &picture, &err),
+                  STATUS_CANCELLED);
+        CHECK(picture.rgb == NULL);
+    }
+    struct stop never = {ENGINE_STAGE_DENOISE, -1, {0}};
+    REQUIRE(engine_generate(engine, &g, stop_at, &never, NULL, &picture, &err) == 0);
+    CHECK_INT(never.calls[ENGINE_STAGE_TEXT], 1);
+    CHECK_INT(never.calls[ENGINE_STAGE_DENOISE], 3);
+    CHECK(never.calls[ENGINE_STAGE_DECODE] > 3);
+    CHECK(memcmp(whole.rgb, picture.rgb, 32 * 24 * 3) == 0);
+    picture_free(&whole), picture_free(&picture);
+    engine_close(engine);
+}
+
+TEST(noise_from_a_file_replaces_the_seeds)
+{
+    struct engine *engine = open_model();
+    REQUIRE(engine != NULL);
+    struct error err;
+    int factor = engine_limits(engine)->size_multiple;
+    float noise[4 * 24 * 32] = {0};
+    int64_t count = 4 * (24 / factor) * (32 / factor);
+    for (int64_t i = 0; i < count; i++) {
+        noise[i] = (float)(i % 7) - 3;
+    }
+    char path[] = "/tmp/latents-XXXXXX";
+    REQUIRE(mkstemp(path) >= 0);
+    struct safetensors_entry entry = {.name = "latents",
+                                      .dtype = SAFETENSORS_F32,
+                                      .rank = 4,
+                                      .shape = {1, 4, 24 / factor, 32 / factor},
+                                      .data = noise,
+                                      .size = (size_t)count * sizeof(float)};
+    REQUIRE(safetensors_write(path, &entry, 1, NULL, &err) == 0);
+    float *latents = NULL;
+    REQUIRE(engine_load_latents(engine, path, 32, 24, &latents, &err) == 0);
+    struct generation g = request();
+    g.latents = latents;
+    struct picture one, other;
+    REQUIRE(engine_generate(engine, &g, NULL, NULL, NULL, &one, &err) == 0);
+    g.seed++;
+    REQUIRE(engine_generate(engine, &g, NULL, NULL, NULL, &other, &err) == 0);
+    CHECK(memcmp(one.rgb, other.rgb, 32 * 24 * 3) == 0);
+    picture_free(&one), picture_free(&other);
+    free(latents);
+    CHECK_INT(engine_load_latents(engine, path, 64, 64, &latents, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "another shape");
+    CHECK(latents == NULL);
+    unlink(path);
+    engine_close(engine);
+}
+
+TEST(a_model_that_is_not_supported_is_refused_with_every_reason)
+{
+    struct engine *engine = NULL;
+    struct error err;
+    struct engine_options options = {.model_path = "/nonexistent"};
+    CHECK_INT(engine_open(&engine, &options, &err), STATUS_NOT_FOUND);
+    CHECK(engine == NULL);
+    CHECK_CONTAINS(err.text, "/nonexistent/model_index.json");
+
+    char folder[] = "/tmp/model-XXXXXX";
+    make_model(folder, "model_index.json");
+    write_text(folder, "model_index.json",
+               "{\"_class_name\": \"StableDiffusionXLPipeline\","
+               "\"unet\": [\"diffusers\", \"UNet3D\"], \"vae\": [\"diffusers\", \"VQModel\"]}");
+    options.model_path = folder;
+    CHECK(engine_open(&engine, &options, &err) < 0);
+    CHECK_CONTAINS(err.text, "unet: \"UNet3D\" is not supported");
+    CHECK_CONTAINS(err.text, "vae: \"VQModel\" is not supported");
+    CHECK_CONTAINS(err.text, "tokenizer: missing");
+    remove_model(folder);
+}
+
+TEST(a_config_that_does_not_fit_is_refused_naming_key_and_value)
+{
+    struct engine *engine = NULL;
+    struct error err;
+    char folder[] = "/tmp/model-XXXXXX", unet[600];
+    make_model(folder, "unet");
+    snprintf(unet, sizeof(unet), "%s/unet", folder);
+    char command[700];
+    snprintf(command, sizeof(command), "mkdir '%s' && cp " MODEL "/unet/*.safetensors '%s'", unet,
+             unet);
+    REQUIRE(system(command) == 0);
+    write_text(unet, "config.json",
+               "{\"block_out_channels\": [32, 60], \"norm_num_groups\": 16, \"act_fn\": \"mish\","
+               "\"down_block_types\": [\"DownBlock2D\", \"AttnDownBlock2D\"],"
+               "\"up_block_types\": [\"UpBlock2D\"], \"class_embed_type\": \"timestep\"}");
+    struct engine_options options = {.model_path = folder};
+    CHECK(engine_open(&engine, &options, &err) < 0);
+    CHECK_CONTAINS(err.text, "unet/config.json");
+    CHECK_CONTAINS(err.text, "act_fn: \"mish\"");
+    CHECK_CONTAINS(err.text, "\"AttnDownBlock2D\"");
+    CHECK_CONTAINS(err.text, "up_block_types: 1 entries");
+    CHECK_CONTAINS(err.text, "class_embed_type");
+    CHECK_CONTAINS(err.text, "60 is not a multiple of norm_num_groups 16");
+    remove_model(folder);
+}
+
+TEST_MAIN()
