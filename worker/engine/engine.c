@@ -1,10 +1,12 @@
 #include "worker/engine/engine.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/panic.h"
 #include "common/base/utf8.h"
@@ -20,7 +22,8 @@
 #define STEP_RESERVE ((size_t)64 << 30)
 #define JOB_RESERVE ((size_t)4 << 30)
 
-#define SIDE_MAX 2048 /* pixels */
+#define SIDE_MAX 2048 /* pixels, where memory allows */
+#define MEMORY_FOR_OTHERS ((uint64_t)512 << 20)
 #define GUIDANCE_MAX 100.0
 #define SCHEDULERS_MAX 8
 
@@ -90,21 +93,50 @@ static void name_model(struct engine *engine, const char *model_path)
              slash != NULL ? slash + 1 : path);
 }
 
+/* Bytes this process may use: the machine's, or less when the cgroup says so. */
+static uint64_t memory_limit(void)
+{
+    uint64_t limit = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t cgroup = 0;
+    FILE *file = fopen("/sys/fs/cgroup/memory.max", "re");
+    if (file != NULL) {
+        if (fscanf(file, "%" SCNu64, &cgroup) == 1 && cgroup < limit) {
+            limit = cgroup;
+        }
+        fclose(file);
+    }
+    return limit;
+}
+
+/* The largest square picture whose decode, the hungriest stage, fits beside the weights. */
+static int side_max(const struct components *components)
+{
+    uint64_t weights = components->parameter_count * sizeof(float) + MEMORY_FOR_OTHERS;
+    uint64_t limit = memory_limit();
+    uint64_t room = limit > weights ? limit - weights : 0;
+    const struct vae_config *vae = &components->vae.config;
+    int side = SIDE_MAX / vae->factor * vae->factor;
+    while (side > vae->factor && vae_decoder_bytes(vae, side, side) > room) {
+        side -= vae->factor;
+    }
+    return side;
+}
+
 static void fill_info(struct engine *engine)
 {
     const struct components *components = engine->components;
     int factor = components->vae.config.factor;
-    int side = components->unet.config.sample_size * factor;
+    int side = components->unet.config.sample_size * factor, most = side_max(components);
     side = side > 0 ? side : DEFAULT_SIDE;
-    side = side < SIDE_MAX ? side : SIDE_MAX;
+    side = side < most ? side : most;
     engine->info.default_width = side;
     engine->info.default_height = side;
     engine->info.default_steps =
         DEFAULT_STEPS < engine->limits.steps_max ? DEFAULT_STEPS : engine->limits.steps_max;
     engine->info.default_guidance = DEFAULT_GUIDANCE;
     engine->info.parameter_count = components->parameter_count;
-    engine->limits.width_max = SIDE_MAX;
-    engine->limits.height_max = SIDE_MAX;
+    engine->limits.width_max = most;
+    engine->limits.height_max = most;
     engine->limits.size_multiple = factor;
 }
 

@@ -52,6 +52,9 @@ int vae_config_load(struct vae_config *config, const char *path, struct error *e
 void vae_decoder_load(struct vae_decoder *vae, struct loader *loader,
                       const struct vae_config *config);
 
+/* Upper bound of the bytes of activations that a decode to height x width pixels needs at once. */
+size_t vae_decoder_bytes(const struct vae_config *config, int64_t height, int64_t width);
+
 /* Asked between blocks with the part done; false stops the decode. */
 typedef bool (*vae_continue)(void *user, int step, int steps);
 

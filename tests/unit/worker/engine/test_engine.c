@@ -1,12 +1,14 @@
 #include "worker/engine/engine.h"
 
 #include <stdint.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/harness/test.h"
 #include "worker/engine/weights/safetensors.h"
 
 #define MODEL "tests/golden/tiny-sdxl"
+#define WEIGHTS "diffusion_pytorch_model.safetensors"
 
 static struct engine *open_model(void)
 {
@@ -31,28 +33,44 @@ static struct generation request(void)
                                .scheduler = ""};
 }
 
-/* The parts of a folder that a test replaces, the rest linked to the golden model's. */
+static const char *const parts[] = {
+    "model_index.json", "scheduler",   "text_encoder", "text_encoder_2",
+    "tokenizer",        "tokenizer_2", "unet",         "vae"};
+
+/* A link at folder/name to a part of the golden model. */
+static void link_part(const char *folder, const char *name, const char *part)
+{
+    char here[512], from[1024], to[1024];
+    CHECK(getcwd(here, sizeof(here)) != NULL);
+    snprintf(from, sizeof(from), "%s/" MODEL "/%s", here, part);
+    snprintf(to, sizeof(to), "%s/%s", folder, name);
+    CHECK_INT(symlink(from, to), 0);
+}
+
+/* A new folder from a mkdtemp template, linked to the golden model but for one part. */
 static void make_model(char *folder, const char *own)
 {
-    static const char *const parts[] = {
-        "model_index.json", "scheduler",   "text_encoder", "text_encoder_2",
-        "tokenizer",        "tokenizer_2", "unet",         "vae"};
-    char here[512], from[1024], to[1024];
-    CHECK(mkdtemp(folder) != NULL && getcwd(here, sizeof(here)) != NULL);
+    CHECK(mkdtemp(folder) != NULL);
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-        snprintf(from, sizeof(from), "%s/" MODEL "/%s", here, parts[i]);
-        snprintf(to, sizeof(to), "%s/%s", folder, parts[i]);
         if (strcmp(parts[i], own) != 0) {
-            CHECK_INT(symlink(from, to), 0);
+            link_part(folder, parts[i], parts[i]);
         }
     }
 }
 
+static void remove_in(const char *folder, const char *name)
+{
+    char path[1024];
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    CHECK_INT(remove(path), 0);
+}
+
 static void remove_model(const char *folder)
 {
-    char command[600];
-    snprintf(command, sizeof(command), "rm -rf '%s'", folder);
-    CHECK_INT(system(command), 0);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        remove_in(folder, parts[i]);
+    }
+    CHECK_INT(rmdir(folder), 0);
 }
 
 static void write_text(const char *folder, const char *name, const char *text)
@@ -142,9 +160,9 @@ TEST(a_prompt_too_long_for_the_model_is_cut_and_said_so)
     REQUIRE(engine != NULL);
     struct error err;
     struct generation g = request();
-    char prompt[1200] = "";
-    for (int i = 0; i < 100; i++) {
-        strcat(prompt, "a red axe ");
+    char prompt[1200];
+    for (size_t i = 0; i < 100; i++) {
+        snprintf(prompt + i * 10, sizeof(prompt) - i * 10, "a red axe ");
     }
     g.prompt = prompt;
     g.steps = 1;
@@ -266,10 +284,8 @@ TEST(a_config_that_does_not_fit_is_refused_naming_key_and_value)
     char folder[] = "/tmp/model-XXXXXX", unet[600];
     make_model(folder, "unet");
     snprintf(unet, sizeof(unet), "%s/unet", folder);
-    char command[700];
-    snprintf(command, sizeof(command), "mkdir '%s' && cp " MODEL "/unet/*.safetensors '%s'", unet,
-             unet);
-    REQUIRE(system(command) == 0);
+    REQUIRE(mkdir(unet, 0700) == 0);
+    link_part(unet, WEIGHTS, "unet/" WEIGHTS);
     write_text(unet, "config.json",
                "{\"block_out_channels\": [32, 60], \"norm_num_groups\": 16, \"act_fn\": \"mish\","
                "\"down_block_types\": [\"DownBlock2D\", \"AttnDownBlock2D\"],"
@@ -282,6 +298,8 @@ TEST(a_config_that_does_not_fit_is_refused_naming_key_and_value)
     CHECK_CONTAINS(err.text, "up_block_types: 1 entries");
     CHECK_CONTAINS(err.text, "class_embed_type");
     CHECK_CONTAINS(err.text, "60 is not a multiple of norm_num_groups 16");
+    remove_in(unet, "config.json");
+    remove_in(unet, WEIGHTS);
     remove_model(folder);
 }
 
