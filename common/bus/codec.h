@@ -21,8 +21,9 @@
 uint8_t *codec_pack(const ProtobufCMessage *message, size_t *size);
 
 /* NULL and *err for bytes that are not this message. Free with codec_free. A message without an
- * envelope is refused too, so readers may use message->envelope->... without asking; its strings
- * are never NULL (protobuf-c's empty string). */
+ * envelope is refused too, so readers may use message->envelope->... without asking; strings are
+ * never NULL (protobuf-c's empty string) and always UTF-8. A job id is at most 64 letters, digits,
+ * dots, dashes and underscores, and is there in every message that concerns a job. */
 ProtobufCMessage *codec_unpack(const ProtobufCMessageDescriptor *descriptor, const void *payload,
                                size_t size, struct error *err);
 void codec_free(ProtobufCMessage *message); /* accepts NULL */

@@ -1,8 +1,8 @@
 /* An idempotent producer with acks=all. A message counts as sent only when its delivery report
  * says so; the report is the only thing that a later offset commit may rely on.
  *
- * Thread rules: producer_send from any thread; delivery callbacks run inside producer_poll and
- * producer_flush on the thread that calls them.
+ * Thread rules: producer_send from any thread. Delivery callbacks run inside producer_poll,
+ * producer_flush, producer_send_wait and producer_destroy; one thread at a time calls those.
  */
 #ifndef COMMON_BUS_PRODUCER_H
 #define COMMON_BUS_PRODUCER_H
@@ -29,7 +29,9 @@ void producer_destroy(struct producer *p, int timeout_ms);
 /* Queues one record (payload is copied; NULL = tombstone). key may be NULL. delivered may be NULL.
  * traceparent and other header-like data travel in the payload's envelope; the producer also sets
  * the Kafka header "traceparent" when given (may be NULL).
- * Fails at once, retriable, when the local queue is full; delivered is then not called. */
+ * Never blocks. Fails at once when the local queue is full (retriable) or the record is too large;
+ * delivered is then not called. What a broker that is away or lacks the topic does to a record,
+ * delivered says after at most 30 s (message.timeout.ms). */
 struct producer_record {
     const char *topic;
     int32_t partition; /* PRODUCER_PARTITION_BY_KEY: murmur2 of the key, as Java clients do */
@@ -42,13 +44,13 @@ int producer_send(struct producer *p, const struct producer_record *record,
                   producer_delivered delivered, void *user, struct error *err) MUST_CHECK;
 
 /* Sends and waits for the report: for stages that work one record at a time. Retries what is
- * retriable until timeout_ms has passed. */
+ * retriable until timeout_ms has passed. STATUS_TIMEOUT: it may or may not be written. */
 int producer_send_wait(struct producer *p, const struct producer_record *record, int timeout_ms,
                        struct error *err) MUST_CHECK;
 
 void producer_poll(struct producer *p, int timeout_ms);
 int producer_flush(struct producer *p, int timeout_ms, struct error *err);
-/* A pipe end that becomes readable when reports wait (drain it, then producer_poll(p, 0)). */
+/* Becomes readable when reports wait; producer_poll empties it. */
 int producer_fd(struct producer *p);
 /* librdkafka gave up on the idempotence guarantee: the process must exit and be restarted. */
 bool producer_is_fatal(const struct producer *p, struct error *err);

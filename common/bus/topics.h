@@ -23,7 +23,10 @@ enum topic {
 };
 
 #define TOPIC_NAME_MAX 160
-#define TOPIC_MESSAGE_BYTES_MAX (16 * 1024 * 1024) /* results carry pictures */
+/* results carry pictures: what a topic takes, and what a record's payload and key may be, which
+ * leaves room for what Kafka writes around them. */
+#define TOPIC_MESSAGE_BYTES_MAX (16 * 1024 * 1024)
+#define TOPIC_PAYLOAD_BYTES_MAX 16000000
 
 /* pool is "" for topics that are not a pool's. "crafterse.queue.default.interactive" */
 void topic_name(const struct kafka_config *kafka, enum topic topic, const char *pool,
@@ -38,13 +41,23 @@ struct topic_policy {
 };
 const struct topic_policy *topic_policy(enum topic topic);
 
+/* All topics of these pools with their partitions; lanes = partitions of jobs.<pool>. Free the
+ * array with xfree. */
+struct topic_spec {
+    char name[TOPIC_NAME_MAX];
+    enum topic topic;
+    int partitions;
+};
+struct topic_spec *topics_list(const struct kafka_config *kafka, const char *const *pools,
+                               size_t pool_count, int lanes, size_t *count);
+
 /* Creates the topics that are missing (all of the list's pools'), with their policies; existing
  * ones are left as they are. lanes = partitions of jobs.<pool>. UNAVAILABLE when no broker answers.
  */
 int topics_create(const struct kafka_config *kafka, const char *const *pools, size_t pool_count,
                   int lanes, int replication_factor, struct error *err) MUST_CHECK;
 
-/* Splits "default,fast" into names (xfree the array and each). Names are [a-z0-9-]{1,32}. */
+/* Splits "default,fast" into names. Names are [a-z0-9-]{1,32}, at most 32 of them, each once. */
 int topics_parse_pools(const char *text, char ***pools, size_t *count,
                        struct error *err) MUST_CHECK;
 

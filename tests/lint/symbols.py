@@ -21,6 +21,7 @@ PREFIXES = {"common/base/error": ("error", "status"),
             "worker/engine/layers/sampling": ("downsample", "upsample"),
             "worker/engine/models/vae_decoder": ("vae",),
             "common/obs/metrics": ("metric", "metrics"),
+            "common/bus/topics": ("topic", "topics"),
             "common/base/panic": ("panic", "xmalloc", "xcalloc", "xrealloc", "xstrdup", "xfree")}
 MUTABLE = re.compile(r"^\.(data|bss|tdata|tbss)(\.(?!rel\.ro)[\w.]+)?$")
 

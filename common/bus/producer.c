@@ -1,0 +1,281 @@
+/* librdkafka's producer with the settings that the guarantee needs. Reports arrive on its main
+ * queue, which also signals an eventfd, so a loop can sleep on reports and other things at once. */
+#include "common/bus/producer.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "common/bus/kafka_client.h"
+#include "common/bus/topics.h"
+#include "common/obs/metrics.h"
+
+#define TEXT(number) TEXT_OF(number)
+#define TEXT_OF(number) #number
+
+METRIC_DEFINE_COUNTER(metric_delivered_total, "crafterse_kafka_delivered_records_total", "",
+                      "Records that every in-sync replica has.");
+METRIC_DEFINE_COUNTER(metric_failed_total, "crafterse_kafka_undelivered_records_total", "",
+                      "Records whose delivery report was a failure.");
+
+static pthread_once_t metrics_once = PTHREAD_ONCE_INIT;
+
+struct producer {
+    rd_kafka_t *rk;
+    rd_kafka_queue_t *main_queue;
+    int event_fd;
+};
+
+/* Travels with a record as its opaque. */
+struct delivery {
+    producer_delivered delivered;
+    void *user;
+};
+
+static void register_metrics(void)
+{
+    metric_register(&metric_delivered_total);
+    metric_register(&metric_failed_total);
+}
+
+static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
+{
+    (void)rk, (void)opaque;
+    struct delivery *delivery = message->_private;
+    struct error err = {0};
+    bool failed = message->err != RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (failed) {
+        kafka_client_error(&err, message->err, "record for topic %s",
+                           rd_kafka_topic_name(message->rkt));
+    }
+    metric_increment(failed ? &metric_failed_total : &metric_delivered_total);
+    if (delivery != NULL) {
+        delivery->delivered(delivery->user, failed ? &err : NULL);
+        xfree(delivery);
+    } else if (failed) {
+        log_warn("record was not delivered", "reason=%s", LOG_QUOTED(err.text));
+    }
+}
+
+static void watch(struct producer *p)
+{
+    static const uint64_t one = 1;
+    p->main_queue = rd_kafka_queue_get_main(p->rk);
+    rd_kafka_queue_io_event_enable(p->main_queue, p->event_fd, &one, sizeof(one));
+}
+
+int producer_create(struct producer **out, const struct kafka_config *kafka, struct error *err)
+{
+    const struct kafka_client_property properties[] = {
+        {"enable.idempotence", "true"},
+        {"acks", "all"},
+        {"linger.ms", "0"},
+        {"partitioner", "murmur2_random"},
+        {"message.max.bytes", TEXT(TOPIC_PAYLOAD_BYTES_MAX)},
+        /* Long enough for a broker's restart; then the stage decides, not the client. */
+        {"message.timeout.ms", "30000"},
+        {"retry.backoff.ms", "50"},
+        {"queue.buffering.max.messages", "20000"},
+        {"queue.buffering.max.kbytes", "65536"},
+        {NULL, NULL},
+    };
+    *out = NULL;
+    pthread_once(&metrics_once, register_metrics);
+    rd_kafka_conf_t *conf = kafka_client_conf(kafka, properties, err);
+    if (conf == NULL) {
+        return err->status;
+    }
+    rd_kafka_conf_set_dr_msg_cb(conf, on_report);
+    struct producer *p = xcalloc(1, sizeof(*p));
+    p->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (p->event_fd < 0) {
+        rd_kafka_conf_destroy(conf);
+        xfree(p);
+        return ERROR(err, STATUS_IO, "no eventfd for the producer: %s", strerror(errno));
+    }
+    p->rk = kafka_client_open(RD_KAFKA_PRODUCER, conf, kafka, err);
+    if (p->rk == NULL) {
+        close(p->event_fd);
+        xfree(p);
+        return err->status;
+    }
+    watch(p);
+    *out = p;
+    return 0;
+}
+
+void producer_destroy(struct producer *p, int timeout_ms)
+{
+    if (p == NULL) {
+        return;
+    }
+    uint64_t deadline_ms = clock_monotonic_ms() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
+    rd_kafka_flush(p->rk, timeout_ms);
+    if (rd_kafka_outq_len(p->rk) > 0) {
+        rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+        rd_kafka_flush(p->rk, 1000);
+    }
+    rd_kafka_queue_io_event_enable(p->main_queue, -1, NULL, 0);
+    rd_kafka_queue_destroy(p->main_queue);
+    uint64_t now_ms = clock_monotonic_ms();
+    int left_ms = now_ms < deadline_ms ? (int)(deadline_ms - now_ms) : 0;
+    kafka_client_close(p->rk, 0, left_ms > 1000 ? left_ms : 1000);
+    close(p->event_fd);
+    xfree(p);
+}
+
+int producer_send(struct producer *p, const struct producer_record *record,
+                  producer_delivered delivered, void *user, struct error *err)
+{
+    struct delivery *delivery = NULL;
+    if (delivered != NULL) {
+        delivery = xmalloc(sizeof(*delivery));
+        *delivery = (struct delivery){.delivered = delivered, .user = user};
+    }
+    rd_kafka_headers_t *headers = NULL;
+    if (record->traceparent != NULL) {
+        headers = rd_kafka_headers_new(1);
+        rd_kafka_header_add(headers, "traceparent", -1, record->traceparent, -1);
+    }
+    size_t key_size = record->key != NULL ? strlen(record->key) : 0;
+    /* producev takes the payload as not const, but with F_COPY only reads it. */
+    union {
+        const void *in;
+        void *out;
+    } payload = {.in = record->payload}, key = {.in = record->key};
+    rd_kafka_vu_t arguments[] = {
+        {.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = record->topic},
+        {.vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = record->partition},
+        {.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {.ptr = key.out, .size = key_size}},
+        {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {.ptr = payload.out, .size = record->size}},
+        {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
+        {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = delivery},
+        {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers},
+    };
+    size_t count = sizeof(arguments) / sizeof(arguments[0]) - (headers == NULL ? 1 : 0);
+    rd_kafka_error_t *refusal = rd_kafka_produceva(p->rk, arguments, count);
+    if (refusal == NULL) {
+        return 0;
+    }
+    int result = kafka_client_error(err, rd_kafka_error_code(refusal),
+                                    "record for topic %s (%zu "
+                                    "bytes)",
+                                    record->topic, record->size);
+    rd_kafka_error_destroy(refusal);
+    if (headers != NULL) {
+        rd_kafka_headers_destroy(headers);
+    }
+    xfree(delivery);
+    return result;
+}
+
+/* ---- Sending and waiting --------------------------------------------------------------------- */
+
+/* Shared by the waiting caller and the report; the last one to see it frees it. */
+struct wait {
+    bool reported;
+    bool abandoned;
+    bool failed;
+    struct error err;
+};
+
+static void on_waited(void *user, const struct error *err)
+{
+    struct wait *wait = user;
+    if (wait->abandoned) {
+        xfree(wait);
+        return;
+    }
+    wait->reported = true;
+    wait->failed = err != NULL;
+    if (err != NULL) {
+        wait->err = *err;
+    }
+}
+
+/* Waits for the report of one send. */
+static int await(struct producer *p, struct wait *wait, uint64_t deadline_ms, struct error *err)
+{
+    while (!wait->reported) {
+        uint64_t now_ms = clock_monotonic_ms();
+        if (now_ms >= deadline_ms) {
+            wait->abandoned = true;
+            return ERROR(err, STATUS_TIMEOUT,
+                         "no delivery report in time: the record may or may not be written");
+        }
+        rd_kafka_poll(p->rk, (int)(deadline_ms - now_ms));
+    }
+    int result = 0;
+    if (wait->failed) {
+        result = wait->err.status;
+        if (err != NULL) {
+            *err = wait->err;
+        }
+    }
+    xfree(wait);
+    return result;
+}
+
+int producer_send_wait(struct producer *p, const struct producer_record *record, int timeout_ms,
+                       struct error *err)
+{
+    uint64_t deadline_ms = clock_monotonic_ms() + (uint64_t)timeout_ms;
+    struct error problem = {0};
+    for (;;) {
+        struct wait *wait = xcalloc(1, sizeof(*wait));
+        int result = producer_send(p, record, on_waited, wait, &problem);
+        if (result < 0) {
+            xfree(wait);
+            rd_kafka_poll(p->rk, 10); /* reports make room in the local queue */
+        } else {
+            result = await(p, wait, deadline_ms, &problem);
+        }
+        if (result == 0) {
+            return 0;
+        }
+        if (!problem.retriable || clock_monotonic_ms() >= deadline_ms) {
+            if (err != NULL) {
+                *err = problem;
+            }
+            return result;
+        }
+    }
+}
+
+/* ---- Polling --------------------------------------------------------------------------------- */
+
+void producer_poll(struct producer *p, int timeout_ms)
+{
+    uint64_t ignored;
+    if (read(p->event_fd, &ignored, sizeof(ignored)) < 0 && errno != EAGAIN) {
+        log_warn("eventfd of the producer", "reason=%s", LOG_QUOTED(strerror(errno)));
+    }
+    rd_kafka_poll(p->rk, timeout_ms);
+}
+
+int producer_flush(struct producer *p, int timeout_ms, struct error *err)
+{
+    rd_kafka_resp_err_t code = rd_kafka_flush(p->rk, timeout_ms);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return kafka_client_error(err, code, "%d records are not delivered yet",
+                                  rd_kafka_outq_len(p->rk));
+    }
+    return 0;
+}
+
+int producer_fd(struct producer *p)
+{
+    return p->event_fd;
+}
+
+bool producer_is_fatal(const struct producer *p, struct error *err)
+{
+    return kafka_client_is_fatal(p->rk, err);
+}
