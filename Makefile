@@ -37,7 +37,7 @@ PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $(patsubst -I%,-isystem %,$(shell \
     pkg-config --cflags $(PACKAGES))))$(PACKAGE_CFLAGS)
 
 CFLAGS ?=
-COMMON_FLAGS = -std=c11 -D_GNU_SOURCE $(MODE_FLAGS_$(MODE)) $(CFLAGS) -pthread -I. -I$(O)/gen \
+COMMON_FLAGS = -std=c11 -D_GNU_SOURCE $(MODE_FLAGS_$(MODE)) $(CFLAGS) -pthread -I. -isystem $(O)/gen \
     $(PACKAGE_CFLAGS) -MMD -MP
 LINK_FLAGS = $(MODE_FLAGS_$(MODE)) $(LDFLAGS) -pthread -Wl,--as-needed
 WERROR ?=

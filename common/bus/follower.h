@@ -1,7 +1,8 @@
 /* Reads topics whole, without a group: every partition, from the beginning or from the end. For
  * state that every replica folds by itself (status, workers, control, progress).
  *
- * Thread rule: one thread calls everything here.
+ * Thread rule: one thread at a time calls everything here (follower_create may run on another), but
+ * for follower_mark, which any thread may call at any time until follower_destroy.
  */
 #ifndef COMMON_BUS_FOLLOWER_H
 #define COMMON_BUS_FOLLOWER_H
@@ -21,25 +22,30 @@ struct follower_topic {
     bool from_beginning; /* else only what is written after follower_create returns */
 };
 
-/* Waits up to timeout_ms for the topics' metadata; UNAVAILABLE (retriable) when there is none. */
+/* Waits up to timeout_ms for the topics' metadata; UNAVAILABLE (retriable) when there is none.
+ * Partitions that are added to a topic later are not noticed. */
 int follower_create(struct follower **out, const struct kafka_config *kafka,
                     const struct follower_topic *topics, size_t count, int timeout_ms,
                     struct error *err) MUST_CHECK;
 void follower_destroy(struct follower *f);
 
 /* The next record; false when none waits after timeout_ms. *out is borrowed until the next call.
- * payload is NULL for a tombstone. */
+ * payload is NULL for a tombstone. Empties follower_fd; call it until it gives false before
+ * sleeping. */
 bool follower_next(struct follower *f, int timeout_ms, struct record *out);
 
-/* True once everything that was there at follower_create has been read. */
-bool follower_is_caught_up(const struct follower *f);
-/* Asks where the ends are now; follower_has_reached tells when all before them has been read. For
- * "404 only after reading to the end of the moment of asking". At most one mark at a time a caller:
- * marks are numbered and ordered. 0 = no broker answered (timeout_ms). Blocks up to timeout_ms. */
+/* True once everything that was there at follower_create in the topics read from the beginning has
+ * been read. */
+bool follower_is_caught_up(struct follower *f);
+/* Asks where the ends of the topics read from the beginning are now; follower_has_reached tells
+ * when all before them has been read. For "404 only after reading to the end of the moment of
+ * asking". Marks are numbered and reached in their order. 0 = no broker answered within timeout_ms.
+ * Blocks; on an idle topic for up to the fetch wait, as the broker answers one request at a time.
+ */
 uint64_t follower_mark(struct follower *f, int timeout_ms);
-bool follower_has_reached(const struct follower *f, uint64_t mark);
+bool follower_has_reached(struct follower *f, uint64_t mark);
 
-/* A pipe end that becomes readable when records wait. */
+/* Becomes readable when records wait; follower_next empties it. */
 int follower_fd(struct follower *f);
 
 #endif

@@ -18,6 +18,10 @@ enum { SYSLOG_ERROR = 3, SYSLOG_WARNING = 4, SYSLOG_INFO = 6 };
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
     (void)rk;
+    /* An old broker (devbroker) cannot be told not to create topics: said at every look-up. */
+    if (strcmp(facility, "AUTOCREATE") == 0) {
+        return;
+    }
     enum log_level ours = level <= SYSLOG_ERROR     ? LOG_ERROR
                           : level == SYSLOG_WARNING ? LOG_WARN
                           : level <= SYSLOG_INFO    ? LOG_INFO
@@ -59,7 +63,6 @@ static int set_connection(rd_kafka_conf_t *conf, const struct kafka_config *kafk
                           struct error *err)
 {
     const struct kafka_client_property properties[] = {
-        {"bootstrap.servers", kafka->brokers},
         {"client.id", "crafterse"},
         {"security.protocol", kafka->security_protocol},
         /* A hop of the pipeline is one small record: waiting to fill a segment costs 40 ms. */
@@ -73,6 +76,9 @@ static int set_connection(rd_kafka_conf_t *conf, const struct kafka_config *kafk
         {NULL, NULL},
     };
     int result = set_all(conf, properties, err);
+    if (result == 0 && kafka->brokers[0] != '\0') {
+        result = set(conf, "bootstrap.servers", kafka->brokers, err);
+    }
     if (result == 0 && strncmp(kafka->security_protocol, "sasl_", 5) == 0) {
         const struct kafka_client_property sasl[] = {
             {"sasl.mechanism", kafka->sasl_mechanism},

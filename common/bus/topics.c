@@ -214,7 +214,7 @@ static rd_kafka_NewTopic_t *describe(const struct topic_spec *spec, int replicat
 }
 
 /* Collects every topic's failure; a topic that another service made meanwhile is none. */
-static int judge(const rd_kafka_event_t *event, struct error *err)
+static int judge(rd_kafka_event_t *event, struct error *err)
 {
     rd_kafka_resp_err_t code = rd_kafka_event_error(event);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {

@@ -60,5 +60,6 @@ int topics_create(const struct kafka_config *kafka, const char *const *pools, si
 /* Splits "default,fast" into names. Names are [a-z0-9-]{1,32}, at most 32 of them, each once. */
 int topics_parse_pools(const char *text, char ***pools, size_t *count,
                        struct error *err) MUST_CHECK;
+void topics_free_pools(char **pools, size_t count);
 
 #endif

@@ -1,0 +1,787 @@
+/* One librdkafka handle; each assigned partition's queue is cut off from the main one (its
+ * forwarding is set to none before the partition is assigned, which librdkafka 2.0.2 respects), so
+ * the main queue carries only rebalances and errors.
+ *
+ * Records of a partition that are not committed yet stand in a list in the order of their offsets:
+ * in hand, done (behind one that is not), or given back. The prefix advances over done ones at the
+ * list's head. All queues signal one eventfd.
+ *
+ * A partition that was lost while records are in hand moves to a second list and goes when the last
+ * of them ends: their bytes must be released before the handle is destroyed, or librdkafka 2.0.2
+ * waits for ever.
+ */
+#include "common/bus/consumer.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "common/bus/attempts.h"
+#include "common/bus/kafka_client.h"
+#include "common/obs/metrics.h"
+
+#define KEY_SIZE_MAX 1024
+#define COMMIT_RETRY_MS 500
+#define REVOKE_COMMIT_MS 2000
+#define ATTEMPT_TIMEOUT_MS 10000
+#define NO_OFFSET (-1)
+
+METRIC_DEFINE_COUNTER(metric_commits_total, "crafterse_kafka_commits_total", "",
+                      "Commit requests that succeeded.");
+METRIC_DEFINE_COUNTER(
+    metric_commit_failures_total, "crafterse_kafka_commit_failures_total", "",
+    "Commit requests that failed; they are repeated while the partition is held.");
+METRIC_DEFINE_COUNTER(metric_rebalances_total, "crafterse_kafka_rebalances_total", "",
+                      "Times that partitions came or went.");
+
+static pthread_once_t metrics_once = PTHREAD_ONCE_INIT;
+
+enum held_state { HELD_IN_HAND, HELD_DONE, HELD_GIVEN_BACK };
+
+struct held {
+    rd_kafka_message_t *message; /* NULL once done */
+    struct partition *partition;
+    struct held *next;
+    int64_t offset;
+    enum held_state state;
+    char key[];
+};
+
+struct partition {
+    char *topic;
+    int32_t id;
+    rd_kafka_queue_t *queue; /* NULL once lost */
+    struct held *first, **last;
+    int in_hand;
+    int64_t wanted_offset;    /* the prefix's end; NO_OFFSET = nothing done yet */
+    int64_t committed_offset; /* what Kafka has of it */
+    struct attempts attempts;
+    bool attempts_loaded;
+    struct partition *next; /* in consumer.lost */
+};
+
+struct consumer {
+    rd_kafka_t *rk;
+    rd_kafka_queue_t *main_queue, *commit_queue;
+    int event_fd;
+    struct partition **partitions;
+    size_t count, capacity, turn;
+    struct partition *lost;
+    bool commit_in_flight;
+    uint64_t commit_not_before_ms;
+    rd_kafka_resp_err_t commit_result; /* of the last one */
+    bool look_again;                   /* a record may wait though no signal will come */
+    bool rebalanced_now, joined;
+    uint64_t last_poll_ms;
+    void (*rebalanced)(void *user, const struct consumer *c);
+    void *user;
+};
+
+static void register_metrics(void)
+{
+    metric_register(&metric_commits_total);
+    metric_register(&metric_commit_failures_total);
+    metric_register(&metric_rebalances_total);
+}
+
+static void signal_fd(rd_kafka_queue_t *queue, int fd)
+{
+    static const uint64_t one = 1;
+    rd_kafka_queue_io_event_enable(queue, fd, fd >= 0 ? &one : NULL, fd >= 0 ? sizeof(one) : 0);
+}
+
+/* ---- Partitions and their records ------------------------------------------------------------ */
+
+static struct partition *find_partition(const struct consumer *c, const char *topic, int32_t id)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        if (c->partitions[i]->id == id && strcmp(c->partitions[i]->topic, topic) == 0) {
+            return c->partitions[i];
+        }
+    }
+    return NULL;
+}
+
+static void add_partition(struct consumer *c, const char *topic, int32_t id)
+{
+    struct partition *p = xcalloc(1, sizeof(*p));
+    *p = (struct partition){.topic = xstrdup(topic),
+                            .id = id,
+                            .queue = rd_kafka_queue_get_partition(c->rk, topic, id),
+                            .wanted_offset = NO_OFFSET,
+                            .committed_offset = NO_OFFSET};
+    p->last = &p->first;
+    ASSERT(p->queue != NULL);
+    rd_kafka_queue_forward(p->queue, NULL);
+    signal_fd(p->queue, c->event_fd);
+    if (c->count == c->capacity) {
+        c->capacity = c->capacity > 0 ? c->capacity * 2 : 16;
+        c->partitions = xrealloc(c->partitions, c->capacity * sizeof(struct partition *));
+    }
+    c->partitions[c->count++] = p;
+}
+
+static void free_partition(struct partition *p)
+{
+    ASSERT(p->first == NULL && p->queue == NULL);
+    xfree(p->topic);
+    xfree(p);
+}
+
+static void free_held(struct held *held)
+{
+    if (held->message != NULL) {
+        rd_kafka_message_destroy(held->message);
+    }
+    xfree(held);
+}
+
+/* Unlinks and frees the records that are not in hand. */
+static void release_rest(struct partition *p)
+{
+    struct held **place = &p->first;
+    while (*place != NULL) {
+        struct held *held = *place;
+        if (held->state == HELD_IN_HAND) {
+            place = &held->next;
+            continue;
+        }
+        *place = held->next;
+        free_held(held);
+    }
+    p->last = place;
+}
+
+static void lose_partition(struct consumer *c, struct partition *p)
+{
+    size_t i = 0;
+    while (c->partitions[i] != p) {
+        i++;
+    }
+    memmove(&c->partitions[i], &c->partitions[i + 1],
+            (--c->count - i) * sizeof(struct partition *));
+    signal_fd(p->queue, -1);
+    rd_kafka_queue_destroy(p->queue);
+    p->queue = NULL;
+    release_rest(p);
+    if (p->first == NULL) {
+        free_partition(p);
+    } else {
+        p->next = c->lost;
+        c->lost = p;
+    }
+}
+
+/* A record of a lost partition ended: it, and with the last one the partition, is forgotten. */
+static void end_lost(struct consumer *c, struct partition *p)
+{
+    release_rest(p);
+    if (p->first != NULL) {
+        return;
+    }
+    struct partition **place = &c->lost;
+    while (*place != p) {
+        place = &(*place)->next;
+    }
+    *place = p->next;
+    free_partition(p);
+}
+
+/* ---- Commits --------------------------------------------------------------------------------- */
+
+static bool is_dirty(const struct partition *p)
+{
+    return p->wanted_offset > p->committed_offset;
+}
+
+/* The offset that a commit of p names now: the prefix's end, or before any is done the first
+ * record that was taken. */
+static int64_t prefix_end(const struct partition *p)
+{
+    return p->wanted_offset != NO_OFFSET ? p->wanted_offset : p->first->offset;
+}
+
+static void add_commit(rd_kafka_topic_partition_list_t *list, struct partition *p)
+{
+    char metadata[ATTEMPTS_TEXT_SIZE];
+    rd_kafka_topic_partition_t *entry = rd_kafka_topic_partition_list_add(list, p->topic, p->id);
+    entry->offset = prefix_end(p);
+    attempts_format(&p->attempts, entry->offset, metadata);
+    if (metadata[0] != '\0') {
+        entry->metadata = xstrdup(metadata); /* freed with the list */
+        entry->metadata_size = strlen(metadata);
+    }
+}
+
+/* A commit result is advice: librdkafka 2.0.2 fails one that meets a rebalance. The record's effect
+ * is safe already, so the worst is that it is repeated. */
+static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t code,
+                      rd_kafka_topic_partition_list_t *offsets, void *opaque)
+{
+    (void)rk;
+    struct consumer *c = opaque;
+    c->commit_in_flight = false;
+    c->commit_result = code;
+    for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && offsets != NULL && i < offsets->cnt;
+         i++) {
+        const rd_kafka_topic_partition_t *entry = &offsets->elems[i];
+        struct partition *p = find_partition(c, entry->topic, entry->partition);
+        if (entry->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+            c->commit_result = entry->err;
+        } else if (p != NULL && entry->offset > p->committed_offset) {
+            p->committed_offset = entry->offset;
+        }
+    }
+    if (c->commit_result == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        metric_increment(&metric_commits_total);
+        return;
+    }
+    metric_increment(&metric_commit_failures_total);
+    c->commit_not_before_ms = clock_monotonic_ms() + COMMIT_RETRY_MS;
+    log_info("commit failed; it is repeated while the partition is held", "code=%s",
+             rd_kafka_err2name(c->commit_result));
+}
+
+/* Sends one request for the partitions of the list; takes the list over. */
+static void send_commit(struct consumer *c, rd_kafka_topic_partition_list_t *list)
+{
+    rd_kafka_resp_err_t code = rd_kafka_commit_queue(c->rk, list, c->commit_queue, on_commit, c);
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        c->commit_in_flight = true;
+    } else {
+        on_commit(c->rk, code, NULL, c);
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+static void commit_dirty(struct consumer *c)
+{
+    if (c->commit_in_flight || clock_monotonic_ms() < c->commit_not_before_ms) {
+        return;
+    }
+    rd_kafka_topic_partition_list_t *list = NULL;
+    for (size_t i = 0; i < c->count; i++) {
+        if (is_dirty(c->partitions[i])) {
+            list = list != NULL ? list : rd_kafka_topic_partition_list_new((int)c->count);
+            add_commit(list, c->partitions[i]);
+        }
+    }
+    if (list != NULL) {
+        send_commit(c, list);
+    }
+}
+
+/* Waits for the request under way; false when deadline_ms passes first. */
+static bool await_commit(struct consumer *c, uint64_t deadline_ms)
+{
+    while (c->commit_in_flight) {
+        uint64_t now_ms = clock_monotonic_ms();
+        if (now_ms >= deadline_ms) {
+            return false;
+        }
+        rd_kafka_queue_poll_callback(c->commit_queue, (int)(deadline_ms - now_ms));
+    }
+    return true;
+}
+
+bool consumer_is_committed(const struct consumer *c)
+{
+    bool dirty = c->commit_in_flight;
+    for (size_t i = 0; i < c->count; i++) {
+        dirty = dirty || is_dirty(c->partitions[i]);
+    }
+    return !dirty;
+}
+
+/* Commits all that is done and waits, but tries only once: whatever fails now is repeated work. */
+static void flush_commits(struct consumer *c, int timeout_ms)
+{
+    uint64_t deadline_ms = clock_monotonic_ms() + (uint64_t)timeout_ms;
+    if (await_commit(c, deadline_ms)) {
+        c->commit_not_before_ms = 0;
+        commit_dirty(c);
+        await_commit(c, deadline_ms);
+    }
+}
+
+/* ---- Rebalances ------------------------------------------------------------------------------ */
+
+static void assign(struct consumer *c, rd_kafka_topic_partition_list_t *list, bool cooperative)
+{
+    for (int i = 0; i < list->cnt; i++) {
+        add_partition(c, list->elems[i].topic, list->elems[i].partition);
+    }
+    rd_kafka_error_t *problem = NULL;
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (cooperative) {
+        problem = rd_kafka_incremental_assign(c->rk, list);
+    } else {
+        code = rd_kafka_assign(c->rk, list);
+    }
+    if (problem != NULL || code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        log_error(
+            "assignment refused", "reason=%s",
+            LOG_QUOTED(problem != NULL ? rd_kafka_error_string(problem) : rd_kafka_err2str(code)));
+    }
+    if (problem != NULL) {
+        rd_kafka_error_destroy(problem);
+    }
+    c->joined = true;
+}
+
+static void unassign(struct consumer *c, rd_kafka_topic_partition_list_t *list, bool cooperative)
+{
+    if (!rd_kafka_assignment_lost(c->rk)) {
+        flush_commits(c, REVOKE_COMMIT_MS);
+    }
+    for (int i = 0; i < list->cnt; i++) {
+        struct partition *p = find_partition(c, list->elems[i].topic, list->elems[i].partition);
+        if (p != NULL) {
+            lose_partition(c, p);
+        }
+    }
+    if (!cooperative) {
+        rd_kafka_assign(c->rk, NULL);
+        return;
+    }
+    rd_kafka_error_t *problem = rd_kafka_incremental_unassign(c->rk, list);
+    if (problem != NULL) {
+        log_error("revocation refused", "reason=%s", LOG_QUOTED(rd_kafka_error_string(problem)));
+        rd_kafka_error_destroy(problem);
+    }
+}
+
+static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
+                         rd_kafka_topic_partition_list_t *list, void *opaque)
+{
+    struct consumer *c = opaque;
+    const char *protocol = rd_kafka_rebalance_protocol(rk);
+    bool cooperative = protocol != NULL && strcmp(protocol, "COOPERATIVE") == 0;
+    if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+        assign(c, list, cooperative);
+    } else if (code == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
+        unassign(c, list, cooperative);
+    } else {
+        log_warn("rebalance failed", "code=%s", rd_kafka_err2name(code));
+        rd_kafka_assign(rk, NULL);
+    }
+    log_info("partitions changed", "change=%s partitions=%d held=%zu",
+             code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS ? "assigned" : "revoked", list->cnt,
+             c->count);
+    metric_increment(&metric_rebalances_total);
+    c->rebalanced_now = true;
+}
+
+/* ---- Creating and destroying ----------------------------------------------------------------- */
+
+static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, const char *group,
+                                  struct error *err)
+{
+    char session[16], heartbeat[16], wait[16];
+    int session_ms = kafka_config_session_timeout_ms(kafka);
+    snprintf(session, sizeof(session), "%d", session_ms);
+    snprintf(heartbeat, sizeof(heartbeat), "%d", session_ms / 6 < 3000 ? session_ms / 6 : 3000);
+    snprintf(wait, sizeof(wait), "%d", kafka_config_fetch_wait_ms(kafka));
+    const struct kafka_client_property properties[] = {
+        {"group.id", group},
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        {"auto.offset.reset", "earliest"},
+        {"partition.assignment.strategy", kafka->assignor},
+        {"session.timeout.ms", session},
+        {"heartbeat.interval.ms", heartbeat},
+        {"fetch.wait.max.ms", wait},
+        {"fetch.error.backoff.ms", "50"},
+        {"fetch.message.max.bytes", "1048576"},
+        {"fetch.max.bytes", "8388608"},
+        /* A full queue stops the fetch thread for up to a second in librdkafka 2.0.2, whoever
+         * empties it: so the limit is far above what is in hand, and bytes bound the memory. */
+        {"queued.min.messages", "1000"},
+        {"queued.max.messages.kbytes", "2048"},
+        {"allow.auto.create.topics", "false"},
+        {NULL, NULL},
+    };
+    return kafka_client_conf(kafka, properties, err);
+}
+
+static int subscribe(struct consumer *c, const struct consumer_options *options, struct error *err)
+{
+    rd_kafka_topic_partition_list_t *list =
+        rd_kafka_topic_partition_list_new((int)options->topic_count);
+    for (size_t i = 0; i < options->topic_count; i++) {
+        rd_kafka_topic_partition_list_add(list, options->topics[i], RD_KAFKA_PARTITION_UA);
+    }
+    rd_kafka_resp_err_t code = rd_kafka_subscribe(c->rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return kafka_client_error(err, code, "group %s cannot subscribe", options->group);
+    }
+    return 0;
+}
+
+int consumer_create(struct consumer **out, const struct kafka_config *kafka,
+                    const struct consumer_options *options, struct error *err)
+{
+    *out = NULL;
+    pthread_once(&metrics_once, register_metrics);
+    rd_kafka_conf_t *conf = make_conf(kafka, options->group, err);
+    if (conf == NULL) {
+        return err->status;
+    }
+    struct consumer *c = xcalloc(1, sizeof(*c));
+    c->rebalanced = options->rebalanced;
+    c->user = options->user;
+    c->last_poll_ms = clock_monotonic_ms();
+    c->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (c->event_fd < 0) {
+        rd_kafka_conf_destroy(conf);
+        xfree(c);
+        return ERROR(err, STATUS_IO, "no eventfd for the consumer: %s", strerror(errno));
+    }
+    rd_kafka_conf_set_opaque(conf, c);
+    rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
+    c->rk = kafka_client_open(RD_KAFKA_CONSUMER, conf, kafka, err);
+    if (c->rk == NULL) {
+        close(c->event_fd);
+        xfree(c);
+        return err->status;
+    }
+    rd_kafka_poll_set_consumer(c->rk);
+    c->main_queue = rd_kafka_queue_get_consumer(c->rk);
+    c->commit_queue = rd_kafka_queue_new(c->rk);
+    signal_fd(c->main_queue, c->event_fd);
+    signal_fd(c->commit_queue, c->event_fd);
+    int result = subscribe(c, options, err);
+    if (result < 0) {
+        consumer_destroy(c, 5000);
+        return result;
+    }
+    *out = c;
+    return 0;
+}
+
+/* Leaves the group: serves the last revocation until librdkafka says it is out. Closing before the
+ * first assignment crashes in 2.0.2 with the cooperative assignor (its issue 4381), and there is
+ * nothing to give back then. */
+static void leave_group(struct consumer *c, uint64_t deadline_ms)
+{
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(c->rk);
+    rd_kafka_error_t *problem = rd_kafka_consumer_close_queue(c->rk, queue);
+    if (problem != NULL) {
+        log_warn("cannot leave the group", "reason=%s", LOG_QUOTED(rd_kafka_error_string(problem)));
+        rd_kafka_error_destroy(problem);
+    } else {
+        while (!rd_kafka_consumer_closed(c->rk) && clock_monotonic_ms() < deadline_ms) {
+            rd_kafka_queue_poll_callback(queue, 20);
+        }
+    }
+    rd_kafka_queue_destroy(queue);
+}
+
+void consumer_destroy(struct consumer *c, int timeout_ms)
+{
+    if (c == NULL) {
+        return;
+    }
+    uint64_t deadline_ms = clock_monotonic_ms() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
+    flush_commits(c, timeout_ms / 2);
+    if (c->joined) {
+        leave_group(c, deadline_ms);
+    }
+    while (c->count > 0) {
+        lose_partition(c, c->partitions[0]);
+    }
+    ASSERT(c->lost == NULL);
+    signal_fd(c->main_queue, -1);
+    signal_fd(c->commit_queue, -1);
+    rd_kafka_queue_destroy(c->main_queue);
+    rd_kafka_queue_destroy(c->commit_queue);
+    uint64_t now_ms = clock_monotonic_ms();
+    int left_ms = now_ms < deadline_ms ? (int)(deadline_ms - now_ms) : 0;
+    kafka_client_close(c->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE,
+                       left_ms > 1000 ? left_ms : 1000);
+    close(c->event_fd);
+    xfree(c->partitions);
+    xfree(c);
+}
+
+/* ---- Polling --------------------------------------------------------------------------------- */
+
+static void clear_signal(struct consumer *c)
+{
+    uint64_t ignored;
+    if (read(c->event_fd, &ignored, sizeof(ignored)) < 0 && errno != EAGAIN) {
+        log_warn("eventfd of the consumer", "reason=%s", LOG_QUOTED(strerror(errno)));
+    }
+}
+
+/* Rebalances, errors and commit results. Records never come through the main queue. */
+static void serve(struct consumer *c)
+{
+    rd_kafka_message_t *message;
+    while ((message = rd_kafka_consumer_poll(c->rk, 0)) != NULL) {
+        log_warn("consumer", "code=%s reason=%s", rd_kafka_err2name(message->err),
+                 LOG_QUOTED(rd_kafka_message_errstr(message)));
+        rd_kafka_message_destroy(message);
+    }
+    rd_kafka_queue_poll_callback(c->commit_queue, 0);
+    commit_dirty(c);
+    if (c->rebalanced_now) {
+        c->rebalanced_now = false;
+        c->look_again = true;
+        if (c->rebalanced != NULL) {
+            c->rebalanced(c->user, c);
+        }
+    }
+}
+
+void consumer_poll(struct consumer *c, int timeout_ms)
+{
+    c->last_poll_ms = clock_monotonic_ms();
+    serve(c);
+    /* Looked at after serve: what arrived before is seen by the caller's next consumer_take. */
+    struct pollfd waiter = {.fd = c->event_fd, .events = POLLIN};
+    bool at_once = c->look_again;
+    c->look_again = false;
+    if (poll(&waiter, 1, at_once ? 0 : timeout_ms) > 0) {
+        clear_signal(c);
+        serve(c);
+    }
+    c->last_poll_ms = clock_monotonic_ms();
+}
+
+void consumer_wake(struct consumer *c)
+{
+    uint64_t one = 1;
+    if (write(c->event_fd, &one, sizeof(one)) < 0) {
+        /* Only when the counter is full: then it is readable already. */
+    }
+}
+
+int consumer_fd(struct consumer *c)
+{
+    return c->event_fd;
+}
+
+/* ---- Records --------------------------------------------------------------------------------- */
+
+static void fill_record(struct held *held, struct record *out)
+{
+    rd_kafka_timestamp_type_t type;
+    int64_t timestamp = rd_kafka_message_timestamp(held->message, &type);
+    held->state = HELD_IN_HAND;
+    held->partition->in_hand++;
+    *out = (struct record){.topic = held->partition->topic,
+                           .partition = held->partition->id,
+                           .offset = held->offset,
+                           .key = held->key,
+                           .payload = held->message->payload,
+                           .size = held->message->len,
+                           .timestamp_ms = timestamp > 0 ? (uint64_t)timestamp : 0,
+                           .handle = held};
+}
+
+/* Puts a new record at the end of its partition's list. */
+static struct held *hold(struct partition *p, rd_kafka_message_t *message)
+{
+    size_t key_size =
+        message->key != NULL && message->key_len < KEY_SIZE_MAX ? message->key_len : 0;
+    struct held *held = xcalloc(1, sizeof(*held) + key_size + 1);
+    held->message = message;
+    held->partition = p;
+    held->offset = message->offset;
+    if (key_size > 0) {
+        memcpy(held->key, message->key, key_size);
+    }
+    *p->last = held;
+    p->last = &held->next;
+    return held;
+}
+
+static bool take(struct consumer *c, struct partition *p, struct record *out)
+{
+    for (struct held *held = p->first; held != NULL; held = held->next) {
+        if (held->state == HELD_GIVEN_BACK) {
+            fill_record(held, out);
+            c->look_again = true;
+            return true;
+        }
+    }
+    rd_kafka_message_t *message;
+    while ((message = rd_kafka_consume_queue(p->queue, 0)) != NULL) {
+        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            fill_record(hold(p, message), out);
+            c->look_again = true;
+            return true;
+        }
+        log_warn("partition", "topic=%s partition=%d code=%s reason=%s", p->topic, (int)p->id,
+                 rd_kafka_err2name(message->err), LOG_QUOTED(rd_kafka_message_errstr(message)));
+        rd_kafka_message_destroy(message);
+    }
+    return false;
+}
+
+bool consumer_take(struct consumer *c, const char *topic, int in_hand_max, struct record *out)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        c->turn = (c->turn + 1) % c->count;
+        struct partition *p = c->partitions[c->turn];
+        if ((topic == NULL || strcmp(p->topic, topic) == 0) &&
+            (in_hand_max <= 0 || p->in_hand < in_hand_max) && take(c, p, out)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool consumer_take_partition(struct consumer *c, const char *topic, int32_t partition,
+                             struct record *out)
+{
+    struct partition *p = find_partition(c, topic, partition);
+    return p != NULL && take(c, p, out);
+}
+
+/* Moves the prefix over the done records at the head of the list. */
+static void advance(struct partition *p)
+{
+    while (p->first != NULL && p->first->state == HELD_DONE) {
+        struct held *held = p->first;
+        p->wanted_offset = held->offset + 1;
+        p->first = held->next;
+        p->last = p->first == NULL ? &p->first : p->last;
+        free_held(held);
+    }
+}
+
+int consumer_done(struct consumer *c, struct record *r, struct error *err)
+{
+    struct held *held = r->handle;
+    struct partition *p = held->partition;
+    int64_t offset = held->offset;
+    ASSERT(held->state == HELD_IN_HAND);
+    held->state = HELD_DONE;
+    p->in_hand--;
+    *r = (struct record){.topic = NULL};
+    rd_kafka_message_destroy(held->message);
+    held->message = NULL;
+    if (p->queue == NULL) {
+        int result = ERROR(err, STATUS_CANCELLED,
+                           "%s partition %d offset %lld: the partition went to another member; "
+                           "the record is done again there",
+                           p->topic, (int)p->id, (long long)offset);
+        end_lost(c, p);
+        return result;
+    }
+    advance(p);
+    commit_dirty(c);
+    c->look_again = true; /* there may be room now for a record that waits */
+    return 0;
+}
+
+void consumer_drop(struct consumer *c, struct record *r)
+{
+    struct held *held = r->handle;
+    struct partition *p = held->partition;
+    ASSERT(held->state == HELD_IN_HAND);
+    held->state = HELD_GIVEN_BACK;
+    p->in_hand--;
+    *r = (struct record){.topic = NULL};
+    if (p->queue == NULL) {
+        end_lost(c, p);
+    }
+}
+
+/* ---- Attempts -------------------------------------------------------------------------------- */
+
+/* Reads what earlier holders of the partition counted. Once an assignment: later records of this
+ * process are counted here. */
+static int load_attempts(struct consumer *c, struct partition *p, struct error *err)
+{
+    if (p->attempts_loaded) {
+        return 0;
+    }
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_t *entry = rd_kafka_topic_partition_list_add(list, p->topic, p->id);
+    rd_kafka_resp_err_t code = rd_kafka_committed(c->rk, list, ATTEMPT_TIMEOUT_MS);
+    code = code == RD_KAFKA_RESP_ERR_NO_ERROR ? entry->err : code;
+    int result = 0;
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        result = kafka_client_error(err, code, "cannot read the attempts of %s partition %d",
+                                    p->topic, (int)p->id);
+    } else {
+        attempts_parse(&p->attempts, entry->offset, entry->metadata, entry->metadata_size);
+        p->attempts_loaded = true;
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    return result;
+}
+
+int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t *attempt,
+                           struct error *err)
+{
+    const struct held *held = r->handle;
+    struct partition *p = held->partition;
+    if (p->queue == NULL) {
+        return ERROR(err, STATUS_CANCELLED, "%s partition %d went to another member", p->topic,
+                     (int)p->id);
+    }
+    int result = load_attempts(c, p, err);
+    if (result < 0) {
+        return result;
+    }
+    *attempt = attempts_add(&p->attempts, held->offset, 1);
+    uint64_t deadline_ms = clock_monotonic_ms() + ATTEMPT_TIMEOUT_MS;
+    bool answered = await_commit(c, deadline_ms);
+    if (answered) {
+        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+        add_commit(list, p);
+        send_commit(c, list);
+        answered = await_commit(c, deadline_ms);
+    }
+    if (answered && c->commit_result == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return 0;
+    }
+    attempts_add(&p->attempts, held->offset, -1);
+    return kafka_client_error(err, answered ? c->commit_result : RD_KAFKA_RESP_ERR__TIMED_OUT,
+                              "cannot count an attempt of %s partition %d offset %lld", p->topic,
+                              (int)p->id, (long long)held->offset);
+}
+
+/* ---- State ----------------------------------------------------------------------------------- */
+
+size_t consumer_partitions(const struct consumer *c, const char *topic, int32_t *partitions,
+                           size_t max)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        if (strcmp(c->partitions[i]->topic, topic) == 0) {
+            if (found < max) {
+                partitions[found] = c->partitions[i]->id;
+            }
+            found++;
+        }
+    }
+    return found;
+}
+
+bool consumer_is_joined(const struct consumer *c)
+{
+    return c->joined;
+}
+
+bool consumer_is_fatal(const struct consumer *c, struct error *err)
+{
+    return kafka_client_is_fatal(c->rk, err);
+}
+
+uint64_t consumer_last_poll_ms(const struct consumer *c)
+{
+    return c->last_poll_ms;
+}

@@ -1,0 +1,101 @@
+#include "common/bus/ledger.h"
+
+#include "tests/harness/test.h"
+
+#define QUEUED CRAFTERSE__V1__STATE__STATE_QUEUED
+#define RUNNING CRAFTERSE__V1__STATE__STATE_RUNNING
+#define RENDERED CRAFTERSE__V1__STATE__STATE_RENDERED
+#define SUCCEEDED CRAFTERSE__V1__STATE__STATE_SUCCEEDED
+#define FAILED CRAFTERSE__V1__STATE__STATE_FAILED
+#define ACCEPTED CRAFTERSE__V1__STATE__STATE_ACCEPTED
+
+static bool fold(struct ledger *l, const char *job_id, int state, uint32_t attempt)
+{
+    char id[128];
+    snprintf(id, sizeof(id), "%s", job_id);
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
+    envelope.job_id = id;
+    envelope.attempt = attempt;
+    status.envelope = &envelope;
+    status.state = (Crafterse__V1__State)state;
+    return ledger_fold(l, &status);
+}
+
+TEST(the_first_terminal_state_wins)
+{
+    struct ledger *l = ledger_create(10);
+    CHECK_INT(ledger_state(l, "a"), ACCEPTED);
+    CHECK(fold(l, "a", RUNNING, 1));
+    CHECK(fold(l, "a", FAILED, 1));
+    CHECK(!fold(l, "a", SUCCEEDED, 1));
+    CHECK(!fold(l, "a", SUCCEEDED, 2));
+    CHECK(!fold(l, "a", RUNNING, 3));
+    CHECK_INT(ledger_state(l, "a"), FAILED);
+    ledger_destroy(l);
+}
+
+TEST(states_go_forward_within_an_attempt_and_a_new_attempt_starts_over)
+{
+    struct ledger *l = ledger_create(10);
+    CHECK(fold(l, "a", QUEUED, 0));
+    CHECK(fold(l, "a", RUNNING, 1));
+    CHECK(!fold(l, "a", RUNNING, 1));
+    CHECK(fold(l, "a", RENDERED, 1));
+    CHECK(!fold(l, "a", RUNNING, 1));
+    CHECK(!fold(l, "a", QUEUED, 0));
+    CHECK(fold(l, "a", RUNNING, 2));
+    CHECK_INT(ledger_state(l, "a"), RUNNING);
+    CHECK(!fold(l, "a", RENDERED, 1));
+    CHECK(fold(l, "a", SUCCEEDED, 0));
+    CHECK_INT(ledger_state(l, "a"), SUCCEEDED);
+    ledger_destroy(l);
+}
+
+TEST(an_unknown_state_of_ten_or_more_is_terminal)
+{
+    struct ledger *l = ledger_create(10);
+    CHECK(ledger_is_terminal((Crafterse__V1__State)99));
+    CHECK(!ledger_is_terminal((Crafterse__V1__State)9));
+    CHECK(fold(l, "a", 99, 1));
+    CHECK(!fold(l, "a", SUCCEEDED, 1));
+    CHECK_INT(ledger_state(l, "a"), 99);
+    ledger_destroy(l);
+}
+
+TEST(memory_is_bounded_and_the_oldest_job_is_forgotten_first)
+{
+    struct ledger *l = ledger_create(100);
+    char id[32];
+    for (int i = 0; i < 10000; i++) {
+        snprintf(id, sizeof(id), "job-%d", i);
+        CHECK(fold(l, id, FAILED, 1));
+        if (i % 3 == 0) {
+            CHECK(!fold(l, id, SUCCEEDED, 1));
+        }
+    }
+    int known = 0;
+    for (int i = 0; i < 10000; i++) {
+        snprintf(id, sizeof(id), "job-%d", i);
+        bool is_known = ledger_state(l, id) == FAILED;
+        known += is_known;
+        CHECK(is_known == (i >= 9900));
+    }
+    CHECK_INT(known, 100);
+    ledger_destroy(l);
+    ledger_destroy(NULL);
+}
+
+TEST(records_without_a_usable_job_id_change_nothing)
+{
+    struct ledger *l = ledger_create(1);
+    char id[101];
+    memset(id, 'x', 100);
+    id[100] = '\0';
+    CHECK(!fold(l, "", FAILED, 1));
+    CHECK(!fold(l, id, FAILED, 1));
+    CHECK_INT(ledger_state(l, ""), ACCEPTED);
+    ledger_destroy(l);
+}
+
+TEST_MAIN()
