@@ -17,7 +17,7 @@ struct buf {
 
 void buf_init(struct buf *b, size_t size_max);
 void buf_deinit(struct buf *b); /* init it again before further use */
-void buf_reset(struct buf *b); /* size 0, memory kept */
+void buf_reset(struct buf *b);  /* size 0, memory kept */
 
 /* Fail with STATUS_TOO_LARGE past size_max and leave *b as it was. err may be NULL. */
 int buf_append(struct buf *b, const void *data, size_t size, struct error *err);

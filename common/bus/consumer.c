@@ -41,7 +41,7 @@ METRIC_DEFINE_COUNTER(
 METRIC_DEFINE_COUNTER(metric_rebalances_total, "crafterse_kafka_rebalances_total", "",
                       "Times that partitions came or went.");
 
-static pthread_once_t metrics_once = PTHREAD_ONCE_INIT;
+static pthread_once_t metric_once = PTHREAD_ONCE_INIT;
 
 enum held_state { HELD_IN_HAND, HELD_DONE, HELD_GIVEN_BACK };
 
@@ -430,7 +430,7 @@ int consumer_create(struct consumer **out, const struct kafka_config *kafka,
                     const struct consumer_options *options, struct error *err)
 {
     *out = NULL;
-    pthread_once(&metrics_once, register_metrics);
+    pthread_once(&metric_once, register_metrics);
     rd_kafka_conf_t *conf = make_conf(kafka, options->group, err);
     if (conf == NULL) {
         return err->status;

@@ -86,12 +86,13 @@ static int ask_partition_count(struct follower *f, const struct followed_topic *
 {
     const rd_kafka_metadata_t *metadata = NULL;
     rd_kafka_resp_err_t code = rd_kafka_metadata(f->rk, 0, topic->handle, &metadata, timeout_ms);
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    if (metadata != NULL) {
         code = metadata->topic_cnt == 1 ? metadata->topics[0].err
                                         : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     }
-    int count = code == RD_KAFKA_RESP_ERR_NO_ERROR ? metadata->topics[0].partition_cnt : 0;
+    int count = 0;
     if (metadata != NULL) {
+        count = code == RD_KAFKA_RESP_ERR_NO_ERROR ? metadata->topics[0].partition_cnt : 0;
         rd_kafka_metadata_destroy(metadata);
     }
     if (count > 0) {
@@ -229,7 +230,7 @@ int follower_create(struct follower **out, const struct kafka_config *kafka,
                     const struct follower_topic *topics, size_t count, int timeout_ms,
                     struct error *err)
 {
-    struct error ignored;
+    struct error ignored = {0};
     err = err != NULL ? err : &ignored;
     uint64_t deadline_ms = clock_monotonic_ms() + (uint64_t)timeout_ms;
     struct follower *f = xcalloc(1, sizeof(*f));

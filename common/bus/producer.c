@@ -25,7 +25,7 @@ METRIC_DEFINE_COUNTER(metric_delivered_total, "crafterse_kafka_delivered_records
 METRIC_DEFINE_COUNTER(metric_failed_total, "crafterse_kafka_undelivered_records_total", "",
                       "Records whose delivery report was a failure.");
 
-static pthread_once_t metrics_once = PTHREAD_ONCE_INIT;
+static pthread_once_t metric_once = PTHREAD_ONCE_INIT;
 
 struct producer {
     rd_kafka_t *rk;
@@ -87,7 +87,7 @@ int producer_create(struct producer **out, const struct kafka_config *kafka, str
         {NULL, NULL},
     };
     *out = NULL;
-    pthread_once(&metrics_once, register_metrics);
+    pthread_once(&metric_once, register_metrics);
     rd_kafka_conf_t *conf = kafka_client_conf(kafka, properties, err);
     if (conf == NULL) {
         return err->status;

@@ -198,8 +198,8 @@ static rd_kafka_NewTopic_t *describe(const struct topic_spec *spec, int replicat
     set_config(new_topic, "max.message.bytes", "%lld", (long long)policy->message_bytes_max);
     if (strcmp(policy->cleanup_policy, "compact") == 0) {
         /* Small segments: only closed ones are compacted, and every reader folds the whole. */
-        set_config(new_topic, "segment.ms", "%lld", (long long)(10 * MINUTE_MS));
-        set_config(new_topic, "delete.retention.ms", "%lld", (long long)HOUR_MS);
+        set_config(new_topic, "segment.ms", "%lld", 10LL * 60 * 1000);
+        set_config(new_topic, "delete.retention.ms", "%lld", 60LL * 60 * 1000);
         return new_topic;
     }
     set_config(new_topic, "retention.ms", "%lld", (long long)policy->retention_ms);

@@ -93,8 +93,7 @@ static void name_instance(const struct service *service)
     const char *given = getenv("CRAFTERSE_INSTANCE");
     if (given == NULL || given[0] == '\0') {
         char name[INSTANCE_SIZE];
-        snprintf(name, sizeof(name), "%s-%06x", service->name,
-                 (unsigned)(id_random() & 0xFFFFFF));
+        snprintf(name, sizeof(name), "%s-%06x", service->name, (unsigned)(id_random() & 0xFFFFFF));
         setenv("CRAFTERSE_INSTANCE", name, 1);
     }
 }

@@ -14,7 +14,7 @@ import sys
 # "file:NAME" allows a single header.
 ALLOWED = {
     "common/base": [],
-    "common/bus": ["common/base", "proto"],
+    "common/bus": ["common/base", "common/obs", "proto"],
     "common/store": ["common/base", "common/bus", "common/obs", "proto"],
     "common/obs": ["common/base"],
     "common/service": ["common/base", "common/bus", "common/obs"],
