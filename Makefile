@@ -133,6 +133,12 @@ UNIT_BIN := $(UNIT_SRC:tests/%.c=$(O)/test/%)
 
 unit-tests: $(UNIT_BIN) ## build the unit and golden tests into build/MODE/test
 
+# Measuring programs, linked the same way: tests/bench/bench_*.c -> build/MODE/test/bench.
+BENCH_BIN := $(patsubst tests/%.c,$(O)/test/%,$(wildcard tests/bench/bench_*.c))
+
+.PHONY: bench-programs
+bench-programs: $(BENCH_BIN) ## build the benchmarks into build/MODE/test/bench
+
 # The service libraries come first: a program of the linker reads archives left to right.
 $(O)/test/%: $(O)/tests/%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
 	@mkdir -p $(@D)

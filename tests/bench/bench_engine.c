@@ -1,0 +1,345 @@
+/* How fast the engine is, beside how fast the library it stands on is, in one run.
+ *
+ *   bench_engine [MODEL_DIR [THREADS]]
+ *
+ * Prints JSON lines {"name", "value", "unit", "reference", "target", "holds"}. The reference of a
+ * rate is OpenBLAS's own sgemm of 2048 x 2048 x 2048 on as many threads, measured just before the
+ * part it stands beside, as other load on the machine changes from second to second.
+ *
+ * SDXL itself is too large to carry along, so its parts are measured in their true shapes with
+ * random weights (512x512 pixels, guidance as a batch of two) and a step is added up from how often
+ * each occurs in the UNet. The whole pipeline is measured on the model that is given.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/arena.h"
+#include "common/base/clock.h"
+#include "common/base/panic.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/kernels/gemm.h"
+#include "worker/engine/layers/resnet_block.h"
+#include "worker/engine/layers/sampling.h"
+#include "worker/engine/layers/transformer_block.h"
+
+#define SQUARE 2048
+#define ROUNDS 2
+#define BATCH 2
+#define TIME_CHANNELS 1280
+#define CONTEXT_CHANNELS 2048
+#define CONTEXT_TOKENS 77
+#define HEAD_SIZE 64
+#define SHARE_TARGET 0.75 /* of OpenBLAS's own rate */
+
+struct bench {
+    struct exec ex;
+    struct arena *weights;
+    int threads;
+    double ceiling; /* GFLOP/s of sgemm, the last time it was measured */
+    double step_seconds, step_flop;
+    double step_seconds_ideal; /* had every part run at the ceiling of its moment */
+};
+
+/* ---- Output ---------------------------------------------------------------------------------- */
+
+static void print_rate(const char *name, double rate, double ceiling)
+{
+    double target = SHARE_TARGET * ceiling;
+    printf("{\"name\":\"%s\",\"value\":%.1f,\"unit\":\"GFLOP/s\",\"reference\":%.1f,"
+           "\"target\":%.1f,\"holds\":%s}\n",
+           name, rate, ceiling, target, rate >= target ? "true" : "false");
+    fflush(stdout);
+}
+
+static void print_value(const char *name, double value, const char *unit)
+{
+    printf("{\"name\":\"%s\",\"value\":%.4f,\"unit\":\"%s\",\"reference\":null,\"target\":null,"
+           "\"holds\":null}\n",
+           name, value, unit);
+    fflush(stdout);
+}
+
+/* ---- Ceiling --------------------------------------------------------------------------------- */
+
+static void fill(float *x, size_t count)
+{
+    uint32_t state = 1;
+    for (size_t i = 0; i < count; i++) {
+        state = state * 1664525u + 1013904223u;
+        x[i] = ((float)(state >> 8) / 8388608.0f - 1.0f) * 0.05f;
+    }
+}
+
+static void measure_ceiling(struct bench *bench)
+{
+    size_t mark = arena_mark(bench->ex.step), count = (size_t)SQUARE * SQUARE;
+    float *a = arena_floats(bench->ex.step, count), *b = arena_floats(bench->ex.step, count);
+    float *c = arena_floats(bench->ex.step, count);
+    fill(a, count);
+    fill(b, count);
+    bench->ceiling = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        double start = clock_monotonic_seconds();
+        gemm_library_square(bench->threads, SQUARE, a, b, c);
+        double seconds = clock_monotonic_seconds() - start;
+        double rate = 2.0 * SQUARE * SQUARE * SQUARE / seconds * 1e-9;
+        bench->ceiling = rate > bench->ceiling ? rate : bench->ceiling;
+    }
+    arena_release(bench->ex.step, mark);
+}
+
+/* ---- Layers with random weights -------------------------------------------------------------- */
+
+static const float *random_weights(struct bench *bench, int64_t count)
+{
+    float *weights = arena_floats(bench->weights, (size_t)count);
+    fill(weights, (size_t)count);
+    return weights;
+}
+
+static struct linear make_linear(struct bench *bench, int64_t in, int64_t out)
+{
+    return (struct linear){in, out, random_weights(bench, in * out), random_weights(bench, out)};
+}
+
+static struct conv make_conv(struct bench *bench, int64_t in, int64_t out, int stride)
+{
+    return (struct conv){in, out, stride, random_weights(bench, 9 * in * out),
+                         random_weights(bench, out)};
+}
+
+static struct group_norm make_group_norm(struct bench *bench, int64_t channels)
+{
+    return (struct group_norm){channels, 32, 1e-5f, random_weights(bench, channels),
+                               random_weights(bench, channels)};
+}
+
+static struct layer_norm make_layer_norm(struct bench *bench, int64_t channels)
+{
+    return (struct layer_norm){channels, 1e-5f, random_weights(bench, channels),
+                               random_weights(bench, channels)};
+}
+
+static struct attention make_attention(struct bench *bench, int64_t channels, int64_t context)
+{
+    return (struct attention){
+        .options = {.channels = channels,
+                    .context_channels = context,
+                    .heads = channels / HEAD_SIZE},
+        .to_q = make_linear(bench, channels, channels),
+        .to_k = make_linear(bench, context, channels),
+        .to_v = make_linear(bench, context, channels),
+        .to_out = make_linear(bench, channels, channels),
+    };
+}
+
+/* ---- Parts of the SDXL UNet ------------------------------------------------------------------ */
+
+enum part_kind { PART_RESNET, PART_TRANSFORMER, PART_DOWN, PART_UP };
+
+/* What the UNet holds at 512x512 pixels, where latents are 64x64. */
+static const struct part {
+    enum part_kind kind;
+    int64_t side, channels_in, channels;
+    int count;
+} parts[] = {
+    {PART_RESNET, 64, 320, 320, 2},         {PART_DOWN, 64, 320, 320, 1},
+    {PART_RESNET, 32, 320, 640, 1},         {PART_RESNET, 32, 640, 640, 1},
+    {PART_TRANSFORMER, 32, 640, 640, 10},   {PART_DOWN, 32, 640, 640, 1},
+    {PART_RESNET, 16, 640, 1280, 1},        {PART_RESNET, 16, 1280, 1280, 3},
+    {PART_TRANSFORMER, 16, 1280, 1280, 60}, {PART_RESNET, 16, 2560, 1280, 2},
+    {PART_RESNET, 16, 1920, 1280, 1},       {PART_UP, 16, 1280, 1280, 1},
+    {PART_RESNET, 32, 1920, 640, 1},        {PART_RESNET, 32, 1280, 640, 1},
+    {PART_RESNET, 32, 960, 640, 1},         {PART_UP, 32, 640, 640, 1},
+    {PART_RESNET, 64, 960, 320, 1},         {PART_RESNET, 64, 640, 320, 2},
+};
+
+static const char *const kind_names[] = {"resnet", "transformer", "down", "up"};
+
+/* One of the kinds, ready to run. */
+struct layer {
+    struct resnet_block resnet;
+    struct transformer_block transformer;
+    struct downsample down;
+    struct upsample up;
+    struct attention_context context;
+};
+
+static void make_resnet(struct bench *bench, const struct part *part, struct resnet_block *resnet)
+{
+    resnet->shape =
+        (struct resnet_shape){part->channels_in, part->channels, TIME_CHANNELS, 32, 1e-5};
+    resnet->norm1 = make_group_norm(bench, part->channels_in);
+    resnet->norm2 = make_group_norm(bench, part->channels);
+    resnet->conv1 = make_conv(bench, part->channels_in, part->channels, 1);
+    resnet->conv2 = make_conv(bench, part->channels, part->channels, 1);
+    resnet->time_emb_proj = make_linear(bench, TIME_CHANNELS, part->channels);
+    resnet->conv_shortcut = make_linear(bench, part->channels_in, part->channels);
+}
+
+static void make_transformer(struct bench *bench, const struct part *part, struct layer *layer)
+{
+    struct transformer_block *block = &layer->transformer;
+    int64_t channels = part->channels;
+    block->norm1 = make_layer_norm(bench, channels);
+    block->norm2 = make_layer_norm(bench, channels);
+    block->norm3 = make_layer_norm(bench, channels);
+    block->attn1 = make_attention(bench, channels, channels);
+    block->attn2 = make_attention(bench, channels, CONTEXT_CHANNELS);
+    block->ff.width = 4 * channels;
+    block->ff.net0_proj = make_linear(bench, channels, 8 * channels);
+    block->ff.net2 = make_linear(bench, 4 * channels, channels);
+    struct tensor text = tensor_3d(bench->weights, BATCH, CONTEXT_TOKENS, CONTEXT_CHANNELS);
+    fill(text.data, (size_t)tensor_count(text));
+    layer->context = attention_context_of(&block->attn2, &bench->ex, text, bench->weights);
+}
+
+static void make_layer(struct bench *bench, const struct part *part, struct layer *layer)
+{
+    switch (part->kind) {
+    case PART_RESNET:
+        make_resnet(bench, part, &layer->resnet);
+        return;
+    case PART_TRANSFORMER:
+        make_transformer(bench, part, layer);
+        return;
+    case PART_DOWN:
+        layer->down.conv = make_conv(bench, part->channels_in, part->channels, 2);
+        return;
+    case PART_UP:
+        layer->up.conv = make_conv(bench, part->channels_in, part->channels, 1);
+        return;
+    }
+}
+
+static void run_layer(struct bench *bench, const struct part *part, const struct layer *layer,
+                      struct tensor x, struct tensor t_emb)
+{
+    struct exec *ex = &bench->ex;
+    switch (part->kind) {
+    case PART_RESNET:
+        resnet_block_forward(&layer->resnet, ex, x, t_emb);
+        return;
+    case PART_TRANSFORMER:
+        transformer_block_in_place(
+            &layer->transformer, ex,
+            tensor_as_3d(x, BATCH, part->side * part->side, part->channels_in), &layer->context);
+        return;
+    case PART_DOWN:
+        downsample_forward(&layer->down, ex, x);
+        return;
+    case PART_UP:
+        upsample_forward(&layer->up, ex, x, 2 * part->side, 2 * part->side);
+        return;
+    }
+}
+
+static void measure_part(struct bench *bench, const struct part *part)
+{
+    measure_ceiling(bench);
+    size_t weights_mark = arena_mark(bench->weights), mark = arena_mark(bench->ex.step);
+    struct layer layer = {.down = {{0}}};
+    make_layer(bench, part, &layer);
+    struct tensor x = tensor_4d(bench->ex.step, BATCH, part->side, part->side, part->channels_in);
+    struct tensor t_emb = tensor_2d(bench->ex.step, BATCH, TIME_CHANNELS);
+    fill(t_emb.data, (size_t)tensor_count(t_emb));
+    double best = 0, flop = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        fill(x.data, (size_t)tensor_count(x));
+        size_t temporary = arena_mark(bench->ex.step);
+        double flop_before = bench->ex.flop, start = clock_monotonic_seconds();
+        run_layer(bench, part, &layer, x, t_emb);
+        double seconds = clock_monotonic_seconds() - start;
+        flop = bench->ex.flop - flop_before;
+        best = best == 0 || seconds < best ? seconds : best;
+        arena_release(bench->ex.step, temporary);
+    }
+    bench->step_seconds += best * part->count;
+    bench->step_flop += flop * part->count;
+    bench->step_seconds_ideal += flop * part->count / (bench->ceiling * 1e9);
+    char name[96];
+    snprintf(name, sizeof(name), "engine.sdxl.%s_%lld_%lld_at_%lld", kind_names[part->kind],
+             (long long)part->channels_in, (long long)part->channels, (long long)part->side);
+    print_rate(name, flop / best * 1e-9, bench->ceiling);
+    arena_release(bench->ex.step, mark);
+    arena_release(bench->weights, weights_mark);
+}
+
+/* ---- The whole pipeline ---------------------------------------------------------------------- */
+
+static void measure_pipeline(struct bench *bench, const char *model_path)
+{
+    struct engine *engine = NULL;
+    struct error err;
+    struct engine_options options = {.model_path = model_path, .threads = bench->threads};
+    double start = clock_monotonic_seconds();
+    if (engine_open(&engine, &options, &err) < 0) {
+        fprintf(stderr, "bench_engine: %s\n", err.text);
+        exit(1);
+    }
+    print_value("engine.open_seconds", clock_monotonic_seconds() - start, "s");
+    const struct engine_info *info = engine_info(engine);
+    struct generation generation = {.prompt = "a flaming obsidian sword",
+                                    .negative_prompt = "",
+                                    .width = info->default_width,
+                                    .height = info->default_height,
+                                    .steps = info->default_steps,
+                                    .guidance = info->default_guidance,
+                                    .seed = 1};
+    struct engine_timings best = {.total_seconds = 0};
+    measure_ceiling(bench);
+    for (int i = 0; i < ROUNDS; i++) {
+        struct picture picture;
+        if (engine_generate(engine, &generation, NULL, NULL, NULL, &picture, &err) < 0) {
+            fprintf(stderr, "bench_engine: %s\n", err.text);
+            exit(1);
+        }
+        if (best.total_seconds == 0 || picture.timings.total_seconds < best.total_seconds) {
+            best = picture.timings;
+        }
+        picture_free(&picture);
+    }
+    print_value("engine.txt2img.step_seconds", best.denoise_seconds / generation.steps, "s");
+    print_value("engine.txt2img.decode_seconds", best.decode_seconds, "s");
+    print_value("engine.txt2img.total_seconds", best.total_seconds, "s");
+    print_value("engine.txt2img.activation_peak", (double)best.peak_bytes / (1 << 20), "MiB");
+    printf("{\"name\":\"engine.txt2img.rate\",\"value\":%.1f,\"unit\":\"GFLOP/s\","
+           "\"reference\":%.1f,\"target\":null,\"holds\":null}\n",
+           best.flop / best.total_seconds * 1e-9, bench->ceiling);
+    engine_close(engine);
+}
+
+static void open_bench(struct bench *bench, int threads)
+{
+    struct error err;
+    gemm_init();
+    if (parallel_create(&bench->ex.pool, threads, &err) < 0 ||
+        arena_create(&bench->ex.step, "step", (size_t)16 << 30, &err) < 0 ||
+        arena_create(&bench->weights, "weights", (size_t)16 << 30, &err) < 0) {
+        PANIC("%s", err.text);
+    }
+    bench->threads = parallel_threads(bench->ex.pool);
+}
+
+int main(int argc, char **argv)
+{
+    const char *demo = "worker/models/demo";
+    const char *model = argc > 1                  ? argv[1]
+                        : access(demo, R_OK) == 0 ? demo
+                                                  : "tests/golden/tiny-sdxl";
+    struct bench bench = {.ceiling = 0};
+    open_bench(&bench, argc > 2 ? atoi(argv[2]) : 0);
+    fprintf(stderr, "bench_engine: %d threads, %s\n", bench.threads, gemm_library());
+    measure_pipeline(&bench, model);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        measure_part(&bench, &parts[i]);
+    }
+    print_value("engine.sdxl_512.step_seconds", bench.step_seconds, "s");
+    print_rate("engine.sdxl_512.step_rate", bench.step_flop / bench.step_seconds * 1e-9,
+               bench.step_flop / bench.step_seconds_ideal * 1e-9);
+    parallel_destroy(bench.ex.pool);
+    arena_destroy(bench.ex.step);
+    arena_destroy(bench.weights);
+    return 0;
+}
