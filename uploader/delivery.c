@@ -1,0 +1,189 @@
+/* See delivery.h. */
+#include "uploader/delivery.h"
+
+#include <string.h>
+
+#include "common/base/panic.h"
+#include "common/bus/codec.h"
+
+#define CONTENT_HASH_LENGTH 64
+#define JOB_ID_LENGTH_MAX 128
+
+/* ---- Checks -----------------------------------------------------------------------------------
+ */
+
+static bool is_content_hash(const char *text)
+{
+    return strlen(text) == CONTENT_HASH_LENGTH &&
+           strspn(text, "0123456789abcdef") == CONTENT_HASH_LENGTH;
+}
+
+static bool is_png(const ProtobufCBinaryData *data)
+{
+    static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', 0x0d, 0x0a, 0x1a, 0x0a};
+    return data->len > sizeof(signature) && memcmp(data->data, signature, sizeof(signature)) == 0;
+}
+
+static int check_images(const Crafterse__V1__Result *result, struct error *err)
+{
+    if (result->n_images == 0 || result->n_images > DELIVERY_IMAGES_MAX) {
+        return ERROR(err, STATUS_INVALID, "a result of a job with %zu pictures: expected 1 to %d",
+                     result->n_images, DELIVERY_IMAGES_MAX);
+    }
+    for (size_t i = 0; i < result->n_images; i++) {
+        if (!is_content_hash(result->images[i]->content_hash)) {
+            return ERROR(err, STATUS_INVALID,
+                         "picture %zu has content hash \"%.70s\": expected 64 lower-case hex "
+                         "digits",
+                         i, result->images[i]->content_hash);
+        }
+    }
+    return 0;
+}
+
+static int check_result(const Crafterse__V1__Result *result, struct error *err)
+{
+    size_t id_length = strlen(result->envelope->job_id);
+    if (id_length == 0 || id_length > JOB_ID_LENGTH_MAX) {
+        return ERROR(err, STATUS_INVALID, "a result whose job id has %zu characters", id_length);
+    }
+    int rc = check_images(result, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (result->image == NULL || result->image->index >= result->n_images) {
+        return ERROR(err, STATUS_INVALID, "a result that brings none of its job's %zu pictures",
+                     result->n_images);
+    }
+    if (strcmp(result->image->content_hash, result->images[result->image->index]->content_hash) !=
+        0) {
+        return ERROR(err, STATUS_INVALID, "picture %u says content hash %.64s, its job says %.64s",
+                     result->image->index, result->image->content_hash,
+                     result->images[result->image->index]->content_hash);
+    }
+    if (!is_png(&result->png)) {
+        return ERROR(err, STATUS_INVALID, "picture %u: its %zu bytes are not a PNG file",
+                     result->image->index, result->png.len);
+    }
+    return 0;
+}
+
+/* ---- Life -------------------------------------------------------------------------------------
+ */
+
+int delivery_create(struct delivery **out, struct record *record, const char *prefix,
+                    struct error *err)
+{
+    Crafterse__V1__Result *result =
+        CODEC_UNPACK(Crafterse__V1__Result, crafterse__v1__result__descriptor, record, err);
+    if (result == NULL) {
+        return STATUS_CORRUPT;
+    }
+    int rc = check_result(result, err);
+    if (rc != 0) {
+        codec_free(&result->base);
+        return rc;
+    }
+    struct delivery *d = xcalloc(1, sizeof(*d));
+    d->result = result;
+    d->keys = xcalloc(result->n_images, sizeof(*d->keys));
+    d->sizes = xcalloc(result->n_images, sizeof(*d->sizes));
+    d->index = result->image->index;
+    d->is_last = d->index + 1 == result->n_images;
+    for (size_t i = 0; i < result->n_images; i++) {
+        object_key(prefix, result->images[i]->content_hash, d->keys[i]);
+    }
+    d->record = *record;
+    memset(record, 0, sizeof(*record));
+    *out = d;
+    return 0;
+}
+
+void delivery_destroy(struct delivery *d)
+{
+    if (d == NULL) {
+        return;
+    }
+    ASSERT(d->record.handle == NULL);
+    codec_free(&d->result->base);
+    xfree(d->keys);
+    xfree(d->sizes);
+    xfree(d);
+}
+
+/* ---- What follows -----------------------------------------------------------------------------
+ */
+
+Crafterse__V1__Image delivery_image(const struct delivery *d, size_t index)
+{
+    Crafterse__V1__Image image = *d->result->images[index];
+    image.base.n_unknown_fields = 0;
+    image.base.unknown_fields = NULL;
+    image.index = (uint32_t)index;
+    image.object_key = d->keys[index];
+    image.bytes = d->sizes[index];
+    return image;
+}
+
+static uint32_t milliseconds_between(uint64_t from_ms, uint64_t to_ms)
+{
+    if (from_ms == 0 || to_ms <= from_ms) {
+        return 0;
+    }
+    return to_ms - from_ms < UINT32_MAX ? (uint32_t)(to_ms - from_ms) : UINT32_MAX;
+}
+
+char *delivery_text(const char *text)
+{
+    union {
+        const char *in;
+        char *out;
+    } same = {.in = text};
+    return same.out;
+}
+
+static void set_end(Crafterse__V1__Status *status, struct delivery *d)
+{
+    if (d->end == DELIVERY_STORED) {
+        status->state = CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
+        return;
+    }
+    status->state = CRAFTERSE__V1__STATE__STATE_FAILED;
+    status->reason =
+        delivery_text(d->end == DELIVERY_REFUSED ? "storage_refused" : "picture_missing");
+    status->message = d->error.text;
+}
+
+void delivery_status_init(struct delivery_status *s, struct delivery *d)
+{
+    const Crafterse__V1__Result *result = d->result;
+    crafterse__v1__status__init(&s->status);
+    crafterse__v1__timings__init(&s->timings);
+    s->envelope = *result->envelope;
+    if (result->timings != NULL) {
+        s->timings = *result->timings;
+    }
+    s->timings.upload_ms = milliseconds_between(result->rendered_ms, d->stored_ms);
+    s->timings.total_ms = milliseconds_between(result->accepted_ms, d->stored_ms);
+    s->images = xcalloc(result->n_images, sizeof(*s->images));
+    s->pointers = xcalloc(result->n_images, sizeof(Crafterse__V1__Image *));
+    for (size_t i = 0; i < result->n_images; i++) {
+        s->images[i] = delivery_image(d, i);
+        s->pointers[i] = &s->images[i];
+    }
+    s->status.envelope = &s->envelope;
+    s->status.timings = &s->timings;
+    s->status.key_id = result->key_id;
+    s->status.worker_id = result->worker_id;
+    set_end(&s->status, d);
+    if (d->end == DELIVERY_STORED) {
+        s->status.images = s->pointers;
+        s->status.n_images = result->n_images;
+    }
+}
+
+void delivery_status_deinit(struct delivery_status *s)
+{
+    xfree(s->images);
+    xfree(s->pointers);
+}

@@ -1,0 +1,351 @@
+/* See upload_pool.h. */
+#include "uploader/upload_pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <time.h>
+
+#include "common/base/backoff.h"
+#include "common/base/clock.h"
+#include "common/base/id.h"
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "common/obs/health.h"
+#include "common/obs/metrics.h"
+
+#define RETRY_FIRST_MS 100
+
+struct uploading {
+    struct upload_pool *pool;
+    struct store *store;
+    pthread_t thread;
+    bool started, checks_store;
+    bool failing;  /* its last attempt failed (pool's mutex) */
+    bool refusing; /* ... for a reason that stays */
+};
+
+struct queue {
+    struct delivery *first, **end;
+};
+
+struct upload_pool {
+    struct upload_pool_options options;
+    pthread_mutex_t mutex; /* for all below */
+    pthread_cond_t changed;
+    struct queue waiting, finished;
+    bool hurry, stop;
+    size_t failing, refusing; /* threads whose last attempt failed, or was refused */
+    size_t thread_count;
+    struct uploading *threads;
+
+    struct metric *outcomes[3]; /* by enum store_outcome */
+    struct metric *failed, *refused, *refusing_now, *bytes, *seconds;
+};
+
+/* ---- Queues -----------------------------------------------------------------------------------
+ */
+
+static void queue_push(struct queue *q, struct delivery *d)
+{
+    d->next = NULL;
+    *q->end = d;
+    q->end = &d->next;
+}
+
+static struct delivery *queue_pop(struct queue *q)
+{
+    struct delivery *d = q->first;
+    if (d != NULL) {
+        q->first = d->next;
+        q->end = q->first != NULL ? q->end : &q->first;
+        d->next = NULL;
+    }
+    return d;
+}
+
+/* ---- One attempt ------------------------------------------------------------------------------
+ */
+
+static int store_picture(struct uploading *u, struct delivery *d, struct error *err)
+{
+    struct upload_pool *p = u->pool;
+    struct store_result stored = {0};
+    const ProtobufCBinaryData *png = &d->result->png;
+    double began = clock_monotonic_seconds();
+    int rc = store_put(u->store, d->keys[d->index], png->data, png->len, &stored, err);
+    if (rc != 0) {
+        return rc;
+    }
+    metric_observe(p->seconds, clock_monotonic_seconds() - began);
+    metric_increment(p->outcomes[stored.outcome]);
+    if (stored.outcome == STORE_CREATED) {
+        metric_add(p->bytes, (double)stored.size);
+    } else if (stored.outcome == STORE_DIFFERS) {
+        log_error("another picture lies under this key and stays: two workers draw the same order "
+                  "differently",
+                  "key=%s bytes=%zu stored_bytes=%llu", d->keys[d->index], png->len,
+                  (unsigned long long)stored.size);
+    }
+    d->sizes[d->index] = stored.size;
+    log_debug("stored", "key=%s bytes=%llu outcome=%d", d->keys[d->index],
+              (unsigned long long)stored.size, (int)stored.outcome);
+    return 0;
+}
+
+/* The last picture ends the job: what it promises must be there. */
+static int look_up_earlier(struct uploading *u, struct delivery *d, struct error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; d->is_last && i < d->index && rc == 0; i++) {
+        rc = store_size(u->store, d->keys[i], &d->sizes[i], err);
+    }
+    return rc;
+}
+
+/* False when it should be tried again; *err then says why. */
+static bool attempt(struct uploading *u, struct delivery *d, struct error *err)
+{
+    int rc = d->sizes[d->index] == 0 ? store_picture(u, d, err) : 0;
+    if (rc == STATUS_TOO_LARGE) {
+        d->end = DELIVERY_REFUSED;
+        d->error = *err;
+        return true;
+    }
+    if (rc != 0) {
+        return false;
+    }
+    rc = look_up_earlier(u, d, err);
+    if (rc == STATUS_NOT_FOUND) {
+        d->end = DELIVERY_MISSING;
+        d->error = *err;
+        return true;
+    }
+    d->end = DELIVERY_STORED;
+    return rc == 0;
+}
+
+/* ---- The store's state ------------------------------------------------------------------------
+ */
+
+static void set_state(struct uploading *u, bool failing, bool refusing, const char *why)
+{
+    struct upload_pool *p = u->pool;
+    pthread_mutex_lock(&p->mutex);
+    p->failing += (size_t)failing - (size_t)u->failing;
+    p->refusing += (size_t)refusing - (size_t)u->refusing;
+    u->failing = failing;
+    u->refusing = refusing;
+    metric_set(p->refusing_now, p->refusing > 0 ? 1 : 0);
+    health_set_ready("store", p->failing == 0, p->failing == 0 ? "" : why);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+static void note_failure(struct uploading *u, uint32_t failures, uint32_t wait_ms,
+                         const struct error *err)
+{
+    struct upload_pool *p = u->pool;
+    metric_increment(err->retriable ? p->failed : p->refused);
+    if (err->retriable) {
+        log_warn("the store does not answer as it should, trying again",
+                 "attempt=%u wait_ms=%u reason=%s", failures, wait_ms, LOG_QUOTED(err->text));
+    } else {
+        log_error("the store refuses: an operator must act; trying on",
+                  "attempt=%u wait_ms=%u reason=%s", failures, wait_ms, LOG_QUOTED(err->text));
+    }
+    set_state(u, true, !err->retriable, err->text);
+}
+
+/* ---- Threads ----------------------------------------------------------------------------------
+ */
+
+/* False when the pool was told to hurry meanwhile. */
+static bool wait_unhurried(struct upload_pool *p, uint32_t wait_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += (long)(wait_ms % 1000) * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_nsec -= 1000000000L;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&p->mutex);
+    int rc = 0;
+    while (!p->hurry && rc != ETIMEDOUT) {
+        rc = pthread_cond_timedwait(&p->changed, &p->mutex, &until);
+    }
+    bool unhurried = !p->hurry;
+    pthread_mutex_unlock(&p->mutex);
+    return unhurried;
+}
+
+/* Tries until it is done or the pool hurries. d NULL: only looks whether the store is there. */
+static void persist(struct uploading *u, struct delivery *d)
+{
+    struct backoff backoff = {.first_ms = RETRY_FIRST_MS,
+                              .max_ms = (uint32_t)u->pool->options.config->retry_max_ms};
+    struct error err;
+    while (!(d != NULL ? attempt(u, d, &err) : store_check(u->store, &err) == 0)) {
+        uint32_t wait_ms = backoff_next(&backoff, id_random());
+        note_failure(u, backoff.failures, wait_ms, &err);
+        if (wait_unhurried(u->pool, wait_ms)) {
+            continue;
+        }
+        if (d != NULL) {
+            d->end = DELIVERY_ABANDONED;
+        }
+        return;
+    }
+    set_state(u, false, false, "the store fails for other pictures");
+}
+
+static void deliver(struct uploading *u, struct delivery *d)
+{
+    const Crafterse__V1__Envelope *envelope = d->result->envelope;
+    log_set_job(envelope->job_id, envelope->attempt, envelope->traceparent);
+    persist(u, d);
+    if (d->end == DELIVERY_STORED &&
+        d->result->cache != CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_BYPASS) {
+        const Crafterse__V1__Image image = delivery_image(d, d->index);
+        cache_writer_put(u->pool->options.cache, &image);
+    }
+    d->stored_ms = clock_unix_ms();
+    log_set_job(NULL, 0, NULL);
+}
+
+static void *run_thread(void *user)
+{
+    struct uploading *u = user;
+    struct upload_pool *p = u->pool;
+    if (u->checks_store) {
+        persist(u, NULL);
+    }
+    for (;;) {
+        pthread_mutex_lock(&p->mutex);
+        struct delivery *d = queue_pop(&p->waiting);
+        while (d == NULL && !p->stop) {
+            pthread_cond_wait(&p->changed, &p->mutex);
+            d = queue_pop(&p->waiting);
+        }
+        pthread_mutex_unlock(&p->mutex);
+        if (d == NULL) {
+            return NULL;
+        }
+        deliver(u, d);
+        pthread_mutex_lock(&p->mutex);
+        queue_push(&p->finished, d);
+        pthread_mutex_unlock(&p->mutex);
+        p->options.finished(p->options.user);
+    }
+}
+
+/* ---- The interface ----------------------------------------------------------------------------
+ */
+
+static void create_metrics(struct upload_pool *p)
+{
+    const char *objects = "crafterse_uploader_objects_total";
+    const char *help = "Pictures that the store has, by whether they were new, there already, or "
+                       "there with other bytes.";
+    p->outcomes[STORE_CREATED] =
+        metric_create(METRIC_COUNTER, objects, "outcome=\"created\"", help);
+    p->outcomes[STORE_EXISTS] = metric_create(METRIC_COUNTER, objects, "outcome=\"exists\"", help);
+    p->outcomes[STORE_DIFFERS] =
+        metric_create(METRIC_COUNTER, objects, "outcome=\"differs\"", help);
+    const char *failures = "crafterse_uploader_store_failures_total";
+    help = "Attempts to store a picture that failed: the store was away, or refused.";
+    p->failed = metric_create(METRIC_COUNTER, failures, "kind=\"away\"", help);
+    p->refused = metric_create(METRIC_COUNTER, failures, "kind=\"refused\"", help);
+    p->refusing_now = metric_create(METRIC_GAUGE, "crafterse_uploader_store_refusing", "",
+                                    "1 while the store refuses pictures for a reason that an "
+                                    "operator must mend: alert on it.");
+    p->bytes = metric_create(METRIC_COUNTER, "crafterse_uploader_stored_bytes_total", "",
+                             "Bytes of new objects.");
+    p->seconds = metric_create(METRIC_HISTOGRAM, "crafterse_uploader_put_seconds", "",
+                               "Time of one successful put into the store.");
+}
+
+int upload_pool_create(struct upload_pool **out, const struct upload_pool_options *options,
+                       struct error *err)
+{
+    struct upload_pool *p = xcalloc(1, sizeof(*p));
+    p->options = *options;
+    p->waiting.end = &p->waiting.first;
+    p->finished.end = &p->finished.first;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&p->mutex, NULL);
+    create_metrics(p);
+    health_set_ready("store", false, "not looked at yet");
+
+    p->thread_count = (size_t)options->config->uploads;
+    p->threads = xcalloc(p->thread_count, sizeof(*p->threads));
+    int rc = 0;
+    for (size_t i = 0; i < p->thread_count && rc == 0; i++) {
+        struct uploading *u = &p->threads[i];
+        u->pool = p;
+        u->checks_store = i == 0;
+        rc = uploader_config_open_store(options->config, &u->store, err);
+        if (rc == 0 && pthread_create(&u->thread, NULL, run_thread, u) != 0) {
+            rc = ERROR(err, STATUS_IO, "cannot start thread %zu of %zu for uploads", i + 1,
+                       p->thread_count);
+        }
+        u->started = rc == 0;
+    }
+    if (rc != 0) {
+        upload_pool_destroy(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+void upload_pool_destroy(struct upload_pool *p)
+{
+    if (p == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&p->mutex);
+    p->hurry = p->stop = true;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+    for (size_t i = 0; i < p->thread_count; i++) {
+        if (p->threads[i].started) {
+            pthread_join(p->threads[i].thread, NULL);
+        }
+        store_destroy(p->threads[i].store);
+    }
+    ASSERT(p->waiting.first == NULL && p->finished.first == NULL);
+    pthread_cond_destroy(&p->changed);
+    pthread_mutex_destroy(&p->mutex);
+    xfree(p->threads);
+    xfree(p);
+}
+
+void upload_pool_submit(struct upload_pool *p, struct delivery *d)
+{
+    pthread_mutex_lock(&p->mutex);
+    queue_push(&p->waiting, d);
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+struct delivery *upload_pool_collect(struct upload_pool *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    struct delivery *d = queue_pop(&p->finished);
+    pthread_mutex_unlock(&p->mutex);
+    return d;
+}
+
+void upload_pool_hurry(struct upload_pool *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    p->hurry = true;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+}

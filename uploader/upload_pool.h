@@ -1,0 +1,43 @@
+/* Threads that store deliveries, several at a time. Each has its own connection to the store.
+ *
+ * A delivery is tried until the store has it: waits double, with jitter, up to a maximum, and what
+ * an operator must mend (credentials, a missing bucket, a full disk) is logged as an error and
+ * raised in crafterse_uploader_store_refusing. Only an object that the store will never take is
+ * given back as refused.
+ *
+ * Thread rule: one thread calls everything here.
+ */
+#ifndef UPLOADER_UPLOAD_POOL_H
+#define UPLOADER_UPLOAD_POOL_H
+
+#include <stddef.h>
+
+#include "common/base/error.h"
+#include "uploader/cache_writer.h"
+#include "uploader/delivery.h"
+#include "uploader/uploader_config.h"
+
+struct upload_pool;
+
+struct upload_pool_options {
+    const struct uploader_config *config;
+    struct cache_writer *cache;
+    void (*finished)(void *user); /* called on any thread when upload_pool_collect has one */
+    void *user;
+};
+
+/* Starts config->uploads threads. The first looks at the store at once, so that /readyz (part
+ * "store") tells of it before the first picture comes. */
+int upload_pool_create(struct upload_pool **out, const struct upload_pool_options *options,
+                       struct error *err) MUST_CHECK;
+/* All deliveries must have been collected. Accepts NULL. */
+void upload_pool_destroy(struct upload_pool *p);
+
+void upload_pool_submit(struct upload_pool *p, struct delivery *d);
+/* A delivery that has ended, in any order; NULL when none has. */
+struct delivery *upload_pool_collect(struct upload_pool *p);
+
+/* No more second attempts: what is not stored by the attempt at hand ends as ABANDONED. */
+void upload_pool_hurry(struct upload_pool *p);
+
+#endif

@@ -1,0 +1,314 @@
+/* One thread talks to Kafka, the pool's threads to the store. The loop sleeps until a record, a
+ * delivery report, a finished upload or a signal comes.
+ *
+ * Order within a job: its results share a partition, and of each partition one record is in hand
+ * at a time. Order of effects: object, cache entry, terminal state, delivery report, commit. A
+ * crash between any two has the record read again: the object is there already, the entry is
+ * written again, and of two terminal states in `status` the first one counts. */
+#include "uploader/uploader.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "common/base/shutdown.h"
+#include "common/bus/codec.h"
+#include "common/bus/consumer.h"
+#include "common/bus/outbox.h"
+#include "common/bus/producer.h"
+#include "common/bus/topics.h"
+#include "common/obs/health.h"
+#include "common/obs/metrics.h"
+#include "proto/dead_letter.pb-c.h"
+#include "uploader/cache_writer.h"
+#include "uploader/delivery.h"
+#include "uploader/s3_store.h"
+#include "uploader/upload_pool.h"
+#include "uploader/uploader_config.h"
+
+#define TICK_MS 250
+#define FLUSH_TIMEOUT_MS 10000
+#define LEAVE_TIMEOUT_MS 10000
+
+struct uploader {
+    const struct service_context *context;
+    const struct uploader_config *config;
+    struct consumer *consumer;
+    struct producer *producer;
+    struct outbox *outbox;
+    struct cache_writer *cache;
+    struct upload_pool *pool;
+    size_t uploading;
+    char topic_results[TOPIC_NAME_MAX], topic_status[TOPIC_NAME_MAX];
+    char topic_deadletter[TOPIC_NAME_MAX];
+    struct metric *succeeded, *failed, *buried, *in_hand;
+};
+
+/* ---- What follows from a record ---------------------------------------------------------------
+ */
+
+static void tell(struct uploader *u, struct outbox_entry *entry, Crafterse__V1__Status *status)
+{
+    const struct outbox_target target = {.topic = u->topic_status,
+                                         .partition = PRODUCER_PARTITION_BY_KEY};
+    outbox_add(entry, &target, &status->base, status->envelope);
+    metric_increment(status->state == CRAFTERSE__V1__STATE__STATE_SUCCEEDED ? u->succeeded
+                                                                            : u->failed);
+}
+
+static void add_dead_letter(struct uploader *u, struct outbox_entry *entry, const char *reason,
+                            const char *message)
+{
+    const struct record *record = outbox_record(entry);
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    Crafterse__V1__DeadLetter letter = CRAFTERSE__V1__DEAD_LETTER__INIT;
+    union {
+        const void *in;
+        uint8_t *out;
+    } payload = {.in = record->payload};
+    envelope.job_id = delivery_text(record->key);
+    letter.envelope = &envelope;
+    letter.topic = delivery_text(record->topic);
+    letter.partition = record->partition;
+    letter.offset = record->offset;
+    letter.payload = (ProtobufCBinaryData){.len = record->size, .data = payload.out};
+    letter.reason = delivery_text(reason);
+    letter.message = delivery_text(message);
+    letter.service = delivery_text("uploader");
+    const struct outbox_target target = {
+        .topic = u->topic_deadletter, .partition = PRODUCER_PARTITION_BY_KEY, .key = record->key};
+    outbox_add(entry, &target, &letter.base, &envelope);
+    metric_increment(u->buried);
+}
+
+/* A record that is no usable result goes to `deadletter`; its key still names a job, which must
+ * not wait for ever. */
+static void bury_unusable(struct uploader *u, struct record *record, const struct error *err)
+{
+    log_error("no usable result, written to deadletter",
+              "partition=%d offset=%lld key=%s reason=%s", record->partition,
+              (long long)record->offset, LOG_QUOTED(record->key), LOG_QUOTED(err->text));
+    struct outbox_entry *entry = outbox_begin(u->outbox, record);
+    const char *key = outbox_record(entry)->key;
+    add_dead_letter(u, entry, "undecodable", err->text);
+    if (key[0] != '\0') {
+        Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+        Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
+        envelope.job_id = delivery_text(key);
+        status.envelope = &envelope;
+        status.state = CRAFTERSE__V1__STATE__STATE_FAILED;
+        status.reason = delivery_text("undecodable");
+        status.message = delivery_text("the picture was damaged on its way to the store");
+        tell(u, entry, &status);
+    }
+    outbox_end(entry);
+}
+
+static void accept_record(struct uploader *u, struct record *record)
+{
+    struct delivery *d = NULL;
+    struct error err;
+    if (delivery_create(&d, record, u->config->object_prefix, &err) != 0) {
+        bury_unusable(u, record, &err);
+        return;
+    }
+    u->uploading++;
+    upload_pool_submit(u->pool, d);
+}
+
+static void end_job(struct uploader *u, struct outbox_entry *entry, struct delivery *d)
+{
+    struct delivery_status terminal;
+    delivery_status_init(&terminal, d);
+    tell(u, entry, &terminal.status);
+    log_info(d->end == DELIVERY_STORED ? "job succeeded" : "job failed",
+             "job=%s pictures=%zu upload_ms=%u total_ms=%u", terminal.envelope.job_id,
+             terminal.status.n_images, terminal.timings.upload_ms, terminal.timings.total_ms);
+    delivery_status_deinit(&terminal);
+}
+
+static void finish(struct uploader *u, struct delivery *d)
+{
+    u->uploading--;
+    if (d->end == DELIVERY_ABANDONED) {
+        consumer_drop(u->consumer, &d->record);
+        delivery_destroy(d);
+        return;
+    }
+    struct outbox_entry *entry = outbox_begin(u->outbox, &d->record);
+    if (d->end != DELIVERY_STORED) {
+        log_error("job cannot be finished", "job=%s reason=%s", d->result->envelope->job_id,
+                  LOG_QUOTED(d->error.text));
+        add_dead_letter(u, entry, "storage_refused", d->error.text);
+    }
+    if (d->is_last || d->end != DELIVERY_STORED) {
+        end_job(u, entry, d);
+    }
+    outbox_end(entry);
+    delivery_destroy(d);
+}
+
+/* ---- The loop ---------------------------------------------------------------------------------
+ */
+
+static void wait_for_events(struct uploader *u, bool draining)
+{
+    /* Once asked to stop, the signal's end of the pipe stays readable. */
+    struct pollfd fds[] = {{.fd = consumer_fd(u->consumer), .events = POLLIN},
+                           {.fd = producer_fd(u->producer), .events = POLLIN},
+                           {.fd = draining ? -1 : shutdown_fd(), .events = POLLIN}};
+    if (poll(fds, sizeof(fds) / sizeof(fds[0]), TICK_MS) < 0 && errno != EINTR) {
+        PANIC("poll: %s", strerror(errno));
+    }
+}
+
+static void serve(struct uploader *u, bool draining)
+{
+    wait_for_events(u, draining);
+    consumer_poll(u->consumer, 0);
+    producer_poll(u->producer, 0);
+    for (struct delivery *d = upload_pool_collect(u->pool); d != NULL;
+         d = upload_pool_collect(u->pool)) {
+        finish(u, d);
+    }
+    outbox_service(u->outbox);
+}
+
+static void take_records(struct uploader *u)
+{
+    struct record record;
+    while (u->uploading < (size_t)u->config->uploads &&
+           consumer_take(u->consumer, NULL, 1, &record)) {
+        accept_record(u, &record);
+    }
+}
+
+static void publish_state(struct uploader *u)
+{
+    bool joined = consumer_is_joined(u->consumer);
+    bool sending = outbox_failing(u->outbox) == 0;
+    health_set_ready("kafka", joined && sending,
+                     !joined ? "not yet a member of the consumer group"
+                             : "Kafka does not take job states");
+    metric_set(u->in_hand, (double)(u->uploading + outbox_count(u->outbox)));
+    health_beat();
+}
+
+/* Finishes what is in hand, within the limit; the rest is read again by somebody else. */
+static void drain(struct uploader *u)
+{
+    health_set_draining();
+    log_info("draining", "in_hand=%zu", u->uploading + outbox_count(u->outbox));
+    uint64_t limit_ms = clock_monotonic_ms() + (uint64_t)u->config->drain_limit_ms;
+    bool hurried = false;
+    while (u->uploading > 0 || (outbox_count(u->outbox) > 0 && !hurried)) {
+        if (!hurried && clock_monotonic_ms() >= limit_ms) {
+            log_warn("drain limit reached, leaving the rest uncommitted", "in_hand=%zu",
+                     u->uploading + outbox_count(u->outbox));
+            upload_pool_hurry(u->pool);
+            hurried = true;
+        }
+        serve(u, true);
+        health_beat();
+    }
+}
+
+static int loop(struct uploader *u, struct error *err)
+{
+    while (!shutdown_requested()) {
+        serve(u, false);
+        take_records(u);
+        publish_state(u);
+        if (producer_is_fatal(u->producer, err) || consumer_is_fatal(u->consumer, err)) {
+            return error_wrap(err, "Kafka");
+        }
+    }
+    drain(u);
+    return 0;
+}
+
+/* ---- Start and end ----------------------------------------------------------------------------
+ */
+
+static void create_metrics(struct uploader *u)
+{
+    const char *jobs = "crafterse_uploader_jobs_total";
+    const char *help = "Jobs that the uploader ended, by their terminal state.";
+    u->succeeded = metric_create(METRIC_COUNTER, jobs, "state=\"succeeded\"", help);
+    u->failed = metric_create(METRIC_COUNTER, jobs, "state=\"failed\"", help);
+    u->buried = metric_create(METRIC_COUNTER, "crafterse_uploader_dead_letters_total", "",
+                              "Results written to deadletter.");
+    u->in_hand = metric_create(METRIC_GAUGE, "crafterse_uploader_in_hand", "",
+                               "Results taken and not yet committed.");
+}
+
+static void wake_loop(void *user)
+{
+    struct consumer *consumer = user;
+    consumer_wake(consumer);
+}
+
+static int start(struct uploader *u, struct error *err)
+{
+    const struct kafka_config *kafka = u->context->kafka;
+    char group[TOPIC_NAME_MAX + 16];
+    topic_name(kafka, TOPIC_RESULTS, "", u->topic_results);
+    topic_name(kafka, TOPIC_STATUS, "", u->topic_status);
+    topic_name(kafka, TOPIC_DEADLETTER, "", u->topic_deadletter);
+    snprintf(group, sizeof(group), "%suploader", kafka->topic_prefix);
+    create_metrics(u);
+    health_set_ready("kafka", false, "not yet a member of the consumer group");
+
+    const char *const topics[] = {u->topic_results};
+    const struct consumer_options consumer = {.group = group, .topics = topics, .topic_count = 1};
+    int rc = producer_create(&u->producer, kafka, err);
+    rc = rc == 0 ? consumer_create(&u->consumer, kafka, &consumer, err) : rc;
+    rc = rc == 0
+             ? cache_writer_create(&u->cache, u->config->redis_url, u->config->cache_ttl_ms, err)
+             : rc;
+    if (rc != 0) {
+        return rc;
+    }
+    u->outbox = outbox_create(u->producer, u->consumer, u->context->settings->instance);
+    const struct upload_pool_options pool = {
+        .config = u->config, .cache = u->cache, .finished = wake_loop, .user = u->consumer};
+    return upload_pool_create(&u->pool, &pool, err);
+}
+
+static void stop(struct uploader *u)
+{
+    upload_pool_destroy(u->pool);
+    cache_writer_destroy(u->cache);
+    if (u->producer != NULL) {
+        (void)producer_flush(u->producer, FLUSH_TIMEOUT_MS, NULL);
+    }
+    if (u->outbox != NULL) {
+        outbox_service(u->outbox);
+        outbox_abandon(u->outbox);
+    }
+    if (u->producer != NULL) {
+        producer_destroy(u->producer, FLUSH_TIMEOUT_MS);
+    }
+    outbox_destroy(u->outbox);
+    if (u->consumer != NULL) {
+        consumer_destroy(u->consumer, LEAVE_TIMEOUT_MS);
+    }
+}
+
+int uploader_run(const struct service_context *context, struct error *err)
+{
+    struct uploader u = {.context = context, .config = context->config};
+    int rc = s3_store_library_init(err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = start(&u, err);
+    rc = rc == 0 ? loop(&u, err) : rc;
+    stop(&u);
+    s3_store_library_deinit();
+    return rc;
+}
