@@ -1,0 +1,12 @@
+/* See cache_entry.h. */
+#include "common/store/cache_entry.h"
+
+#include <stdio.h>
+
+#include "common/base/panic.h"
+
+void cache_entry_key(const char *content_hash, char key[CACHE_ENTRY_KEY_SIZE])
+{
+    int length = snprintf(key, CACHE_ENTRY_KEY_SIZE, "crafterse:picture:%s", content_hash);
+    ASSERT(length > 0 && length < CACHE_ENTRY_KEY_SIZE);
+}
