@@ -38,7 +38,8 @@ check_request() {
         exit 2
     fi
     for name in SEED STEPS; do
-        [[ -z ${!name:-} || ${!name} =~ ^[0-9]+$ ]] || fail "$name=${!name} is not a whole number"
+        [[ -z ${!name:-} || ${!name} =~ ^(0|[1-9][0-9]*)$ ]] ||
+            fail "$name=${!name} is not a whole number"
     done
     [[ -z ${SIZE:-} || $SIZE =~ ^[0-9]+x[0-9]+$ ]] ||
         fail "SIZE=$SIZE is not WIDTHxHEIGHT, for example 128x128"
@@ -120,10 +121,10 @@ submit() {
     status=${answer##*$'\n'}
     answer=${answer%$'\n'*}
     [[ $status == 20[02] ]] ||
-        fail "the gateway refused: $(jq -r '.detail // .title // .message // .' <<< "$answer" \
-            2> /dev/null || echo "HTTP $status")"
-    job_id=$(jq -r .id <<< "$answer")
-    job_url=$stack_url/v1/generations/$job_id
+        fail "the gateway refused: $(jq -r '.error | .message + (.details // [] |
+            map("\n  \(.field): \(.problem)\(if .allowed then "; allowed: \(.allowed)" else "" end)")
+            | add // "")' <<< "$answer" 2> /dev/null || echo "HTTP $status: $answer")"
+    job_url=$stack_url/v1/generations/$(jq -r .id <<< "$answer")
 }
 
 # ---- Progress --------------------------------------------------------------------------------
@@ -156,9 +157,13 @@ follow() {
     local event step steps
     while IFS=$'\t' read -r event step steps; do
         show "$event" "$step" "$steps"
+        [[ $event != "done" ]] || break
     done < <("${curl[@]}" --max-time 3600 -N "$job_url/events" 2> /dev/null |
-        sed -un 's/^data: \{0,1\}//p' |
-        jq --unbuffered -r '[.event // .state // "", .step // 0, .steps // 0] | @tsv' 2> /dev/null)
+        jq --unbuffered -nRr '
+            foreach inputs as $line (""; if $line | startswith("event: ") then $line[7:] else . end;
+                if $line | startswith("data: ") then
+                    . as $event | $line[6:] | fromjson | [$event, .step // 0, .steps // 0] | @tsv
+                else empty end)' 2> /dev/null)
     clear_bar
 }
 
@@ -170,8 +175,7 @@ wait_for_end() {
             succeeded) return ;;
             failed | cancelled | expired)
                 job_url=
-                fail "$(jq -r '"the job \(.state): \(.message // .reason // "no reason given")"' \
-                    <<< "$job")"
+                fail "$(jq -r '"the job \(.state): \(.error.message) (\(.error.code))"' <<< "$job")"
                 ;;
         esac
         sleep 0.2
@@ -181,8 +185,9 @@ wait_for_end() {
 # ---- The picture -----------------------------------------------------------------------------
 
 save() {
-    seed=${SEED:-$(jq -r '.images[0].seed // .seed' <<< "$job")}
-    url=$(jq -r '.images[0].url // .url' <<< "$job")
+    seed=$(grep -o '"seed":[0-9]*' <<< "$job" | head -n 1) # jq would round a 64-bit number
+    seed=${seed#*:}
+    url=$(jq -r .url <<< "$job")
     out=${OUT:-$tree/out/$(slug "$PROMPT")-$seed.png}
     mkdir -p "$(dirname "$out")"
     "${curl[@]}" -f -o "$out.part" "$url" || fail "the picture could not be fetched from $url"
