@@ -36,9 +36,9 @@ TEST(the_digest_is_that_of_names_sizes_and_contents)
     scratch_text(&two, "README.md", "not part of the model");
     scratch_text(&two, ".cache/x.json", "{}");
     CHECK_STR(digest_of(two.dir, b), a);
-    strcat(two.dir, "/");
-    CHECK_STR(digest_of(two.dir, b), a);
-    two.dir[strlen(two.dir) - 1] = '\0';
+    char slashed[sizeof(two.dir) + 1];
+    snprintf(slashed, sizeof(slashed), "%s/", two.dir);
+    CHECK_STR(digest_of(slashed, b), a);
     scratch_text(&two, "unet/config.json", "{\"a\":2}");
     CHECK(strcmp(digest_of(two.dir, b), a) != 0);
     scratch_remove(&one);
