@@ -62,7 +62,7 @@ def train(options):
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     latents = torch.from_numpy(np.load(os.path.join(options.data, "latents.npy")))
-    codes = np.load(os.path.join(options.data, "attributes.npy"))
+    codes = np.load(os.path.join(options.data, "attributes.npy"))[: len(latents)]
     held = captions.held_out_pairs()
     for c in codes:  # the promise of the measurement, checked on what is really trained on
         a = captions.from_codes(c)
