@@ -1,7 +1,7 @@
 /* Redis with deadlines: cache entries only; losing all of it loses nothing that matters.
  *
- * One connection, blocking, reconnects by itself with back-off; while it is away every call fails
- * fast with UNAVAILABLE. Thread rule: one thread a handle.
+ * One connection, blocking, made at the first call and again after a failure with growing pauses;
+ * while it is away every call fails fast with UNAVAILABLE. Thread rule: one thread a handle.
  * (Debian 12's hiredis is built without its TLS helper: use stunnel or a sidecar for rediss://.)
  */
 #ifndef COMMON_STORE_REDIS_H
@@ -14,13 +14,15 @@
 
 struct redis;
 
-/* url: redis://[:password@]host[:port][/database] */
+/* url: redis://[[user]:password@]host[:port][/database]; user and password may be percent-encoded.
+ * Fails only for a wrong url: connects to nothing yet. */
 int redis_create(struct redis **out, const char *url, int timeout_ms, struct error *err) MUST_CHECK;
-void redis_destroy(struct redis *r);
+void redis_destroy(struct redis *r); /* accepts NULL */
 
+/* ttl_seconds 0 = for ever. */
 int redis_set(struct redis *r, const char *key, const void *value, size_t size, int ttl_seconds,
               struct error *err) MUST_CHECK;
-/* STATUS_NOT_FOUND when there is none. */
+/* Appends the value. STATUS_NOT_FOUND when there is none, STATUS_TOO_LARGE past value's maximum. */
 int redis_get(struct redis *r, const char *key, struct buf *value, struct error *err) MUST_CHECK;
 
 #endif
