@@ -329,7 +329,7 @@ int main(int argc, char **argv)
                         : access(demo, R_OK) == 0 ? demo
                                                   : "tests/golden/tiny-sdxl";
     struct bench bench = {.ceiling = 0};
-    open_bench(&bench, argc > 2 ? atoi(argv[2]) : 0);
+    open_bench(&bench, argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0);
     fprintf(stderr, "bench_engine: %d threads, %s\n", bench.threads, gemm_library());
     measure_pipeline(&bench, model);
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
