@@ -168,8 +168,10 @@ void group_norm_run(struct parallel *pool, const struct group_norm_shape *shape,
     struct group_norm_call call = {
         .shape = shape, .x = x, .weight = weight, .bias = bias, .y = y, .sums = workspace};
     call.blocks = sum_blocks(shape);
-    call.affine = (float *)(call.sums + shape->batch * call.blocks * 2 * shape->channels);
-    call.runs = call.affine + shape->batch * 2 * shape->channels;
+    int64_t pairs = shape->batch * 2 * shape->channels;
+    char *after_sums = (char *)workspace + (size_t)(pairs * call.blocks) * sizeof(double);
+    call.affine = (void *)after_sums;
+    call.runs = call.affine + pairs;
     parallel_run(pool, shape->batch * call.blocks, sum_piece, &call);
     for (int64_t n = 0; n < shape->batch; n++) {
         join_picture(&call, n);
