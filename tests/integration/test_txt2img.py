@@ -1,0 +1,139 @@
+"""txt2img as a user types it: what it writes, what it says, how it refuses. Standard library only."""
+
+import json
+import struct
+import subprocess
+import zlib
+
+import pytest
+
+from support.processes import TREE
+
+MODEL = TREE / "tests/golden/tiny-sdxl"
+
+
+def txt2img(*arguments, check=True):
+    """Run it; every argument as text. Returns the completed process."""
+    command = [TREE / "build/bin/txt2img", *arguments]
+    done = subprocess.run([str(part) for part in command], cwd=TREE, capture_output=True,
+                          text=True, timeout=120, check=False)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def chunks(path):
+    """The chunks of a PNG file as (type, data), with their checksums checked."""
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    at, found = 8, []
+    while at < len(data):
+        length, kind = struct.unpack(">I4s", data[at:at + 8])
+        body = data[at + 8:at + 8 + length]
+        (checksum,) = struct.unpack(">I", data[at + 8 + length:at + 12 + length])
+        assert checksum == zlib.crc32(kind + body)
+        found.append((kind.decode(), body))
+        at += 12 + length
+    assert found[-1][0] == "IEND"
+    return found
+
+
+def texts(path):
+    """The tEXt and iTXt chunks as a dictionary."""
+    found = {}
+    for kind, body in chunks(path):
+        keyword, _, rest = body.partition(b"\0")
+        if kind == "tEXt":
+            found[keyword.decode()] = rest.decode("ascii")
+        elif kind == "iTXt":
+            found[keyword.decode()] = rest[2:].split(b"\0", 2)[2].decode("utf-8")
+    return found
+
+
+def pixels(path):
+    return b"".join(body for kind, body in chunks(path) if kind == "IDAT")
+
+
+def safetensors(path):
+    """Names, shapes and types of the tensors in a file."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + length])
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def test_a_picture_says_how_to_make_it_again(tmp_path):
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    txt2img("--model", MODEL, "--prompt", "a sword, 剣", "--negative", "blurry", "--steps", 3,
+            "--width", 64, "--height", 40, "--guidance", 4.5, "--scheduler", "ddim",
+            "--output", first)
+    assert struct.unpack(">II", chunks(first)[0][1][:8]) == (64, 40)
+    found = texts(first)
+    prompt, negative, settings = found["parameters"].split("\n")
+    assert (prompt, negative) == ("a sword, 剣", "Negative prompt: blurry")
+    said = dict(pair.split(": ", 1) for pair in settings.split(", "))
+    assert said["Size"] == "64x40" and said["Model"] == "tiny-sdxl"
+    assert len(found["digest"]) == 64
+    txt2img("--model", MODEL, "--prompt", prompt, "--negative", "blurry", "--steps", said["Steps"],
+            "--width", 64, "--height", 40, "--guidance", said["CFG scale"], "--scheduler",
+            said["Sampler"], "--seed", said["Seed"], "--output", second)
+    assert pixels(first) == pixels(second)
+
+
+def test_a_batch_is_the_seeds_that_follow(tmp_path):
+    common = ["--model", MODEL, "--prompt", "a ring", "--steps", 2, "--width", 32, "--height", 32]
+    txt2img(*common, "--seed", 41, "--batch", 2, "--output", tmp_path / "ring.png")
+    txt2img(*common, "--seed", 42, "--output", tmp_path / "alone.png")
+    assert "Seed: 41" in texts(tmp_path / "ring-1.png")["parameters"]
+    assert pixels(tmp_path / "ring-2.png") == pixels(tmp_path / "alone.png")
+
+
+def test_a_dump_holds_every_stage_in_torchs_layout(tmp_path):
+    txt2img("--model", MODEL, "--prompt", "a ring", "--steps", 2, "--width", 64, "--height", 32,
+            "--dump", tmp_path / "dump.safetensors", "--output", tmp_path / "ring.png")
+    shapes = {name: entry["shape"] for name, entry in
+              safetensors(tmp_path / "dump.safetensors").items()}
+    latent = shapes["latents.1"]
+    assert latent[:2] == [1, 4] and latent[2] * 2 == latent[3]
+    for name in ("noise_pred.0", "noise_pred_uncond.1", "noise_pred_text.1", "latents.0"):
+        assert shapes[name] == latent
+    assert shapes["image"] == [1, 3, 32, 64] and shapes["timesteps"] == [2]
+    assert shapes["prompt_embeds"] == shapes["negative_prompt_embeds"]
+    assert shapes["pooled_prompt_embeds"] == shapes["negative_pooled_prompt_embeds"]
+
+
+def test_timings_are_one_json_line_on_stdout(tmp_path):
+    done = txt2img("--model", MODEL, "--prompt", "a ring", "--steps", 2, "--timings", "--output",
+                   tmp_path / "ring.png")
+    (line,) = done.stdout.splitlines()
+    timings = json.loads(line)
+    assert timings["flop"] > 0 and timings["rss_peak_bytes"] > 0
+    assert timings["total_seconds"] >= timings["denoise_seconds"] > 0
+    assert "step 2 of 2" in done.stderr and "\r" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments, code, message", [
+    ([], 2, "--model is required"),
+    (["--steps", "many"], 2, "--steps: expected a whole number"),
+    (["--seed", "-1"], 2, "--seed: expected a whole number"),
+    (["--precision", "bf16"], 2, "--precision: not in this version"),
+    (["stray"], 2, '"stray" is not an option'),
+    (["--model", "/nonexistent", "--prompt", "x", "--output", "x.png"], 1,
+     "/nonexistent/model_index.json"),
+    (["--model", MODEL, "--prompt", "x", "--output", "/nonexistent/x.png", "--steps", 1], 1,
+     "/nonexistent/x.png: cannot create"),
+    (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--width", 33], 1,
+     "width: 33 is not a multiple of"),
+    (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--latents", "/nonexistent"], 1,
+     "/nonexistent"),
+])
+def test_a_wrong_call_gets_one_clear_line(arguments, code, message):
+    done = txt2img(*arguments, check=False)
+    assert done.returncode == code
+    assert message in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+
+
+def test_help_and_version():
+    assert "--negative TEXT" in txt2img("--help").stdout
+    assert txt2img("--version").stdout.startswith("txt2img ")
