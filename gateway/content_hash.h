@@ -1,0 +1,37 @@
+/* The name of a picture: SHA-256 over everything that decides its bytes. Cache, in-flight dedup and
+ * object key use it; who ordered it and when do not enter.
+ *
+ * Canonical form (every line ends with one line feed, texts are counted in bytes so that no text
+ * can imitate another line; numbers have no leading zeros):
+ *
+ *   crafterse picture 1
+ *   model <model digest as announced, or the model's name when it announces none>
+ *   size <width>x<height>
+ *   steps <steps>
+ *   guidance <shortest decimal that reads back as the same double, as printf %.*g writes it>
+ *   scheduler <name>
+ *   seed <seed of this picture>
+ *   format png
+ *   prompt <byte count>
+ *   <prompt bytes as sent>
+ *   negative <byte count>
+ *   <negative prompt bytes as sent>
+ *
+ * A change of this form is a new number in the first line. Test vectors:
+ * tests/unit/gateway/test_content_hash.c.
+ */
+#ifndef GATEWAY_CONTENT_HASH_H
+#define GATEWAY_CONTENT_HASH_H
+
+#include "common/base/buf.h"
+#include "common/base/digest.h"
+#include "proto/job.pb-c.h"
+
+/* Appends the canonical form of the picture of `generation` with this seed. */
+int content_hash_canonical(const Crafterse__V1__Generation *generation, uint64_t seed,
+                           struct buf *out, struct error *err) MUST_CHECK;
+/* The hash of that, as 64 lower-case hex digits. */
+void content_hash(const Crafterse__V1__Generation *generation, uint64_t seed,
+                  char hex[DIGEST_HEX_SIZE]);
+
+#endif

@@ -1,0 +1,645 @@
+/* The table of jobs: see job.h.
+ *
+ * Every job is in one hash chain and in exactly one list: its pool's waiting list of its class
+ * (whose order is the queue position), the working list, or the finished list (whose head is
+ * forgotten first). */
+#include "gateway/job.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/panic.h"
+#include "common/bus/ledger.h"
+
+#define ACCEPTED CRAFTERSE__V1__STATE__STATE_ACCEPTED
+#define QUEUED CRAFTERSE__V1__STATE__STATE_QUEUED
+#define DISPATCHED CRAFTERSE__V1__STATE__STATE_DISPATCHED
+#define RUNNING CRAFTERSE__V1__STATE__STATE_RUNNING
+#define RENDERED CRAFTERSE__V1__STATE__STATE_RENDERED
+#define SUCCEEDED CRAFTERSE__V1__STATE__STATE_SUCCEEDED
+#define FAILED CRAFTERSE__V1__STATE__STATE_FAILED
+#define CANCELLED CRAFTERSE__V1__STATE__STATE_CANCELLED
+#define EXPIRED CRAFTERSE__V1__STATE__STATE_EXPIRED
+
+#define POOLS_MAX 64
+#define POOL_NAME_SIZE 33
+#define IMAGES_MAX 64
+/* An unfinished job that old was lost by Kafka's own retention of `requests`. */
+#define UNFINISHED_MS_MAX (7ULL * 24 * 3600 * 1000)
+#define FORGOTTEN_SLOTS 65536 /* 512 KiB, taken at the first job that is forgotten */
+
+struct job_list {
+    struct job *first, *last;
+    size_t count;
+};
+
+struct job_pool {
+    char name[POOL_NAME_SIZE];
+    struct job_list waiting[2]; /* interactive, batch */
+    size_t working_pictures;    /* of dispatched and running jobs */
+};
+
+struct job_table {
+    struct job_table_options options;
+    struct job **buckets;
+    size_t bucket_mask;
+    struct job_pool pools[POOLS_MAX]; /* 0: pool not known */
+    size_t pool_count;
+    struct job_list working, finished;
+    size_t total, ended[4];
+    uint64_t *forgotten; /* a slot by hash; later ones overwrite */
+};
+
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    /* FNV-1a; ids are random or hashes already, so an attacker gains nothing by choosing them. */
+    for (; *text != '\0'; text++) {
+        hash = (hash ^ (unsigned char)*text) * 1099511628211ULL;
+    }
+    return hash ^ hash >> 29;
+}
+#define HASH_START 14695981039346656037ULL
+
+static void list_remove(struct job *job)
+{
+    struct job_list *list = job->list;
+    *(job->previous != NULL ? &job->previous->next : &list->first) = job->next;
+    *(job->next != NULL ? &job->next->previous : &list->last) = job->previous;
+    list->count--;
+    job->list = NULL;
+    job->previous = job->next = NULL;
+}
+
+static void list_append(struct job_list *list, struct job *job)
+{
+    job->list = list;
+    job->previous = list->last;
+    job->next = NULL;
+    *(list->last != NULL ? &list->last->next : &list->first) = job;
+    list->last = job;
+    list->count++;
+}
+
+struct job_table *job_table_create(const struct job_table_options *options)
+{
+    struct job_table *t = xcalloc(1, sizeof(*t));
+    t->options = *options;
+    size_t buckets = 256;
+    while (buckets < options->jobs_max) {
+        buckets *= 2;
+    }
+    t->buckets = xcalloc(buckets, sizeof(struct job *));
+    t->bucket_mask = buckets - 1;
+    t->pool_count = 1;
+    return t;
+}
+
+static void free_job(struct job *job)
+{
+    ASSERT(job->watchers == NULL);
+    xfree(job->model);
+    xfree(job->images);
+    xfree(job->message);
+    xfree(job);
+}
+
+void job_table_destroy(struct job_table *t)
+{
+    if (t == NULL) {
+        return;
+    }
+    for (size_t i = 0; i <= t->bucket_mask; i++) {
+        while (t->buckets[i] != NULL) {
+            struct job *job = t->buckets[i];
+            t->buckets[i] = job->chain;
+            free_job(job);
+        }
+    }
+    xfree(t->buckets);
+    xfree(t->forgotten);
+    xfree(t);
+}
+
+static struct job **bucket_of(struct job_table *t, const char *id)
+{
+    return &t->buckets[hash_text(HASH_START, id) & t->bucket_mask];
+}
+
+struct job *job_table_find(struct job_table *t, const char *id)
+{
+    struct job *job = *bucket_of(t, id);
+    while (job != NULL && strcmp(job->id, id) != 0) {
+        job = job->chain;
+    }
+    return job;
+}
+
+bool job_is_terminal(const struct job *job)
+{
+    return ledger_is_terminal(job->state);
+}
+
+const char *job_state_name(job_state state)
+{
+    static const char *const names[] = {"accepted", "queued", "dispatched", "running", "rendered"};
+    static const char *const ends[] = {"succeeded", "failed", "cancelled", "expired"};
+    return (int)state >= (int)SUCCEEDED && (int)state <= (int)EXPIRED
+               ? ends[(int)state - (int)SUCCEEDED]
+           : (int)state >= 0 && (int)state <= (int)RENDERED ? names[state]
+           : ledger_is_terminal(state)                      ? "failed"
+                                                            : "running";
+}
+
+const char *job_pool_name(const struct job *job)
+{
+    return job->pool->name;
+}
+
+/* ---- Places --------------------------------------------------------------------------------- */
+
+static bool is_working(job_state state)
+{
+    return state == DISPATCHED || state == RUNNING;
+}
+
+/* Takes the job out of its list and its counters, before state, pool or class change ... */
+static void take_out(struct job *job)
+{
+    if (is_working(job->state)) {
+        job->pool->working_pictures -= job->n;
+    }
+    list_remove(job);
+}
+
+static size_t ended_index(job_state state)
+{
+    return (int)state <= (int)EXPIRED ? (size_t)((int)state - (int)SUCCEEDED) : 1;
+}
+
+/* ... and puts it where it belongs now. */
+static void put_back(struct job_table *t, struct job *job)
+{
+    if (is_working(job->state)) {
+        job->pool->working_pictures += job->n;
+    }
+    if (job_is_terminal(job)) {
+        list_append(&t->finished, job);
+    } else if (job->state == ACCEPTED || job->state == QUEUED) {
+        list_append(&job->pool->waiting[job->is_batch], job);
+    } else {
+        list_append(&t->working, job);
+    }
+}
+
+static struct job_pool *pool_of(struct job_table *t, const char *name)
+{
+    for (size_t i = 1; i < t->pool_count; i++) {
+        if (strcmp(t->pools[i].name, name) == 0) {
+            return &t->pools[i];
+        }
+    }
+    if (t->pool_count == POOLS_MAX || strlen(name) >= POOL_NAME_SIZE || name[0] == '\0') {
+        return &t->pools[0];
+    }
+    struct job_pool *pool = &t->pools[t->pool_count++];
+    memcpy(pool->name, name, strlen(name) + 1);
+    return pool;
+}
+
+/* ---- Forgetting ----------------------------------------------------------------------------- */
+
+static void forget(struct job_table *t, struct job *job)
+{
+    if (t->forgotten == NULL) {
+        t->forgotten = xcalloc(FORGOTTEN_SLOTS, sizeof(*t->forgotten));
+    }
+    uint64_t hash = hash_text(hash_text(HASH_START, job->id), job->key_id);
+    t->forgotten[hash % FORGOTTEN_SLOTS] = hash;
+    if (job_is_terminal(job)) {
+        t->ended[ended_index(job->state)]--;
+    }
+    struct job **link = bucket_of(t, job->id);
+    while (*link != job) {
+        link = &(*link)->chain;
+    }
+    *link = job->chain;
+    take_out(job);
+    t->total--;
+    free_job(job);
+}
+
+/* The moment in a UUIDv7 (its first 48 bits are Unix milliseconds); 0 for other ids. */
+static uint64_t id_time_ms(const char *id)
+{
+    uint64_t value = 0;
+    if (!id_is_valid(id) || id[14] != '7') {
+        return 0;
+    }
+    for (int i = 0; i < 13; i++) {
+        if (id[i] != '-') {
+            char digit = id[i];
+            value = value << 4 | (uint64_t)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+        }
+    }
+    return value;
+}
+
+bool job_table_is_forgotten(const struct job_table *t, const char *id, const char *key_id,
+                            uint64_t now_ms)
+{
+    uint64_t hash = hash_text(hash_text(HASH_START, id), key_id);
+    if (t->forgotten != NULL && t->forgotten[hash % FORGOTTEN_SLOTS] == hash) {
+        return true;
+    }
+    uint64_t made_ms = id_time_ms(id);
+    return made_ms != 0 && made_ms + t->options.retention_ms < now_ms;
+}
+
+/* The oldest job of the list that nobody watches; watched ones go to the end of the line. */
+static struct job *oldest_unwatched(struct job_list *list)
+{
+    for (size_t i = list->count; i > 0; i--) {
+        struct job *job = list->first;
+        if (job->watchers == NULL) {
+            return job;
+        }
+        list_remove(job);
+        list_append(list, job);
+    }
+    return NULL;
+}
+
+static void forget_unfinished(struct job_table *t, struct job_list *list, uint64_t now_ms)
+{
+    struct job *job;
+    while ((job = list->first) != NULL && job->watchers == NULL &&
+           job->at_ms[MOMENT_ACCEPTED] + UNFINISHED_MS_MAX < now_ms) {
+        forget(t, job);
+    }
+}
+
+void job_table_forget_old(struct job_table *t, uint64_t now_ms)
+{
+    struct job *job;
+    while ((job = t->finished.first) != NULL &&
+           job->at_ms[MOMENT_FINISHED] + t->options.retention_ms < now_ms) {
+        job = oldest_unwatched(&t->finished);
+        if (job == NULL || job->at_ms[MOMENT_FINISHED] + t->options.retention_ms >= now_ms) {
+            break;
+        }
+        forget(t, job);
+    }
+    forget_unfinished(t, &t->working, now_ms);
+    for (size_t i = 0; i < t->pool_count; i++) {
+        forget_unfinished(t, &t->pools[i].waiting[0], now_ms);
+        forget_unfinished(t, &t->pools[i].waiting[1], now_ms);
+    }
+}
+
+static void make_room(struct job_table *t)
+{
+    if (t->total < t->options.jobs_max) {
+        return;
+    }
+    struct job *job = oldest_unwatched(&t->finished);
+    for (size_t i = 0; job == NULL && i < t->pool_count; i++) {
+        job = oldest_unwatched(&t->pools[i].waiting[1]);
+        job = job != NULL ? job : oldest_unwatched(&t->pools[i].waiting[0]);
+    }
+    job = job != NULL ? job : oldest_unwatched(&t->working);
+    if (job != NULL) {
+        forget(t, job);
+    }
+}
+
+static struct job *add(struct job_table *t, const char *id, uint64_t accepted_ms)
+{
+    make_room(t);
+    struct job *job = xcalloc(1, sizeof(*job));
+    memcpy(job->id, id, strlen(id) + 1);
+    job->n = 1;
+    job->at_ms[MOMENT_ACCEPTED] = accepted_ms;
+    job->pool = &t->pools[0];
+    struct job **bucket = bucket_of(t, id);
+    job->chain = *bucket;
+    *bucket = job;
+    t->total++;
+    put_back(t, job);
+    return job;
+}
+
+/* ---- Folding -------------------------------------------------------------------------------- */
+
+static void notify(struct job *job)
+{
+    struct job_watcher *next;
+    for (struct job_watcher *watcher = job->watchers; watcher != NULL; watcher = next) {
+        next = watcher->next;
+        watcher->changed(watcher);
+    }
+}
+
+static void copy_text(char *out, size_t size, const char *text)
+{
+    snprintf(out, size, "%s", text);
+}
+
+static void copy_images(struct job *job, Crafterse__V1__Image *const *images, size_t count)
+{
+    count = count > IMAGES_MAX ? IMAGES_MAX : count;
+    if (count == 0) {
+        return;
+    }
+    xfree(job->images);
+    job->images = xcalloc(count, sizeof(job->images[0]));
+    job->image_count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct picture *picture = &job->images[i];
+        copy_text(picture->content_hash, sizeof(picture->content_hash), images[i]->content_hash);
+        copy_text(picture->object_key, sizeof(picture->object_key), images[i]->object_key);
+        picture->seed = images[i]->seed;
+        picture->bytes = images[i]->bytes;
+        picture->width = images[i]->width;
+        picture->height = images[i]->height;
+    }
+}
+
+static bool is_usable_id(const char *id)
+{
+    return id_is_valid(id);
+}
+
+struct job *job_table_fold_request(struct job_table *t, const Crafterse__V1__Job *request,
+                                   uint64_t now_ms)
+{
+    const char *id = request->envelope->job_id;
+    if (!is_usable_id(id) || request->generation == NULL ||
+        request->accepted_ms + UNFINISHED_MS_MAX < now_ms) {
+        return NULL;
+    }
+    struct job *job = job_table_find(t, id);
+    if (job == NULL) {
+        job = add(t, id, request->accepted_ms);
+    }
+    /* One job has one order: a second one under its id (a retry with the same idempotency key
+     * through another gateway) changes nothing. */
+    if (job->has_request || (job->key_id[0] != '\0' && strcmp(job->key_id, request->key_id) != 0)) {
+        return NULL;
+    }
+    const Crafterse__V1__Generation *generation = request->generation;
+    take_out(job);
+    job->has_request = true;
+    job->is_batch = request->job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
+    job->n = generation->n == 0 ? 1 : generation->n;
+    job->steps = generation->steps;
+    job->seed = generation->seed;
+    job->deadline_ms = request->envelope->deadline_ms;
+    job->at_ms[MOMENT_ACCEPTED] = request->accepted_ms;
+    copy_text(job->key_id, sizeof(job->key_id), request->key_id);
+    job->model = xstrdup(generation->model);
+    if (job->image_count == 0) {
+        copy_images(job, request->images, request->n_images);
+    }
+    put_back(t, job);
+    notify(job);
+    return job;
+}
+
+static void keep_timing(uint32_t *known, uint32_t value)
+{
+    *known = value != 0 ? value : *known;
+}
+
+static void fold_timings(struct job_timings *known, const Crafterse__V1__Timings *timings)
+{
+    if (timings == NULL) {
+        return;
+    }
+    keep_timing(&known->admit_ms, timings->admit_ms);
+    keep_timing(&known->queue_ms, timings->queue_ms);
+    keep_timing(&known->dispatch_ms, timings->dispatch_ms);
+    keep_timing(&known->text_ms, timings->text_ms);
+    keep_timing(&known->denoise_ms, timings->denoise_ms);
+    keep_timing(&known->decode_ms, timings->decode_ms);
+    keep_timing(&known->encode_ms, timings->encode_ms);
+    keep_timing(&known->upload_ms, timings->upload_ms);
+    keep_timing(&known->total_ms, timings->total_ms);
+}
+
+/* Whether this record moves the job forward. */
+static bool moves_forward(const struct job *job, const Crafterse__V1__Status *status)
+{
+    if (job_is_terminal(job)) {
+        return false;
+    }
+    if (ledger_is_terminal(status->state)) {
+        return true;
+    }
+    if ((int)status->state > (int)RENDERED || (int)status->state < (int)ACCEPTED) {
+        return false; /* a state of a later version: in progress, but we cannot say where */
+    }
+    bool is_new_run = status->state == RUNNING && job->state == RUNNING &&
+                      status->envelope->attempt > job->attempt;
+    return status->state > job->state || is_new_run;
+}
+
+static void finish(struct job_table *t, struct job *job, const Crafterse__V1__Status *status)
+{
+    copy_text(job->reason, sizeof(job->reason), status->reason);
+    if (status->message[0] != '\0') {
+        xfree(job->message);
+        job->message = xstrdup(status->message);
+    }
+    if (job->image_count > 0 && job->seed == 0) {
+        job->seed = job->images[0].seed;
+    }
+    t->ended[ended_index(job->state)]++;
+}
+
+struct job *job_table_fold_status(struct job_table *t, const Crafterse__V1__Status *status,
+                                  uint64_t now_ms)
+{
+    const char *id = status->envelope->job_id;
+    uint64_t sent_ms = status->envelope->sent_ms != 0 ? status->envelope->sent_ms : now_ms;
+    bool is_end = ledger_is_terminal(status->state);
+    if (!is_usable_id(id) ||
+        sent_ms + (is_end ? t->options.retention_ms : UNFINISHED_MS_MAX) < now_ms) {
+        return NULL;
+    }
+    struct job *job = job_table_find(t, id);
+    if (job == NULL) {
+        job = add(t, id, sent_ms);
+    }
+    if (job->key_id[0] == '\0') {
+        copy_text(job->key_id, sizeof(job->key_id), status->key_id);
+    }
+    if (!moves_forward(job, status)) {
+        return NULL;
+    }
+    take_out(job);
+    job->state = status->state;
+    job->attempt =
+        status->envelope->attempt > job->attempt ? status->envelope->attempt : job->attempt;
+    if (status->pool[0] != '\0') {
+        job->pool = pool_of(t, status->pool);
+    }
+    job->at_ms[is_end ? MOMENT_FINISHED : (enum job_moment)status->state] = sent_ms;
+    fold_timings(&job->timings, status->timings);
+    copy_images(job, status->images, status->n_images);
+    if (is_end) {
+        finish(t, job, status);
+    }
+    put_back(t, job);
+    if (is_end && t->options.finished != NULL) {
+        t->options.finished(t->options.user, job);
+    }
+    notify(job);
+    return job;
+}
+
+static bool is_later(const struct job_progress *known, const Crafterse__V1__Progress *progress)
+{
+    uint32_t attempt = progress->envelope->attempt;
+    if (known->at_ms == 0 || attempt != known->attempt) {
+        return known->at_ms == 0 || attempt > known->attempt;
+    }
+    return progress->image_index != known->image_index ? progress->image_index > known->image_index
+                                                       : progress->step > known->step;
+}
+
+struct job *job_table_fold_progress(struct job_table *t, const Crafterse__V1__Progress *progress,
+                                    uint64_t now_ms)
+{
+    struct job *job = job_table_find(t, progress->envelope->job_id);
+    if (job == NULL || job->state > RUNNING || progress->envelope->attempt < job->attempt ||
+        !is_later(&job->progress, progress)) {
+        return NULL;
+    }
+    job->progress = (struct job_progress){
+        .attempt = progress->envelope->attempt,
+        .image_index = progress->image_index,
+        .step = progress->step,
+        .steps = progress->steps,
+        .elapsed_ms = progress->elapsed_ms,
+        .at_ms = progress->envelope->sent_ms != 0 ? progress->envelope->sent_ms : now_ms,
+    };
+    copy_text(job->progress.stage, sizeof(job->progress.stage), progress->stage);
+    if (job->state != RUNNING || progress->envelope->attempt != job->attempt) {
+        return NULL; /* shown once `status` says that this run started */
+    }
+    notify(job);
+    return job;
+}
+
+/* ---- Questions ------------------------------------------------------------------------------ */
+
+struct job_counts job_table_counts(const struct job_table *t)
+{
+    struct job_counts counts = {.total = t->total,
+                                .working = t->working.count,
+                                .succeeded = t->ended[0],
+                                .failed = t->ended[1],
+                                .cancelled = t->ended[2],
+                                .expired = t->ended[3]};
+    for (size_t i = 0; i < t->pool_count; i++) {
+        counts.waiting += t->pools[i].waiting[0].count + t->pools[i].waiting[1].count;
+    }
+    return counts;
+}
+
+/* Jobs and pictures before this one in its pool's queue. */
+static size_t count_ahead(const struct job *job, size_t *pictures)
+{
+    size_t jobs = 0;
+    *pictures = 0;
+    for (const struct job *other = job->previous; other != NULL; other = other->previous) {
+        jobs++;
+        *pictures += other->n;
+    }
+    if (job->is_batch) {
+        const struct job_list *interactive = &job->pool->waiting[0];
+        jobs += interactive->count;
+        *pictures += interactive->count; /* most orders are for one picture */
+    }
+    return jobs;
+}
+
+static double estimate_waiting(const struct job *job, const struct pool_speed *speed,
+                               struct job_estimate *estimate)
+{
+    size_t pictures;
+    size_t jobs = count_ahead(job, &pictures);
+    if (job->pool->name[0] == '\0' || job->state != QUEUED) {
+        return -1;
+    }
+    estimate->queue_position = (uint32_t)jobs + 1;
+    if (speed->workers_live == 0 || speed->seconds_per_picture <= 0) {
+        return -1;
+    }
+    /* What is being drawn is half done on average. */
+    double before = (double)pictures + 0.5 * (double)job->pool->working_pictures;
+    return (before / (double)speed->workers_live + job->n) * speed->seconds_per_picture;
+}
+
+static double estimate_running(const struct job *job, const struct pool_speed *speed,
+                               uint64_t now_ms)
+{
+    const struct job_progress *progress = &job->progress;
+    double total = (double)progress->steps * job->n;
+    double done = (double)progress->steps * progress->image_index + progress->step;
+    if (progress->at_ms == 0 || progress->attempt != job->attempt || done <= 0 || total < done) {
+        return speed->seconds_per_picture > 0 ? speed->seconds_per_picture * job->n : -1;
+    }
+    uint64_t started_ms = job->at_ms[MOMENT_RUNNING];
+    double spent = progress->elapsed_ms > 0       ? progress->elapsed_ms
+                   : progress->at_ms > started_ms ? (double)(progress->at_ms - started_ms)
+                                                  : 0;
+    double since = now_ms > progress->at_ms ? (double)(now_ms - progress->at_ms) : 0;
+    double left_ms = spent / done * (total - done) - since;
+    return left_ms > 0 ? left_ms / 1000 : 0;
+}
+
+struct job_estimate job_table_estimate(const struct job_table *t, const struct job *job,
+                                       const struct pool_speed *speed, uint64_t now_ms)
+{
+    (void)t;
+    struct job_estimate estimate = {.eta_seconds = -1, .remaining_seconds = -1};
+    if (job_is_terminal(job)) {
+        return estimate;
+    }
+    if (job->state == ACCEPTED || job->state == QUEUED) {
+        estimate.eta_seconds = estimate_waiting(job, speed, &estimate);
+    } else if (job->state == DISPATCHED) {
+        estimate.eta_seconds =
+            speed->seconds_per_picture > 0 ? speed->seconds_per_picture * job->n : -1;
+    } else if (job->state == RUNNING) {
+        estimate.eta_seconds = estimate_running(job, speed, now_ms);
+        estimate.remaining_seconds = estimate.eta_seconds;
+    }
+    return estimate;
+}
+
+void job_watch(struct job *job, struct job_watcher *watcher)
+{
+    watcher->job = job;
+    watcher->previous = NULL;
+    watcher->next = job->watchers;
+    if (job->watchers != NULL) {
+        job->watchers->previous = watcher;
+    }
+    job->watchers = watcher;
+}
+
+void job_unwatch(struct job_watcher *watcher)
+{
+    struct job *job = watcher->job;
+    if (job == NULL) {
+        return;
+    }
+    *(watcher->previous != NULL ? &watcher->previous->next : &job->watchers) = watcher->next;
+    if (watcher->next != NULL) {
+        watcher->next->previous = watcher->previous;
+    }
+    watcher->job = NULL;
+    watcher->previous = watcher->next = NULL;
+}

@@ -1,0 +1,32 @@
+/* Asks Redis for pictures that another gateway saw or that this one forgot, in libuv's thread pool:
+ * the loop never waits for it. One question at a time (redis.h: one thread a handle); with too many
+ * in line, or Redis away, the answer is "not there" and the job is drawn.
+ *
+ * Thread rule: the loop thread only. */
+#ifndef GATEWAY_PICTURE_LOOKUP_H
+#define GATEWAY_PICTURE_LOOKUP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <uv.h>
+
+#include "common/base/error.h"
+#include "gateway/picture_cache.h"
+
+struct picture_lookup;
+
+int picture_lookup_create(struct picture_lookup **out, uv_loop_t *loop, const char *url,
+                          int timeout_ms, struct error *err) MUST_CHECK;
+/* No question may be out (picture_lookup_is_idle). */
+void picture_lookup_destroy(struct picture_lookup *l);
+bool picture_lookup_is_idle(const struct picture_lookup *l);
+
+/* The hashes are copied. found is called once, on the loop, later; pictures is NULL unless all were
+ * there. */
+#define PICTURE_LOOKUP_MAX 64
+typedef void (*picture_lookup_found)(void *user, const struct picture *pictures);
+void picture_lookup_start(struct picture_lookup *l, const struct picture *wanted, size_t count,
+                          picture_lookup_found found, void *user);
+
+#endif

@@ -1,0 +1,524 @@
+/* Submitting jobs: see submit.h.
+ *
+ * Steps: read the body -> name the job -> (with Idempotency-Key: look for the same order) ->
+ * (with a given seed: look for the pictures) -> send -> report -> answer. */
+#include "gateway/submit.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/base/clock.h"
+#include "common/base/digest.h"
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "gateway/content_hash.h"
+#include "gateway/gateway_metrics.h"
+#include "gateway/generation_request.h"
+#include "gateway/json_body.h"
+
+#define IDEMPOTENCY_KEY_MAX 255
+
+struct submission {
+    struct generation_request request;
+    char job_id[ID_SIZE];
+    char key_id[AUTH_KEY_ID_SIZE];
+    char traceparent[TRACEPARENT_SIZE];
+    bool is_idempotent;
+    bool is_sent;   /* Kafka has been given it; the report is out */
+    bool is_second; /* waits for another operation that sends the same id */
+    double sent_s;
+    struct picture *pictures; /* n; object keys once found */
+    Crafterse__V1__Image *images;
+    Crafterse__V1__Image **image_list;
+    Crafterse__V1__Envelope envelope;
+    Crafterse__V1__Job job;
+    Crafterse__V1__Status ended; /* of a job whose pictures are there already */
+    bool is_hit;
+};
+
+static void destroy(struct operation *op)
+{
+    struct submission *s = op->submission;
+    op->submission = NULL;
+    if (s != NULL) {
+        generation_request_deinit(&s->request);
+        xfree(s->pictures);
+        xfree(s->images);
+        xfree(s->image_list);
+        xfree(s);
+    }
+}
+
+/* ---- Headers and body ----------------------------------------------------------------------- */
+
+static bool is_json(const char *content_type)
+{
+    static const char json[] = "application/json";
+    size_t size = sizeof(json) - 1;
+    return content_type != NULL && strncasecmp(content_type, json, size) == 0 &&
+           (content_type[size] == '\0' || strchr("; \t", content_type[size]) != NULL);
+}
+
+static bool is_idempotency_key(const char *text)
+{
+    size_t size = strlen(text);
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] < 0x21 || text[i] > 0x7e) {
+            return false;
+        }
+    }
+    return size > 0 && size <= IDEMPOTENCY_KEY_MAX;
+}
+
+void submit_begin(struct operation *op)
+{
+    struct http_request *r = op->request;
+    const char *key = http_request_header(r, "Idempotency-Key");
+    if (!is_json(http_request_header(r, "Content-Type"))) {
+        http_answer_problem(r, 415, "unsupported_media_type", NULL,
+                            "Send the request as JSON, with Content-Type: application/json.");
+    } else if (key != NULL && !is_idempotency_key(key)) {
+        http_answer_problem(r, 400, "invalid_idempotency_key", NULL,
+                            "Idempotency-Key must be 1 to 255 printable ASCII characters without "
+                            "spaces.");
+    } else {
+        http_request_expect_body(r, (size_t)op->gateway->config->body_bytes_max);
+        return;
+    }
+    gateway_metrics_refused(REFUSAL_INVALID);
+}
+
+static void answer_invalid(struct operation *op, const struct problem_list *problems)
+{
+    gateway_metrics_refused(REFUSAL_INVALID);
+    http_answer_problem(op->request, 422, "invalid_request", problems,
+                        problems->count == 1 ? "One field is not right: see details."
+                                             : "%zu fields are not right: see details.",
+                        problems->count);
+}
+
+/* Fills the submission's request from the body; false: answered. */
+static bool read_body(struct operation *op)
+{
+    const struct gateway *g = op->gateway;
+    struct error err;
+    size_t size;
+    const char *text = http_request_body(op->request, &size);
+    cJSON *root = json_body_parse(text, size, &err);
+    if (root == NULL) {
+        gateway_metrics_refused(REFUSAL_INVALID);
+        http_answer_problem(op->request, 400, "malformed_json", NULL, "%s", err.text);
+        return false;
+    }
+    const struct generation_limits limits = {
+        .models = g->models,
+        .model_default = g->config->model_default,
+        .prompt_characters_max = g->config->prompt_characters_max,
+        .pictures_max = g->config->pictures_max,
+        .embedded = g->context->kafka->embedded,
+        .now_ms = clock_unix_ms(),
+    };
+    struct problem_list *problems = xcalloc(1, sizeof(*problems));
+    int result = generation_request_read(&op->submission->request, root, &limits, problems);
+    cJSON_Delete(root);
+    if (result == STATUS_UNAVAILABLE) {
+        gateway_metrics_refused(REFUSAL_UNAVAILABLE);
+        operation_answer_unavailable(op, "no_capacity",
+                                     "No worker has announced a model yet. Try again in a moment.");
+    } else if (result != 0) {
+        answer_invalid(op, problems);
+    }
+    xfree(problems);
+    return result == 0;
+}
+
+/* ---- Names ---------------------------------------------------------------------------------- */
+
+void submit_idempotent_id(const char *key_id, const char *idempotency_key, char id[ID_SIZE])
+{
+    char text[AUTH_KEY_ID_SIZE + IDEMPOTENCY_KEY_MAX + 32], hex[DIGEST_HEX_SIZE];
+    int size = snprintf(text, sizeof(text), "crafterse job 1\n%s\n%s", key_id, idempotency_key);
+    digest_sha256_hex(text, (size_t)size, hex);
+    /* RFC 9562: version 8, variant 10xx. */
+    hex[12] = '8';
+    hex[16] = "89ab"[(hex[16] <= '9' ? hex[16] - '0' : hex[16] - 'a' + 10) & 3];
+    snprintf(id, ID_SIZE, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
+}
+
+/* A seed of 32 bits is easy to read and to type. That of an idempotent order follows from its id,
+ * so that a retry asks for the very same picture. */
+static uint64_t choose_seed(const struct submission *s)
+{
+    uint8_t digest[DIGEST_SIZE];
+    if (!s->is_idempotent) {
+        return id_random() & 0xffffffff;
+    }
+    digest_sha256(s->job_id, strlen(s->job_id), digest);
+    return (uint64_t)digest[0] << 24 | (uint64_t)digest[1] << 16 | (uint64_t)digest[2] << 8 |
+           digest[3];
+}
+
+static void name_job(struct operation *op)
+{
+    struct submission *s = op->submission;
+    const char *key = http_request_header(op->request, "Idempotency-Key");
+    const char *traceparent = http_request_header(op->request, "traceparent");
+    s->is_idempotent = key != NULL;
+    if (s->is_idempotent) {
+        submit_idempotent_id(op->key_id, key, s->job_id);
+    } else {
+        id_make(s->job_id);
+    }
+    if (traceparent != NULL && id_traceparent_is_valid(traceparent)) {
+        snprintf(s->traceparent, sizeof(s->traceparent), "%s", traceparent);
+    } else {
+        id_traceparent_make(s->traceparent);
+    }
+    if (!s->request.has_seed) {
+        s->request.generation.seed = choose_seed(s);
+    }
+    memcpy(s->key_id, op->key_id, sizeof(s->key_id));
+    Crafterse__V1__Generation *generation = &s->request.generation;
+    s->pictures = xcalloc(generation->n, sizeof(*s->pictures));
+    for (uint32_t i = 0; i < generation->n; i++) {
+        s->pictures[i].seed = generation->seed + i;
+        s->pictures[i].width = generation->width;
+        s->pictures[i].height = generation->height;
+        content_hash(generation, s->pictures[i].seed, s->pictures[i].content_hash);
+    }
+}
+
+/* ---- Messages ------------------------------------------------------------------------------- */
+
+static void fill_images(struct submission *s)
+{
+    uint32_t n = s->request.generation.n;
+    s->images = xcalloc(n, sizeof(*s->images));
+    s->image_list = xcalloc(n, sizeof(Crafterse__V1__Image *));
+    for (uint32_t i = 0; i < n; i++) {
+        Crafterse__V1__Image *image = &s->images[i];
+        crafterse__v1__image__init(image);
+        image->index = i;
+        image->seed = s->pictures[i].seed;
+        image->content_hash = s->pictures[i].content_hash;
+        image->object_key = s->pictures[i].object_key;
+        image->bytes = s->pictures[i].bytes;
+        image->width = s->pictures[i].width;
+        image->height = s->pictures[i].height;
+        s->image_list[i] = image;
+    }
+}
+
+static void fill_job(struct submission *s)
+{
+    crafterse__v1__envelope__init(&s->envelope);
+    s->envelope.job_id = s->job_id;
+    s->envelope.traceparent = s->traceparent;
+    s->envelope.deadline_ms = s->request.deadline_ms;
+    fill_images(s);
+    crafterse__v1__job__init(&s->job);
+    s->job.envelope = &s->envelope;
+    s->job.key_id = s->key_id;
+    s->job.job_class = s->request.job_class;
+    s->job.generation = &s->request.generation;
+    s->job.n_images = s->request.generation.n;
+    s->job.images = s->image_list;
+    s->job.cache = s->request.cache;
+    s->job.accepted_ms = clock_unix_ms();
+}
+
+static void fill_end(struct submission *s)
+{
+    crafterse__v1__status__init(&s->ended);
+    s->ended.envelope = &s->envelope;
+    s->ended.state = CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
+    s->ended.n_images = s->job.n_images;
+    s->ended.images = s->image_list;
+    s->ended.key_id = s->key_id;
+}
+
+/* ---- Sending and answering ------------------------------------------------------------------ */
+
+static void look_for_order(struct operation *op);
+
+/* Operations with the same id that came while ours was on its way look again. */
+static void wake_seconds(struct gateway *g, const char *job_id)
+{
+    struct operation *next;
+    for (struct operation *op = g->operations; op != NULL; op = next) {
+        next = op->next;
+        if (op->submission == NULL || !op->submission->is_second || !operation_is_open(op) ||
+            strcmp(op->submission->job_id, job_id) != 0) {
+            continue;
+        }
+        op->submission->is_second = false;
+        op->deadline_ms = 0;
+        look_for_order(op);
+    }
+}
+
+static void answer_submitted(struct operation *op, struct job *job)
+{
+    char url[OPERATION_URL_SIZE + 64];
+    snprintf(url, sizeof(url), "%s/v1/generations/%s", op->gateway->public_url, job->id);
+    http_answer_header(op->request, "Location", url);
+    operation_answer_job(op, job, 202);
+}
+
+static void on_accept_passed(struct operation *op)
+{
+    gateway_metrics_refused(REFUSAL_UNAVAILABLE);
+    operation_answer_unavailable(
+        op, "kafka_unavailable",
+        "Kafka has not confirmed the job in time, so it is not accepted. It may still be drawn; "
+        "send an Idempotency-Key with a retry to get one job in any case.");
+}
+
+static void on_delivered(void *user, const struct error *err)
+{
+    struct operation *op = user;
+    struct gateway *g = op->gateway;
+    struct submission *s = op->submission;
+    char job_id[ID_SIZE];
+    memcpy(job_id, s->job_id, sizeof(job_id));
+    s->is_sent = false;
+    log_set_job(job_id, 0, s->traceparent);
+    if (err == NULL) {
+        uint64_t now_ms = clock_unix_ms();
+        job_table_fold_request(g->jobs, &s->job, now_ms);
+        if (s->is_hit) {
+            job_table_fold_status(g->jobs, &s->ended, now_ms);
+        }
+        gateway_metrics_accepted(clock_monotonic_seconds() - s->sent_s);
+        log_info(s->is_hit ? "job answered from the cache" : "job accepted",
+                 "key=%s pictures=%" PRIu32, s->key_id, s->request.generation.n);
+    } else {
+        log_warn("job not accepted", "reason=%s", LOG_QUOTED(err->text));
+    }
+    log_set_job(NULL, 0, NULL);
+    destroy(op);
+    if (operation_is_open(op)) {
+        struct job *job = err == NULL ? job_table_find(g->jobs, job_id) : NULL;
+        op->deadline_ms = 0;
+        if (job != NULL) {
+            answer_submitted(op, job);
+        } else {
+            on_accept_passed(op);
+        }
+    }
+    wake_seconds(g, job_id);
+    operation_release(op);
+}
+
+static void send_job(struct operation *op)
+{
+    struct submission *s = op->submission;
+    struct error err;
+    fill_job(s);
+    if (s->is_hit) {
+        fill_end(s);
+    }
+    ProtobufCMessage *message = s->is_hit ? &s->ended.base : &s->job.base;
+    s->sent_s = clock_monotonic_seconds();
+    s->is_sent = true;
+    operation_retain(op);
+    if (bus_send(op->gateway->bus, s->is_hit ? TOPIC_STATUS : TOPIC_REQUESTS, message, on_delivered,
+                 op, &err) != 0) {
+        on_delivered(op, &err);
+        return;
+    }
+    op->passed = on_accept_passed;
+    op->deadline_ms = clock_monotonic_ms() + (uint64_t)op->gateway->config->accept_timeout_ms;
+}
+
+/* ---- Looking for the pictures --------------------------------------------------------------- */
+
+static void use_pictures(struct operation *op, const struct picture *pictures,
+                         enum gateway_metrics_cache result)
+{
+    struct submission *s = op->submission;
+    gateway_metrics_looked_up(result);
+    if (pictures != NULL) {
+        memcpy(s->pictures, pictures, s->request.generation.n * sizeof(*pictures));
+        s->is_hit = true;
+    }
+    send_job(op);
+}
+
+static void on_looked_up(void *user, const struct picture *pictures)
+{
+    struct operation *op = user;
+    if (operation_is_open(op)) {
+        for (uint32_t i = 0; pictures != NULL && i < op->submission->request.generation.n; i++) {
+            picture_cache_put(op->gateway->cache, &pictures[i]);
+        }
+        use_pictures(op, pictures, pictures != NULL ? CACHE_HIT_REDIS : CACHE_MISS);
+    } else {
+        destroy(op); /* nothing was promised yet and nobody waits */
+    }
+    operation_release(op);
+}
+
+static void look_for_pictures(struct operation *op)
+{
+    struct gateway *g = op->gateway;
+    struct submission *s = op->submission;
+    uint32_t n = s->request.generation.n;
+    /* A picture with a fresh random seed was never drawn. */
+    if (s->request.cache != CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_EXACT || !s->request.has_seed) {
+        send_job(op);
+        return;
+    }
+    struct picture *pictures = xcalloc(n, sizeof(*pictures));
+    bool all_found = true;
+    for (uint32_t i = 0; i < n && all_found; i++) {
+        all_found = picture_cache_get(g->cache, s->pictures[i].content_hash, &pictures[i]);
+    }
+    if (all_found) {
+        use_pictures(op, pictures, CACHE_HIT_PROCESS);
+    } else if (g->lookup != NULL) {
+        operation_retain(op);
+        picture_lookup_start(g->lookup, s->pictures, n, on_looked_up, op);
+    } else {
+        use_pictures(op, NULL, CACHE_MISS);
+    }
+    xfree(pictures);
+}
+
+/* ---- Looking for the same order ------------------------------------------------------------- */
+
+static bool is_same_order(const struct job *job, const struct submission *s)
+{
+    bool is_same = job->image_count == s->request.generation.n;
+    bool is_batch = s->request.job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
+    for (size_t i = 0; is_same && i < job->image_count; i++) {
+        is_same = strcmp(job->images[i].content_hash, s->pictures[i].content_hash) == 0;
+    }
+    return is_same && (!job->has_request || job->is_batch == is_batch);
+}
+
+/* false: there is none yet. */
+static bool answer_same_order(struct operation *op)
+{
+    struct submission *s = op->submission;
+    struct job *job = job_table_find(op->gateway->jobs, s->job_id);
+    if (job == NULL) {
+        return false;
+    }
+    bool is_same = is_same_order(job, s);
+    destroy(op);
+    if (is_same) {
+        answer_submitted(op, job);
+    } else {
+        gateway_metrics_refused(REFUSAL_INVALID);
+        http_answer_problem(op->request, 409, "idempotency_key_reused", NULL,
+                            "This Idempotency-Key belongs to job %s, which was ordered with a "
+                            "different body. Use a new key for a new order.",
+                            job->id);
+    }
+    return true;
+}
+
+static bool is_being_sent(const struct operation *op)
+{
+    for (const struct operation *other = op->gateway->operations; other != NULL;
+         other = other->next) {
+        if (other != op && other->submission != NULL && other->submission->is_sent &&
+            strcmp(other->submission->job_id, op->submission->job_id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void on_order_looked_for(struct operation *op, bool reached)
+{
+    op->deadline_ms = 0;
+    if (!operation_is_open(op)) {
+        return;
+    }
+    if (answer_same_order(op)) {
+        return;
+    }
+    if (!reached) {
+        on_accept_passed(op);
+        destroy(op);
+    } else if (is_being_sent(op)) {
+        look_for_order(op);
+    } else {
+        look_for_pictures(op);
+    }
+}
+
+static void on_second_passed(struct operation *op)
+{
+    on_accept_passed(op);
+    destroy(op);
+}
+
+static void look_for_order(struct operation *op)
+{
+    if (answer_same_order(op)) {
+        return;
+    }
+    if (is_being_sent(op)) {
+        op->submission->is_second = true;
+        op->passed = on_second_passed;
+        op->deadline_ms = clock_monotonic_ms() + (uint64_t)op->gateway->config->accept_timeout_ms;
+        return;
+    }
+    operation_wait_for_end(op, on_order_looked_for);
+}
+
+/* ---- Entry ---------------------------------------------------------------------------------- */
+
+static bool check_capacity(struct operation *op)
+{
+    struct gateway *g = op->gateway;
+    const char *why_not;
+    struct job_counts counts = job_table_counts(g->jobs);
+    if (!bus_is_ready(g->bus, &why_not)) {
+        char message[160];
+        snprintf(message, sizeof(message), "Jobs cannot be accepted now: %s.", why_not);
+        gateway_metrics_refused(REFUSAL_UNAVAILABLE);
+        operation_answer_unavailable(op, "kafka_unavailable", message);
+        return false;
+    }
+    if (counts.waiting + counts.working >= (size_t)g->config->jobs_in_flight_max) {
+        gateway_metrics_refused(REFUSAL_OVERLOAD);
+        operation_answer_unavailable(op, "overloaded",
+                                     "Too many jobs are waiting already. Try again later.");
+        return false;
+    }
+    return true;
+}
+
+void submit_handle(struct operation *op)
+{
+    if (!check_capacity(op)) {
+        return;
+    }
+    op->submission = xcalloc(1, sizeof(*op->submission));
+    if (!read_body(op)) {
+        destroy(op);
+        return;
+    }
+    name_job(op);
+    if (op->submission->is_idempotent) {
+        look_for_order(op);
+    } else {
+        look_for_pictures(op);
+    }
+}
+
+void submit_end(struct operation *op)
+{
+    /* What is on its way keeps its own share of the operation. */
+    if (op->submission != NULL && !op->submission->is_sent && op->references == 1) {
+        destroy(op);
+    }
+}

@@ -1,0 +1,24 @@
+/* POST /v1/generations: checks, names and hands over a job.
+ *
+ * The order of things is the guarantee: nothing is answered with 2xx before Kafka's delivery report
+ * (acks=all) of the order, or - when every picture is there already - of the job's end. When the
+ * report does not come in time the answer is 503, and the job may still happen; with an
+ * Idempotency-Key a retry finds it instead of making a second one. */
+#ifndef GATEWAY_SUBMIT_H
+#define GATEWAY_SUBMIT_H
+
+#include "gateway/operation.h"
+
+/* The headers are there: refuses what needs no body to be refused. */
+void submit_begin(struct operation *op);
+/* The body is there. */
+void submit_handle(struct operation *op);
+
+/* The request ended, before operation_end. */
+void submit_end(struct operation *op);
+
+/* The id of the job that this key's order with this Idempotency-Key is: a UUID (version 8: SHA-256
+ * of both), the same at every gateway. */
+void submit_idempotent_id(const char *key_id, const char *idempotency_key, char id[ID_SIZE]);
+
+#endif

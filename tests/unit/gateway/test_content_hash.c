@@ -1,0 +1,112 @@
+#include "gateway/content_hash.h"
+
+#include "tests/harness/test.h"
+
+static Crafterse__V1__Generation sample(void)
+{
+    static char prompt[] = "a flaming obsidian sword";
+    static char negative[] = "blurry";
+    static char model[] = "demo", digest[] = "0123abcd", scheduler[] = "ddim";
+    Crafterse__V1__Generation generation;
+    crafterse__v1__generation__init(&generation);
+    generation.prompt = prompt;
+    generation.negative_prompt = negative;
+    generation.width = 128;
+    generation.height = 64;
+    generation.steps = 20;
+    generation.guidance_scale = 7.5;
+    generation.model = model;
+    generation.model_digest = digest;
+    generation.scheduler = scheduler;
+    generation.n = 1;
+    return generation;
+}
+
+TEST(the_canonical_form_is_as_documented)
+{
+    Crafterse__V1__Generation generation = sample();
+    struct buf out;
+    struct error err;
+    buf_init(&out, 4096);
+    REQUIRE(content_hash_canonical(&generation, 42, &out, &err) == 0);
+    CHECK_STR(out.data, "crafterse picture 1\n"
+                        "model 0123abcd\n"
+                        "size 128x64\n"
+                        "steps 20\n"
+                        "guidance 7.5\n"
+                        "scheduler ddim\n"
+                        "seed 42\n"
+                        "format png\n"
+                        "prompt 24\n"
+                        "a flaming obsidian sword\n"
+                        "negative 6\n"
+                        "blurry\n");
+    buf_deinit(&out);
+}
+
+/* printf '<the form above>' | sha256sum */
+TEST(test_vectors)
+{
+    Crafterse__V1__Generation generation = sample();
+    char hex[DIGEST_HEX_SIZE];
+    content_hash(&generation, 42, hex);
+    CHECK_STR(hex, "3f302451b85511658d55d58897b0c415f4c7fd05d5c3e4748450d5a450e4f2c1");
+    generation.guidance_scale = 0.1;
+    generation.negative_prompt[0] = '\0';
+    content_hash(&generation, 9007199254740991ULL, hex);
+    CHECK_STR(hex, "7e3a82d8245a74d6987dfcbf994174435e80810d4650276fd04ad82334688daa");
+    generation.negative_prompt[0] = 'b';
+}
+
+TEST(everything_that_decides_the_picture_changes_the_hash)
+{
+    static char other[] = "other";
+    Crafterse__V1__Generation generations[9];
+    char hashes[10][DIGEST_HEX_SIZE];
+    for (int i = 0; i < 9; i++) {
+        generations[i] = sample();
+    }
+    generations[1].prompt = other;
+    generations[2].negative_prompt = other;
+    generations[3].width = 64;
+    generations[4].height = 128;
+    generations[5].steps = 21;
+    generations[6].guidance_scale = 7.5000001;
+    generations[7].model_digest = other;
+    generations[8].scheduler = other;
+    for (int i = 0; i < 9; i++) {
+        content_hash(&generations[i], 1, hashes[i]);
+    }
+    content_hash(&generations[0], 2, hashes[9]);
+    for (int i = 0; i < 10; i++) {
+        for (int j = 0; j < i; j++) {
+            CHECK(strcmp(hashes[i], hashes[j]) != 0);
+        }
+    }
+}
+
+TEST(how_many_pictures_are_ordered_does_not)
+{
+    Crafterse__V1__Generation one = sample(), four = sample();
+    char a[DIGEST_HEX_SIZE], b[DIGEST_HEX_SIZE];
+    four.n = 4;
+    four.seed = 99;
+    content_hash(&one, 7, a);
+    content_hash(&four, 7, b);
+    CHECK_STR(a, b);
+}
+
+TEST(a_text_cannot_imitate_another_line)
+{
+    static char trick[] = "a\nnegative 1\nb", plain[] = "a", b[] = "b";
+    Crafterse__V1__Generation first = sample(), second = sample();
+    char a[DIGEST_HEX_SIZE], c[DIGEST_HEX_SIZE];
+    first.prompt = trick;
+    second.prompt = plain;
+    second.negative_prompt = b;
+    content_hash(&first, 7, a);
+    content_hash(&second, 7, c);
+    CHECK(strcmp(a, c) != 0);
+}
+
+TEST_MAIN()

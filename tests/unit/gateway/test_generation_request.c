@@ -1,0 +1,229 @@
+#include "gateway/generation_request.h"
+
+#include "gateway/json_body.h"
+#include "tests/harness/test.h"
+
+#define NOW_MS 1795197909000ULL
+
+static struct model_table *models;
+static struct problem_list problems;
+static struct generation_request request;
+
+static void announce(const char *worker, const char *name, const char *digest)
+{
+    char names[4][64];
+    snprintf(names[0], 64, "%s", worker);
+    snprintf(names[1], 64, "%s", name);
+    snprintf(names[2], 64, "%s", digest);
+    static char ddim[] = "ddim", euler[] = "euler", pool[] = "default";
+    char *schedulers[] = {ddim, euler};
+    Crafterse__V1__Envelope envelope;
+    Crafterse__V1__Model model, *list = &model;
+    Crafterse__V1__WorkerAnnouncement announcement;
+    crafterse__v1__envelope__init(&envelope);
+    crafterse__v1__model__init(&model);
+    crafterse__v1__worker_announcement__init(&announcement);
+    model.name = names[1];
+    model.digest = names[2];
+    model.width_default = model.height_default = 128;
+    model.width_max = model.height_max = 1024;
+    model.size_multiple = 8;
+    model.steps_default = 20;
+    model.steps_max = 150;
+    model.guidance_default = 7;
+    model.scheduler_default = ddim;
+    model.n_schedulers = 2;
+    model.schedulers = schedulers;
+    announcement.envelope = &envelope;
+    announcement.worker_id = names[0];
+    announcement.pool = pool;
+    announcement.n_models = 1;
+    announcement.models = &list;
+    announcement.last_seen_ms = NOW_MS;
+    model_table_fold(models, &announcement, NOW_MS);
+}
+
+/* Reads a body under the limits of a small gateway with the models "demo" and "pixel". */
+static int read_with(const char *body, bool embedded)
+{
+    struct error err;
+    models = model_table_create();
+    announce("w1", "demo", "d1");
+    announce("w2", "pixel", "d2");
+    cJSON *root = json_body_parse(body, strlen(body), &err);
+    if (root == NULL) {
+        printf("# %s\n", err.text);
+        exit(1);
+    }
+    const struct generation_limits limits = {.models = models,
+                                             .model_default = "",
+                                             .prompt_characters_max = 100,
+                                             .pictures_max = 4,
+                                             .embedded = embedded,
+                                             .now_ms = NOW_MS};
+    memset(&problems, 0, sizeof(problems));
+    int result = generation_request_read(&request, root, &limits, &problems);
+    cJSON_Delete(root);
+    model_table_destroy(models);
+    return result;
+}
+
+static int read_body(const char *body)
+{
+    return read_with(body, false);
+}
+
+static void check_problem(const char *body, const char *field, const char *part)
+{
+    CHECK_INT(read_body(body), STATUS_INVALID);
+    CHECK_INT(problems.count, 1);
+    CHECK_STR(problems.details[0].field, field);
+    CHECK_CONTAINS(problems.details[0].problem, part);
+    CHECK(problems.details[0].allowed[0] != '\0');
+    generation_request_deinit(&request);
+}
+
+TEST(a_prompt_alone_is_enough_and_the_model_gives_the_rest)
+{
+    CHECK_INT(read_body("{\"prompt\":\"a sword\"}"), 0);
+    CHECK_STR(request.generation.prompt, "a sword");
+    CHECK_STR(request.generation.negative_prompt, "");
+    CHECK_STR(request.generation.model, "demo");
+    CHECK_STR(request.generation.model_digest, "d1");
+    CHECK_STR(request.generation.scheduler, "ddim");
+    CHECK_INT(request.generation.width, 128);
+    CHECK_INT(request.generation.height, 128);
+    CHECK_INT(request.generation.steps, 20);
+    CHECK_NEAR(request.generation.guidance_scale, 7, 0);
+    CHECK_INT(request.generation.n, 1);
+    CHECK(!request.has_seed);
+    CHECK_INT(request.deadline_ms, 0);
+    generation_request_deinit(&request);
+}
+
+TEST(every_field_is_taken)
+{
+    CHECK_INT(read_body("{\"prompt\":\"a\\tsword\\n\",\"negative_prompt\":\"x\",\"width\":64,"
+                        "\"height\":1024,\"steps\":150,\"guidance_scale\":0,\"seed\":0,"
+                        "\"model\":\"pixel\",\"scheduler\":\"euler\",\"n\":4,"
+                        "\"priority\":\"batch\",\"deadline\":60,\"cache\":\"bypass\"}"),
+              0);
+    CHECK_STR(request.generation.model_digest, "d2");
+    CHECK_STR(request.generation.scheduler, "euler");
+    CHECK_INT(request.generation.height, 1024);
+    CHECK_INT(request.generation.n, 4);
+    CHECK(request.has_seed);
+    CHECK_INT(request.job_class, CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH);
+    CHECK_INT(request.cache, CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_BYPASS);
+    CHECK_INT(request.deadline_ms, NOW_MS + 60000);
+    generation_request_deinit(&request);
+}
+
+TEST(null_asks_for_the_default)
+{
+    CHECK_INT(read_body("{\"prompt\":\"a\",\"seed\":null,\"width\":null,\"model\":null}"), 0);
+    CHECK(!request.has_seed);
+    CHECK_INT(request.generation.width, 128);
+    generation_request_deinit(&request);
+}
+
+TEST(each_mistake_is_named_with_what_is_allowed)
+{
+    check_problem("{}", "prompt", "missing");
+    check_problem("{\"prompt\":null}", "prompt", "missing");
+    check_problem("{\"prompt\":\" \\n\"}", "prompt", "empty");
+    check_problem("{\"prompt\":7}", "prompt", "a number");
+    check_problem("{\"prompt\":\"a\\u0007b\"}", "prompt", "U+0007");
+    check_problem("{\"prompt\":\"a\",\"width\":513}", "width", "not a multiple of 8");
+    check_problem("{\"prompt\":\"a\",\"height\":2048}", "height", "out of range");
+    check_problem("{\"prompt\":\"a\",\"height\":0}", "height", "out of range");
+    check_problem("{\"prompt\":\"a\",\"width\":-8}", "width", "out of range");
+    check_problem("{\"prompt\":\"a\",\"width\":\"64\"}", "width", "a text");
+    check_problem("{\"prompt\":\"a\",\"steps\":1.5}", "steps", "not a whole number");
+    check_problem("{\"prompt\":\"a\",\"steps\":151}", "steps", "out of range");
+    check_problem("{\"prompt\":\"a\",\"steps\":1e999}", "steps", "whole number");
+    check_problem("{\"prompt\":\"a\",\"guidance_scale\":-1}", "guidance_scale", "out of range");
+    check_problem("{\"prompt\":\"a\",\"guidance_scale\":true}", "guidance_scale", "a boolean");
+    check_problem("{\"prompt\":\"a\",\"seed\":-1}", "seed", "out of range");
+    check_problem("{\"prompt\":\"a\",\"seed\":9007199254740992}", "seed", "out of range");
+    check_problem("{\"prompt\":\"a\",\"seed\":9007199254740991,\"n\":2}", "seed", "no seeds");
+    check_problem("{\"prompt\":\"a\",\"n\":5}", "n", "out of range");
+    check_problem("{\"prompt\":\"a\",\"model\":\"other\"}", "model", "\"other\"");
+    check_problem("{\"prompt\":\"a\",\"model\":3}", "model", "a number");
+    check_problem("{\"prompt\":\"a\",\"scheduler\":\"magic\"}", "scheduler", "\"magic\"");
+    check_problem("{\"prompt\":\"a\",\"priority\":\"now\"}", "priority", "\"now\"");
+    check_problem("{\"prompt\":\"a\",\"cache\":[]}", "cache", "a list");
+    check_problem("{\"prompt\":\"a\",\"deadline\":\"soon\"}", "deadline", "RFC 3339");
+    check_problem("{\"prompt\":\"a\",\"deadline\":0}", "deadline", "out of range");
+    check_problem("{\"prompt\":\"a\",\"deadline\":\"2020-01-01T00:00:00Z\"}", "deadline", "passed");
+    check_problem("{\"prompt\":\"a\",\"deadline\":\"2099-01-01T00:00:00Z\"}", "deadline", "far");
+    check_problem("{\"prompt\":\"a\",\"stpes\":20}", "stpes", "not a field");
+    check_problem("{\"prompt\":\"a\",\"Prompt\":\"b\"}", "Prompt", "not a field");
+}
+
+TEST(all_mistakes_are_named_at_once)
+{
+    CHECK_INT(read_body("{\"width\":7,\"height\":\"x\",\"color\":1,\"n\":0,\"model\":\"none\"}"),
+              STATUS_INVALID);
+    CHECK_INT(problems.count, 6); /* and the prompt is missing */
+    generation_request_deinit(&request);
+}
+
+TEST(a_hundred_unknown_fields_are_counted_and_not_all_kept)
+{
+    static char body[4096] = "{\"prompt\":\"a\"";
+    for (int i = 0; i < 100; i++) {
+        size_t used = strlen(body);
+        snprintf(body + used, sizeof(body) - used, ",\"f%d\":1", i);
+    }
+    strncat(body, "}", 2);
+    CHECK_INT(read_body(body), STATUS_INVALID);
+    CHECK_INT(problems.count, 100);
+    generation_request_deinit(&request);
+}
+
+TEST(the_limit_of_a_prompt_counts_characters)
+{
+    static char body[1024] = "{\"prompt\":\"";
+    for (int i = 0; i < 100; i++) {
+        strncat(body, "\xe5\x89\xa3", 4);
+    }
+    size_t used = strlen(body);
+    snprintf(body + used, sizeof(body) - used, "\"}");
+    CHECK_INT(read_body(body), 0);
+    generation_request_deinit(&request);
+    snprintf(body + used, sizeof(body) - used, "x\"}");
+    check_problem(body, "prompt", "101 characters");
+}
+
+TEST(the_embedded_broker_refuses_pictures_past_one_mebibyte)
+{
+    const char *at_limit = "{\"prompt\":\"a\",\"width\":512,\"height\":680}"; /* 1,044,480 bytes */
+    const char *past = "{\"prompt\":\"a\",\"width\":512,\"height\":688}";     /* 1,056,768 */
+    CHECK_INT(read_with(at_limit, true), 0);
+    generation_request_deinit(&request);
+    CHECK_INT(read_with(past, true), STATUS_INVALID);
+    CHECK_CONTAINS(problems.details[0].problem, "KAFKA=apache");
+    generation_request_deinit(&request);
+    CHECK_INT(read_with(past, false), 0);
+    generation_request_deinit(&request);
+}
+
+TEST(without_any_worker_nothing_can_be_resolved)
+{
+    struct error err;
+    cJSON *root = json_body_parse("{\"prompt\":\"a\"}", 14, &err);
+    models = model_table_create();
+    const struct generation_limits limits = {.models = models,
+                                             .model_default = "",
+                                             .prompt_characters_max = 100,
+                                             .pictures_max = 4,
+                                             .now_ms = NOW_MS};
+    memset(&problems, 0, sizeof(problems));
+    CHECK_INT(generation_request_read(&request, root, &limits, &problems), STATUS_UNAVAILABLE);
+    generation_request_deinit(&request);
+    cJSON_Delete(root);
+    model_table_destroy(models);
+}
+
+TEST_MAIN()
