@@ -98,7 +98,7 @@ $(O)/lib%.a:
 	@ar rcs $@ $^
 
 $(BIN)/gateway: $(O)/gateway/main.o $(O)/libgateway.a $(COMMON_LIB) $(BASE_LIB)
-$(BIN)/gateway: LIBS = $(COMMON_LIBS) $(call lib,libuv)
+$(BIN)/gateway: LIBS = $(COMMON_LIBS) $(call lib,libuv) -lm
 $(BIN)/router: $(O)/router/main.o $(O)/librouter.a $(COMMON_LIB) $(BASE_LIB)
 $(BIN)/router: LIBS = $(COMMON_LIBS)
 $(BIN)/worker: $(O)/worker/main.o $(O)/libworker.a $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
