@@ -336,8 +336,10 @@ int bus_start(struct bus **out, uv_loop_t *loop, const struct bus_options *optio
     b->options = *options;
     b->loop = loop;
     *out = NULL;
-    for (int topic = 0; topic < TOPIC_COUNT; topic++) {
-        topic_name(options->kafka, (enum topic)topic, "", b->names[topic]);
+    static const enum topic used[] = {TOPIC_REQUESTS, TOPIC_STATUS, TOPIC_WORKERS, TOPIC_PROGRESS,
+                                      TOPIC_CONTROL};
+    for (size_t i = 0; i < sizeof(used) / sizeof(used[0]); i++) {
+        topic_name(options->kafka, used[i], "", b->names[used[i]]);
     }
     int result = producer_create(&b->producer, options->kafka, err);
     if (result != 0) {

@@ -376,9 +376,12 @@ static enum MHD_Result on_headers(struct http_request *r)
         }
         return MHD_YES;
     }
+    if (!has_body(r)) {
+        return MHD_YES; /* access() comes again; answering only then keeps the connection */
+    }
     const char *expect = http_request_header(r, "Expect");
-    if (!has_body(r) || (expect != NULL && strcasecmp(expect, "100-continue") == 0)) {
-        return queue_answer(r);
+    if (expect != NULL && strcasecmp(expect, "100-continue") == 0) {
+        return queue_answer(r); /* the client has not sent its body yet, and never will */
     }
     r->is_upload_refused = true;
     if (content_length(r) > DISCARD_BYTES_MAX) {

@@ -182,7 +182,8 @@ bool job_view_cursor_parse(const char *text, struct job_cursor *cursor)
 {
     unsigned state, attempt, image, step;
     int end = 0;
-    if (strspn(text, "0123456789-") != strlen(text) || strlen(text) >= 48 ||
+    if (strspn(text, "0123456789-") != strlen(text) || strlen(text) >= 48 || text[0] == '-' ||
+        strstr(text, "--") != NULL ||
         sscanf(text, "%9u-%9u-%9u-%9u%n", &state, &attempt, &image, &step, &end) != 4 ||
         text[end] != '\0') {
         return false;

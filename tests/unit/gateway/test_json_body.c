@@ -30,7 +30,7 @@ TEST(the_place_of_a_syntax_error_is_told)
     CHECK_ERROR("", "empty");
     CHECK_ERROR("  \n", "empty");
     CHECK_ERROR("prompt=sword", "column 1");
-    CHECK_ERROR("{'a': 1}", "column 2");
+    CHECK_ERROR("{'a': 1}", "line 1");
 }
 
 TEST(a_value_that_is_no_object_is_refused)
