@@ -5,8 +5,6 @@
  * its report or DRAIN_TIMEOUT; then everything closes. */
 #include "gateway/gateway.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -392,15 +390,6 @@ static int open_parts(struct gateway *g, struct error *err)
     if (result == 0 && config->redis_url[0] != '\0') {
         result = picture_lookup_create(&g->lookup, &g->loop, config->redis_url,
                                        (int)config->redis_timeout_ms, err);
-    }
-    if (result == 0 && config->objects_folder[0] != '\0') {
-        g->objects_fd = open(config->objects_folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (g->objects_fd < 0) {
-            result = ERROR(err, STATUS_IO,
-                           "CRAFTERSE_OBJECTS_FOLDER=%s cannot be opened: %s (it is the folder "
-                           "that the uploader stores to)",
-                           config->objects_folder, strerror(errno));
-        }
     }
     return result;
 }

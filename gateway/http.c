@@ -645,7 +645,7 @@ static struct MHD_Daemon *start_daemon(struct http_server *s, const struct addri
                      (address->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0U);
     unsigned idle_s = (unsigned)((o->idle_timeout_ms + 999) / 1000);
     /* Room past our own limit, so that most oversized headers get our answer, not the library's. */
-    size_t memory = (size_t)o->header_bytes_max + 16 * 1024;
+    size_t memory = (size_t)o->header_bytes_max + 48 * 1024;
     return MHD_start_daemon(
         flags, 0, NULL, NULL, access_handler, s, MHD_OPTION_EXTERNAL_LOGGER, log_library, NULL,
         MHD_OPTION_SOCK_ADDR, address->ai_addr, MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory,

@@ -16,16 +16,27 @@ static void answer_missing(struct operation *op)
     http_answer_problem(op->request, 404, "object_not_found", NULL, "There is no such picture.");
 }
 
+/* The uploader makes the folder, maybe after we started. */
+static int open_object(struct gateway *g, const char *key)
+{
+    if (g->objects_fd < 0) {
+        g->objects_fd = open(g->config->objects_folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+    return g->objects_fd < 0
+               ? -1
+               : openat(g->objects_fd, key, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+}
+
 void objects_get(struct operation *op)
 {
     const char *key = op->match.argument;
     struct stat info;
     char etag[80];
-    if (op->gateway->objects_fd < 0 || !endpoint_is_object_key(key)) {
+    if (op->gateway->config->objects_folder[0] == '\0' || !endpoint_is_object_key(key)) {
         answer_missing(op);
         return;
     }
-    int fd = openat(op->gateway->objects_fd, key, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = open_object(op->gateway, key);
     if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
         if (fd < 0 && errno != ENOENT && errno != ENOTDIR) {
             log_warn("a picture cannot be opened", "key=%s reason=%s", key,
