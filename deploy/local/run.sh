@@ -136,33 +136,44 @@ clear_bar() {
     bar_shown=0
 }
 
-# show STATE STEP STEPS
+# show TEXT STEP STEPS: how far the job is
 show() {
-    local width=32 filled line
+    local width=32 filled=0 line
     if [[ $is_terminal -eq 0 ]]; then
-        if [[ $1 == step ]]; then echo "step $2 of $3"; else echo "$1"; fi
+        echo "$1"
         return
     fi
-    filled=0
-    [[ ${3:-0} -eq 0 ]] || filled=$((width * $2 / $3))
+    [[ $3 -eq 0 ]] || filled=$((width * $2 / $3))
     line=$(printf '%*s' "$filled" '' | tr ' ' '#')$(printf '%*s' $((width - filled)) '' | tr ' ' -)
-    printf '\r\033[K[%s] ' "$line"
-    if [[ $1 == step ]]; then printf 'step %d of %d' "$2" "$3"; else printf '%s' "$1"; fi
+    printf '\r\033[K[%s] %s' "$line" "$1"
     bar_shown=1
+}
+
+# show_event EVENT STAGE STEP STEPS: only sampling steps move the bar
+show_event() {
+    case $1/$2 in
+        step/denoise)
+            shown=("$3" "$4")
+            show "step $3 of $4" "$3" "$4"
+            ;;
+        step/*) ;; # the other stages take a moment
+        *) show "$1" "${shown[@]}" ;;
+    esac
 }
 
 # Reads the events until the job has ended. If the connection breaks, curl's end is the end here
 # too, and wait_for_end asks the job itself.
 follow() {
-    local event step steps
-    while IFS=$'\t' read -r event step steps; do
-        show "$event" "$step" "$steps"
+    local event stage step steps shown=(0 0)
+    while IFS=$'\t' read -r event stage step steps; do
+        show_event "$event" "$stage" "$step" "$steps"
         [[ $event != "done" ]] || break
     done < <("${curl[@]}" --max-time 3600 -N "$job_url/events" 2> /dev/null |
         jq --unbuffered -nRr '
             foreach inputs as $line (""; if $line | startswith("event: ") then $line[7:] else . end;
                 if $line | startswith("data: ") then
-                    . as $event | $line[6:] | fromjson | [$event, .step // 0, .steps // 0] | @tsv
+                    . as $event | $line[6:] | fromjson
+                    | [$event, .stage // "-", .step // 0, .steps // 0] | @tsv
                 else empty end)' 2> /dev/null)
     clear_bar
 }
