@@ -24,7 +24,7 @@ print_where() {
     local url key=
     url=$(stack_setting url)
     [[ ! -f $stack/api.key ]] ||
-        key=" -H \"Authorization: Bearer \$(cat ${stack#"$tree"/}/api.key)\""
+        key="-H \"Authorization: Bearer \$(cat ${stack#"$tree"/}/api.key)\" "
     cat << END
 The stack answers at $url
   Kafka    $(stack_setting kafka)
@@ -32,8 +32,8 @@ The stack answers at $url
   logs     $stack/*.log
 
 Make a picture:   make run PROMPT="a flaming obsidian sword"
-or over HTTP:     curl$key -H 'Prefer: wait=30' $url/v1/generations \\
-                      -d '{"prompt": "a flaming obsidian sword"}'
+or over HTTP:     curl $key-H 'Prefer: wait=30' \\
+                      -d '{"prompt": "a flaming obsidian sword"}' $url/v1/generations
 Look at it:       make status
 Stop it:          make down
 END
@@ -85,6 +85,8 @@ status_of() {
         printf '%-10s %8s  %-22s %-9s\n' "$name" - - "not running"
         return
     fi
+    # kafka.sh waits beside the Java process, which is the one to look at.
+    [[ $name != kafka ]] || pid=$(cat "$stack/kafka/kafka.pid" 2> /dev/null || echo "$pid")
     ports=$(tr '\n' ' ' < "$stack/$name.ports" 2> /dev/null || true)
     state=running # Kafka has no /readyz
     if is_port_known "$name" metrics; then
