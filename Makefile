@@ -182,13 +182,16 @@ $(FUZZERS:%=fuzz-%): fuzz-%:
 
 # ---- Golden fixtures: made with other people's code, committed, compared with by tests/golden -----
 
+# GOLDEN_PYTHON=/path/to/python uses an environment that is already there.
+GOLDEN_PYTHON ?= build/golden/bin/python
+
 .PHONY: golden
-golden: $(O)/golden/bin/python ## make tests/golden's fixtures anew (downloads torch, diffusers)
+golden: $(GOLDEN_PYTHON) ## make tests/golden's fixtures anew (downloads torch, diffusers)
 	HF_HUB_OFFLINE=1 $< tests/golden/make_golden.py
 
-$(O)/golden/bin/python: tests/golden/requirements.txt
-	python3 -m venv $(O)/golden
-	$(O)/golden/bin/pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu -r $<
+build/golden/bin/python: tests/golden/requirements.txt
+	python3 -m venv build/golden
+	build/golden/bin/pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu -r $<
 	@touch $@
 
 # ---- One machine -----------------------------------------------------------------------------
