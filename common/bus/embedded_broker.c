@@ -22,6 +22,7 @@ int embedded_broker_start(struct embedded_broker **out, struct error *err)
     const struct kafka_client_property properties[] = {
         /* The largest request that the mock cluster takes. */
         {"receive.message.max.bytes", "33554432"},
+        {"log_level", "4"}, /* warnings: it would tell that it has no broker to connect to */
         {NULL, NULL},
     };
     *out = NULL;

@@ -19,6 +19,7 @@
 
 #define TEXT(number) TEXT_OF(number)
 #define TEXT_OF(number) #number
+#define TOPICS_MAX 64
 
 METRIC_DEFINE_COUNTER(metric_delivered_total, "crafterse_kafka_delivered_records_total", "",
                       "Records that every in-sync replica has.");
@@ -31,6 +32,8 @@ struct producer {
     rd_kafka_t *rk;
     rd_kafka_queue_t *main_queue;
     int event_fd;
+    rd_kafka_topic_t *topics[TOPICS_MAX]; /* kept so that librdkafka keeps their metadata */
+    size_t topic_count;
 };
 
 /* Travels with a record as its opaque. */
@@ -71,7 +74,7 @@ static void watch(struct producer *p)
     rd_kafka_queue_io_event_enable(p->main_queue, p->event_fd, &one, sizeof(one));
 }
 
-int producer_create(struct producer **out, const struct kafka_config *kafka, struct error *err)
+static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, struct error *err)
 {
     const struct kafka_client_property properties[] = {
         {"enable.idempotence", "true"},
@@ -86,9 +89,14 @@ int producer_create(struct producer **out, const struct kafka_config *kafka, str
         {"queue.buffering.max.kbytes", "65536"},
         {NULL, NULL},
     };
+    return kafka_client_conf(kafka, properties, err);
+}
+
+int producer_create(struct producer **out, const struct kafka_config *kafka, struct error *err)
+{
     *out = NULL;
     pthread_once(&metric_once, register_metrics);
-    rd_kafka_conf_t *conf = kafka_client_conf(kafka, properties, err);
+    rd_kafka_conf_t *conf = make_conf(kafka, err);
     if (conf == NULL) {
         return err->status;
     }
@@ -122,6 +130,9 @@ void producer_destroy(struct producer *p, int timeout_ms)
         rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
         rd_kafka_flush(p->rk, 1000);
     }
+    for (size_t i = 0; i < p->topic_count; i++) {
+        rd_kafka_topic_destroy(p->topics[i]);
+    }
     rd_kafka_queue_io_event_enable(p->main_queue, -1, NULL, 0);
     rd_kafka_queue_destroy(p->main_queue);
     uint64_t now_ms = clock_monotonic_ms();
@@ -129,6 +140,15 @@ void producer_destroy(struct producer *p, int timeout_ms)
     kafka_client_close(p->rk, 0, left_ms > 1000 ? left_ms : 1000);
     close(p->event_fd);
     xfree(p);
+}
+
+void producer_prepare(struct producer *p, const char *topic)
+{
+    ASSERT(p->topic_count < TOPICS_MAX);
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(p->rk, topic, NULL);
+    if (handle != NULL) {
+        p->topics[p->topic_count++] = handle;
+    }
 }
 
 int producer_send(struct producer *p, const struct producer_record *record,

@@ -80,6 +80,19 @@ TEST(every_record_is_reported_and_the_descriptor_tells_when)
     producer_destroy(p, 5000);
 }
 
+TEST(a_prepared_topic_takes_its_first_record_at_once)
+{
+    struct producer *p = create();
+    struct error err = {0};
+    REQUIRE(p != NULL);
+    producer_prepare(p, "t.a");
+    clock_sleep_ms(1500);
+    uint64_t before_ms = clock_monotonic_ms();
+    CHECK_INT(producer_send_wait(p, &hello, 10000, &err), 0);
+    CHECK(clock_monotonic_ms() - before_ms < 200);
+    producer_destroy(p, 5000);
+}
+
 TEST(a_record_over_the_limit_is_refused_at_once_and_for_good)
 {
     struct producer *p = create();
