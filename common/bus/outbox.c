@@ -1,0 +1,286 @@
+/* Entries live in one list in the order they were begun. An output keeps its packed bytes until
+ * its report, so that it can be sent again; librdkafka itself retries for message.timeout.ms
+ * before it reports a failure, so a second sending means a long outage, not a hiccup.
+ *
+ * Reports arrive in any order between entries. The consumer commits only the contiguous prefix of
+ * a partition, so entries need no order among themselves here. */
+#include "common/bus/outbox.h"
+
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "common/bus/codec.h"
+
+#define RETRY_MS 1000
+
+enum output_state { OUTPUT_SENT, OUTPUT_FAILED, OUTPUT_REPORTED };
+
+struct output {
+    struct outbox_entry *entry;
+    struct output *next;
+    enum output_state state;
+    char *topic; /* owned, as key, traceparent and payload are */
+    int32_t partition;
+    char *key;
+    char *traceparent;
+    uint8_t *payload;
+    size_t size;
+};
+
+struct outbox_entry {
+    struct outbox *box;
+    struct outbox_entry *previous, *next;
+    struct record record;
+    bool has_record, ended;
+    size_t unreported;
+    struct output *outputs, **outputs_end;
+};
+
+struct outbox {
+    struct producer *producer;
+    struct consumer *consumer;
+    const char *sender;
+    struct outbox_entry *first, *last;
+    size_t count, failing;
+    bool complete; /* some entry may be ready to commit */
+    uint64_t retry_at_ms;
+    outbox_refused refused; /* may be NULL */
+    void *refused_user;
+};
+
+struct outbox *outbox_create(struct producer *producer, struct consumer *consumer,
+                             const char *sender)
+{
+    struct outbox *box = xcalloc(1, sizeof(*box));
+    box->producer = producer;
+    box->consumer = consumer;
+    box->sender = sender;
+    return box;
+}
+
+void outbox_on_refused(struct outbox *box, outbox_refused refused, void *user)
+{
+    box->refused = refused;
+    box->refused_user = user;
+}
+
+static void output_release_payload(struct output *output)
+{
+    xfree(output->topic);
+    xfree(output->key);
+    xfree(output->traceparent);
+    xfree(output->payload);
+    output->topic = output->key = output->traceparent = NULL;
+    output->payload = NULL;
+}
+
+static void entry_free(struct outbox_entry *entry)
+{
+    struct outbox *box = entry->box;
+    *(entry->previous != NULL ? &entry->previous->next : &box->first) = entry->next;
+    *(entry->next != NULL ? &entry->next->previous : &box->last) = entry->previous;
+    box->count--;
+    for (struct output *output = entry->outputs, *next; output != NULL; output = next) {
+        next = output->next;
+        output_release_payload(output);
+        xfree(output);
+    }
+    xfree(entry);
+}
+
+void outbox_destroy(struct outbox *box)
+{
+    if (box == NULL) {
+        return;
+    }
+    while (box->first != NULL) {
+        ASSERT(!box->first->has_record);
+        entry_free(box->first);
+    }
+    xfree(box);
+}
+
+struct outbox_entry *outbox_begin(struct outbox *box, struct record *record)
+{
+    struct outbox_entry *entry = xcalloc(1, sizeof(*entry));
+    entry->box = box;
+    entry->outputs_end = &entry->outputs;
+    if (record != NULL) {
+        entry->record = *record;
+        entry->has_record = true;
+        memset(record, 0, sizeof(*record));
+    }
+    entry->previous = box->last;
+    *(box->last != NULL ? &box->last->next : &box->first) = entry;
+    box->last = entry;
+    box->count++;
+    return entry;
+}
+
+const struct record *outbox_record(const struct outbox_entry *entry)
+{
+    return &entry->record;
+}
+
+static void output_settle(struct output *output)
+{
+    struct outbox_entry *entry = output->entry;
+    output->state = OUTPUT_REPORTED;
+    output_release_payload(output);
+    entry->unreported--;
+    entry->box->complete |= entry->ended && entry->unreported == 0;
+}
+
+static void output_give_up(struct output *output, const struct error *err)
+{
+    struct outbox *box = output->entry->box;
+    log_error("output refused for good", "topic=%s key=%s bytes=%zu reason=%s", output->topic,
+              LOG_QUOTED(output->key), output->size, LOG_QUOTED(err->text));
+    if (box->refused != NULL) {
+        box->refused(box->refused_user, output->entry, output->topic, output->key, err);
+    }
+    output_settle(output);
+}
+
+static void output_delivered(void *user, const struct error *err)
+{
+    struct output *output = user;
+    struct outbox *box = output->entry->box;
+    if (err == NULL) {
+        output_settle(output);
+        return;
+    }
+    if (err->status == STATUS_TOO_LARGE || err->status == STATUS_INVALID) {
+        output_give_up(output, err);
+        return;
+    }
+    log_warn("output not delivered, will be sent again", "topic=%s reason=%s", output->topic,
+             LOG_QUOTED(err->text));
+    output->state = OUTPUT_FAILED;
+    if (box->failing++ == 0) {
+        box->retry_at_ms = clock_monotonic_ms() + RETRY_MS;
+    }
+}
+
+static void output_send(struct output *output)
+{
+    struct outbox *box = output->entry->box;
+    const struct producer_record record = {.topic = output->topic,
+                                           .partition = output->partition,
+                                           .key = output->key,
+                                           .payload = output->payload,
+                                           .size = output->size,
+                                           .traceparent = output->traceparent};
+    struct error err;
+    output->state = OUTPUT_SENT;
+    if (producer_send(box->producer, &record, output_delivered, output, &err) < 0) {
+        output_delivered(output, &err); /* the callback is not called for a refusal at once */
+    }
+}
+
+void outbox_add(struct outbox_entry *entry, const struct outbox_target *target,
+                ProtobufCMessage *message, Crafterse__V1__Envelope *envelope)
+{
+    struct output *output = xcalloc(1, sizeof(*output));
+    const char *trace = envelope->traceparent;
+
+    /* Stamped for the packing only: the message and its strings stay the caller's. */
+    char *sender_before = envelope->sender;
+    char *sender = xstrdup(entry->box->sender);
+    envelope->sender = sender;
+    envelope->sent_ms = clock_unix_ms();
+    output->payload = codec_pack(message, &output->size);
+    envelope->sender = sender_before;
+    xfree(sender);
+
+    output->entry = entry;
+    output->topic = xstrdup(target->topic);
+    output->partition = target->partition;
+    output->key = xstrdup(target->key != NULL ? target->key : envelope->job_id);
+    output->traceparent = trace != NULL && trace[0] != '\0' ? xstrdup(trace) : NULL;
+    *entry->outputs_end = output;
+    entry->outputs_end = &output->next;
+    entry->unreported++;
+    output_send(output);
+}
+
+void outbox_end(struct outbox_entry *entry)
+{
+    ASSERT(!entry->ended);
+    entry->ended = true;
+    entry->box->complete |= entry->unreported == 0;
+}
+
+static void entry_give_back(struct outbox_entry *entry)
+{
+    if (entry->has_record) {
+        consumer_drop(entry->box->consumer, &entry->record);
+        entry->has_record = false;
+    }
+}
+
+void outbox_drop(struct outbox_entry *entry)
+{
+    /* Reports may still be on their way: the entry stays in the list until they are in. */
+    entry_give_back(entry);
+    outbox_end(entry);
+}
+
+static void entry_commit(struct outbox_entry *entry)
+{
+    struct error err;
+    if (entry->has_record && consumer_done(entry->box->consumer, &entry->record, &err) < 0) {
+        log_warn("commit failed, the work will be done again", "reason=%s", LOG_QUOTED(err.text));
+    }
+    entry->has_record = false;
+}
+
+static void send_failed_again(struct outbox *box)
+{
+    box->failing = 0;
+    for (struct outbox_entry *entry = box->first; entry != NULL; entry = entry->next) {
+        for (struct output *output = entry->outputs; output != NULL; output = output->next) {
+            if (output->state == OUTPUT_FAILED) {
+                output_send(output);
+            }
+        }
+    }
+}
+
+void outbox_service(struct outbox *box)
+{
+    if (box->failing > 0 && clock_monotonic_ms() >= box->retry_at_ms) {
+        send_failed_again(box);
+    }
+    if (!box->complete) {
+        return;
+    }
+    box->complete = false;
+    for (struct outbox_entry *entry = box->first, *next; entry != NULL; entry = next) {
+        next = entry->next;
+        if (entry->ended && entry->unreported == 0) {
+            entry_commit(entry);
+            entry_free(entry);
+        }
+    }
+}
+
+size_t outbox_count(const struct outbox *box)
+{
+    return box->count;
+}
+
+size_t outbox_failing(const struct outbox *box)
+{
+    return box->failing;
+}
+
+void outbox_abandon(struct outbox *box)
+{
+    for (struct outbox_entry *entry = box->first; entry != NULL; entry = entry->next) {
+        entry_give_back(entry);
+        entry->ended = true;
+    }
+}
