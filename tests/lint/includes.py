@@ -21,8 +21,10 @@ ALLOWED = {
     "gateway": ["common", "proto"],
     "router": ["common", "proto"],
     "uploader": ["common", "proto"],
-    "worker": ["common", "proto", "file:worker/engine/engine.h", "file:worker/engine/image/png.h"],
-    "worker/cli": ["common/base", "file:worker/engine/engine.h", "file:worker/engine/image/png.h"],
+    "worker": ["common", "proto", "file:worker/engine/engine.h", "file:worker/engine/image/png.h", "file:worker/engine/image/parameters.h",
+        "file:worker/engine/schedulers/scheduler.h"],
+    "worker/cli": ["common/base", "file:worker/engine/engine.h", "file:worker/engine/image/png.h", "file:worker/engine/image/parameters.h",
+        "file:worker/engine/schedulers/scheduler.h"],
     # The engine, from the ground up.
     "worker/engine/tensor": ["common/base"],
     "worker/engine/config": ["common/base"],

@@ -1,0 +1,39 @@
+#include "worker/engine/image/parameters.h"
+
+#include "common/base/panic.h"
+#include "tests/harness/test.h"
+
+TEST(the_text_holds_everything_that_decides_the_picture)
+{
+    const struct picture_parameters p = {.prompt = "a red sword, glowing",
+                                         .negative_prompt = "blurry",
+                                         .steps = 20,
+                                         .scheduler = "ddim",
+                                         .guidance = 5.5,
+                                         .seed = 18446744073709551615u,
+                                         .width = 128,
+                                         .height = 64,
+                                         .model_name = "tiny, new",
+                                         .model_digest = "abcd"};
+    char *text = parameters_text(&p);
+    CHECK_STR(text, "a red sword, glowing\n"
+                    "Negative prompt: blurry\n"
+                    "Steps: 20, Sampler: ddim, CFG scale: 5.5, Seed: 18446744073709551615, "
+                    "Size: 128x64, Model hash: abcd, Model: \"tiny, new\"");
+    xfree(text);
+}
+
+TEST(without_a_negative_prompt_there_is_no_line_for_it)
+{
+    const struct picture_parameters p = {.prompt = "",
+                                         .negative_prompt = NULL,
+                                         .scheduler = "euler",
+                                         .model_name = "m",
+                                         .model_digest = "d"};
+    char *text = parameters_text(&p);
+    CHECK(strstr(text, "Negative") == NULL);
+    CHECK(strncmp(text, "\nSteps: 0, Sampler: euler", 24) == 0);
+    xfree(text);
+}
+
+TEST_MAIN()

@@ -1,0 +1,22 @@
+/* The text that a PNG carries so that its picture can be made again, in the form that image tools
+ * read: the prompt, "Negative prompt: ...", and one line of "Steps: 20, Sampler: ddim, ...". */
+#ifndef WORKER_ENGINE_IMAGE_PARAMETERS_H
+#define WORKER_ENGINE_IMAGE_PARAMETERS_H
+
+#include <stdint.h>
+
+/* The strings stay the caller's. */
+struct picture_parameters {
+    const char *prompt, *negative_prompt;
+    uint32_t steps;
+    const char *scheduler;
+    double guidance;
+    uint64_t seed;
+    uint32_t width, height;
+    const char *model_name, *model_digest;
+};
+
+/* The text for the PNG keyword "parameters"; xfree. A pure function of its input. */
+char *parameters_text(const struct picture_parameters *parameters);
+
+#endif
