@@ -1,0 +1,26 @@
+/* From `requests` to a pool's queue, or to a refusal.
+ *
+ * For each request: the Job goes to queue.<pool>.<class>, QUEUED to `status`, and the request is
+ * committed when Kafka has both. Many requests are in flight at once. A request that no pool can
+ * serve ends as FAILED with a reason at once; one whose deadline passed as EXPIRED; one that was
+ * cancelled as CANCELLED; what is no Job goes to `deadletter`. */
+#ifndef ROUTER_ADMISSION_H
+#define ROUTER_ADMISSION_H
+
+#include <stddef.h>
+
+#include "router/policy.h"
+#include "router/stage.h"
+
+struct admission;
+
+/* Stage and pool names stay the caller's. */
+struct admission *admission_create(struct stage *stage, const char *const *pools, size_t count);
+void admission_destroy(struct admission *a); /* accepts NULL */
+
+/* How many jobs wait in a pool's queues, for the choice between pools. */
+void admission_set_waiting(struct admission *a, size_t pool, int64_t waiting);
+/* Takes what waits, as far as outputs in flight allow. */
+void admission_run(struct admission *a);
+
+#endif

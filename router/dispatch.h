@@ -1,0 +1,51 @@
+/* From one pool's queues to its workers, by credit.
+ *
+ * A window of each queue's records is held in memory, uncommitted, in order. While a worker has
+ * credit (credit.h) the next job goes to one of its lanes: the Job to that partition of
+ * jobs.<pool>, DISPATCHED to `status`; the queue record is committed when Kafka has both. Jobs of
+ * the window that are cancelled or pass their deadline end at once, wherever they stand in it.
+ *
+ * One struct dispatch a pool: a full pool keeps its own jobs waiting and nobody else's. */
+#ifndef ROUTER_DISPATCH_H
+#define ROUTER_DISPATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "router/stage.h"
+
+struct dispatch;
+
+struct dispatch_options {
+    const char *pool; /* stays the caller's */
+    int lane_credit, batch_floor;
+};
+
+struct dispatch *dispatch_create(struct stage *stage, const struct dispatch_options *options);
+/* Gives back what the window holds. Accepts NULL. */
+void dispatch_destroy(struct dispatch *d);
+const char *dispatch_pool(const struct dispatch *d);
+
+/* What `status` says of a job: counts credit (credit.h). Every status of every job comes here. */
+void dispatch_fold(struct dispatch *d, const Crafterse__V1__Status *status);
+
+/* Kafka's own count of the pool's lanes; until the first one nothing is dispatched. */
+struct dispatch_lanes {
+    const int64_t *records; /* by lane: written and not committed */
+    size_t count;
+    uint64_t asked_ms; /* monotonic: when the query began */
+};
+void dispatch_reconcile(struct dispatch *d, const struct dispatch_lanes *lanes);
+
+/* The job was asked to be cancelled: ends it when it is in the window. Returns whether it was. */
+bool dispatch_cancel(struct dispatch *d, const char *job_id);
+/* Partitions were taken away: gives back their records. */
+void dispatch_rebalanced(struct dispatch *d);
+/* Fills the window and sends while there is credit. Call whenever anything changed. */
+void dispatch_run(struct dispatch *d);
+/* Deadlines and gauges: a few times a second. */
+void dispatch_tick(struct dispatch *d);
+/* Gives back the window: at shutdown. */
+void dispatch_drain(struct dispatch *d);
+
+#endif

@@ -1,0 +1,44 @@
+/* Who serves what: the last word of every worker on `workers`.
+ *
+ * A worker is live while it was heard within the ttl, has not said goodbye and takes new work. One
+ * that is gone is remembered for the grace time, because its pool's jobs may wait for it to come
+ * back (policy.h). Time is passed in, so that tests need no clock. Not thread-safe. */
+#ifndef ROUTER_REGISTRY_H
+#define ROUTER_REGISTRY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/worker.pb-c.h"
+
+/* More than this many workers are refused with a log line: the table is bounded. */
+#define REGISTRY_WORKERS_MAX 2048
+
+struct registry_worker {
+    Crafterse__V1__WorkerAnnouncement *announcement; /* owned; never NULL */
+    uint64_t seen_ms;                                /* Unix time */
+    bool left;                                       /* its tombstone came */
+};
+
+struct registry;
+
+struct registry *registry_create(uint64_t ttl_ms, uint64_t grace_ms);
+void registry_destroy(struct registry *r);
+
+/* Takes the announcement over. seen_ms: when it was heard, or for old records when it was sent. */
+void registry_fold(struct registry *r, Crafterse__V1__WorkerAnnouncement *announcement,
+                   uint64_t seen_ms);
+void registry_leave(struct registry *r, const char *worker_id);
+/* Forgets whoever has been gone for longer than ttl and grace together. */
+void registry_sweep(struct registry *r, uint64_t now_ms);
+
+/* Borrowed until the next call that changes the registry. */
+const struct registry_worker *registry_workers(const struct registry *r, size_t *count);
+/* Heard of within the ttl, not gone, not draining: it may be given work. */
+bool registry_is_live(const struct registry *r, const struct registry_worker *w, uint64_t now_ms);
+/* Gone or draining, but not for longer than the grace time. */
+bool registry_is_missed(const struct registry *r, const struct registry_worker *w, uint64_t now_ms);
+size_t registry_live_count(const struct registry *r, const char *pool, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,128 @@
+#include "router/stage.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "proto/dead_letter.pb-c.h"
+
+char *stage_text(const char *text)
+{
+    union {
+        const char *in;
+        char *out;
+    } cast = {.in = text != NULL ? text : ""};
+    return cast.out;
+}
+
+static uint32_t span_ms(uint64_t from_ms, uint64_t to_ms)
+{
+    uint64_t span = from_ms > 0 && to_ms > from_ms ? to_ms - from_ms : 0;
+    return span < UINT32_MAX ? (uint32_t)span : UINT32_MAX;
+}
+
+void stage_tell(struct stage *stage, struct outbox_entry *entry, const Crafterse__V1__Job *job,
+                Crafterse__V1__State state, const struct stage_end *end)
+{
+    Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
+    Crafterse__V1__Envelope envelope = *job->envelope;
+    Crafterse__V1__Timings timings = CRAFTERSE__V1__TIMINGS__INIT;
+    const struct outbox_target target = {.topic = stage->topic_status,
+                                         .partition = PRODUCER_PARTITION_BY_KEY};
+    status.envelope = &envelope;
+    status.state = state;
+    status.reason = stage_text(end != NULL ? end->reason : NULL);
+    status.message = stage_text(end != NULL ? end->message : NULL);
+    status.pool = job->pool;
+    status.lane = state == CRAFTERSE__V1__STATE__STATE_DISPATCHED ? job->lane : -1;
+    status.images = job->images;
+    status.n_images = job->n_images;
+    status.key_id = job->key_id;
+    timings.admit_ms = span_ms(job->accepted_ms, job->queued_ms);
+    timings.queue_ms = span_ms(job->queued_ms, job->dispatched_ms);
+    if (ledger_is_terminal(state)) {
+        timings.total_ms = span_ms(job->accepted_ms, clock_unix_ms());
+    }
+    status.timings = &timings;
+    outbox_add(entry, &target, &status.base, &envelope);
+}
+
+bool stage_is_past(const struct stage *stage, const char *job_id)
+{
+    return ledger_state(stage->ledger, job_id) >= CRAFTERSE__V1__STATE__STATE_RUNNING;
+}
+
+bool stage_is_over(const struct stage *stage, const Crafterse__V1__Job *job, uint64_t now_ms,
+                   struct stage_end *end)
+{
+    memset(end, 0, sizeof(*end));
+    if (job_set_has(stage->cancelled, job->envelope->job_id)) {
+        end->state = CRAFTERSE__V1__STATE__STATE_CANCELLED;
+        end->reason = "cancelled_by_client";
+        end->message = "cancelled before a worker started on it";
+        return true;
+    }
+    if (job->envelope->deadline_ms > 0 && now_ms >= job->envelope->deadline_ms) {
+        end->state = CRAFTERSE__V1__STATE__STATE_EXPIRED;
+        end->reason = "deadline_passed";
+        end->message = "the job's deadline passed before a worker was free";
+        return true;
+    }
+    return false;
+}
+
+void stage_fail(struct stage *stage, struct outbox_entry *entry, const char *job_id,
+                const char *reason, const char *message)
+{
+    Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    const struct outbox_target target = {.topic = stage->topic_status,
+                                         .partition = PRODUCER_PARTITION_BY_KEY};
+    envelope.job_id = stage_text(job_id);
+    status.envelope = &envelope;
+    status.state = CRAFTERSE__V1__STATE__STATE_FAILED;
+    status.reason = stage_text(reason);
+    status.message = stage_text(message);
+    status.lane = -1;
+    outbox_add(entry, &target, &status.base, &envelope);
+}
+
+/* Keys of foreign records are anything; only what can be a job's id gets a state. */
+static bool names_a_job(const char *key)
+{
+    size_t length = strspn(key, "0123456789abcdefghijklmnopqrstuvwxyz-");
+    return length >= 8 && length <= 64 && key[length] == '\0';
+}
+
+void stage_bury(struct stage *stage, struct record *record, const char *reason, const char *message)
+{
+    struct outbox_entry *entry = outbox_begin(stage->outbox, record);
+    const struct record *r = outbox_record(entry);
+    Crafterse__V1__DeadLetter letter = CRAFTERSE__V1__DEAD_LETTER__INIT;
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    const struct outbox_target target = {.topic = stage->topic_deadletter,
+                                         .partition = PRODUCER_PARTITION_BY_KEY};
+    log_warn("record buried", "topic=%s partition=%d offset=%lld reason=%s message=%s", r->topic,
+             (int)r->partition, (long long)r->offset, reason, LOG_QUOTED(message));
+    envelope.job_id = stage_text(r->key);
+    letter.envelope = &envelope;
+    letter.topic = stage_text(r->topic);
+    letter.partition = r->partition;
+    letter.offset = r->offset;
+    letter.payload.len = r->size;
+    union {
+        const void *in;
+        uint8_t *out;
+    } payload = {.in = r->payload};
+    letter.payload.data = payload.out;
+    letter.reason = stage_text(reason);
+    letter.message = stage_text(message);
+    letter.service = stage_text("router");
+    outbox_add(entry, &target, &letter.base, &envelope);
+    if (names_a_job(r->key)) {
+        stage_fail(stage, entry, r->key, reason, message);
+    }
+    outbox_end(entry);
+}

@@ -1,0 +1,62 @@
+/* What admission and dispatch share: the connections, what is known of jobs and workers, and the
+ * one way to write a Status. Filled in by router.c, which owns everything here. */
+#ifndef ROUTER_STAGE_H
+#define ROUTER_STAGE_H
+
+#include "common/bus/consumer.h"
+#include "common/bus/job_set.h"
+#include "common/bus/kafka_config.h"
+#include "common/bus/ledger.h"
+#include "common/bus/outbox.h"
+#include "common/bus/topics.h"
+#include "proto/job.pb-c.h"
+#include "proto/status.pb-c.h"
+#include "router/registry.h"
+
+struct stage {
+    const struct kafka_config *kafka;
+    const char *instance;
+    struct consumer *consumer;
+    struct outbox *outbox;
+    struct ledger *ledger;     /* job states as `status` tells them */
+    struct job_set *cancelled; /* jobs that somebody asked to cancel */
+    struct registry *registry;
+    char topic_requests[TOPIC_NAME_MAX];
+    char topic_status[TOPIC_NAME_MAX];
+    char topic_deadletter[TOPIC_NAME_MAX];
+};
+
+/* Why a job goes no further; reason NULL = it may go on. */
+struct stage_end {
+    Crafterse__V1__State state;
+    const char *reason;  /* stable code, static storage */
+    const char *message; /* for people; borrowed */
+};
+
+/* A text as protobuf-c wants it: its fields are not const, though packing changes nothing.
+ * NULL becomes "". */
+char *stage_text(const char *text);
+
+/* Adds a Status of the job to the entry. end may be NULL (a state on the way). */
+void stage_tell(struct stage *stage, struct outbox_entry *entry, const Crafterse__V1__Job *job,
+                Crafterse__V1__State state, const struct stage_end *end);
+
+/* Adds a FAILED for a job of which only the id is known. */
+void stage_fail(struct stage *stage, struct outbox_entry *entry, const char *job_id,
+                const char *reason, const char *message);
+
+/* A later stage holds the job already, or it is over: its record needs nothing more. RUNNING is
+ * the first state that proves it: QUEUED and DISPATCHED are sent together with the record that
+ * they tell of, so they may exist without it after a crash. */
+bool stage_is_past(const struct stage *stage, const char *job_id);
+
+/* Cancelled or past its deadline? Fills *end. */
+bool stage_is_over(const struct stage *stage, const Crafterse__V1__Job *job, uint64_t now_ms,
+                   struct stage_end *end);
+
+/* The whole record to `deadletter`, and a FAILED for the job when its key names one. Takes the
+ * record; it is committed when Kafka has both. */
+void stage_bury(struct stage *stage, struct record *record, const char *reason,
+                const char *message);
+
+#endif
