@@ -1,0 +1,156 @@
+/* The worker service with a drawer that takes no time, for tests only: everything but the engine is
+ * the product's own code, so what it measures is the pipeline.
+ *
+ * STEP_TIME makes it slow on purpose, for tests that need a job to be in hand for a while. It draws
+ * a picture of one colour, the seed's, of the size that was asked for up to 64x64 pixels (the
+ * message says the real size). */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/panic.h"
+#include "common/service/service.h"
+#include "worker/drawer.h"
+#include "worker/engine/image/png.h"
+#include "worker/worker.h"
+#include "worker/worker_config.h"
+
+#define PIXELS_MAX 64
+
+struct zero_config {
+    struct worker_config worker; /* first: the worker reads it as its own */
+    int64_t step_time_ms;
+};
+
+#define AT(field) offsetof(struct zero_config, field)
+
+static const struct config_option options[] = {
+    {.name = "POOL",
+     .type = CONFIG_STRING,
+     .offset = AT(worker.pool),
+     .default_text = "default",
+     .help = "As in the worker."},
+    {.name = "MODEL_NAME",
+     .type = CONFIG_STRING,
+     .offset = AT(worker.model_name),
+     .default_text = "zero",
+     .help = "The name that is announced."},
+    {.name = "JOB_ATTEMPTS_MAX",
+     .type = CONFIG_INT,
+     .offset = AT(worker.attempts_max),
+     .default_text = "3",
+     .min = 1,
+     .max = 100,
+     .help = "As in the worker."},
+    {.name = "JOB_TIME_LIMIT",
+     .type = CONFIG_DURATION,
+     .offset = AT(worker.time_limit_ms),
+     .default_text = "20m",
+     .min = 1,
+     .max = 24LL * 3600 * 1000,
+     .help = "As in the worker."},
+    {.name = "DRAIN_TIMEOUT",
+     .type = CONFIG_DURATION,
+     .offset = AT(worker.drain_timeout_ms),
+     .default_text = "21m",
+     .min = 0,
+     .max = 24LL * 3600 * 1000,
+     .help = "As in the worker."},
+    {.name = "STEP_TIME",
+     .type = CONFIG_DURATION,
+     .offset = AT(step_time_ms),
+     .default_text = "0ms",
+     .min = 0,
+     .max = 3600000,
+     .help = "How long each step of a picture takes."},
+    {.name = NULL},
+};
+
+struct zero_drawer {
+    struct drawer_model model;
+    int64_t step_time_ms;
+};
+
+static int open_zero(void **drawer, const void *settings, struct error *err)
+{
+    static const char *const schedulers[] = {"ddim", "euler", "euler_ancestral", NULL};
+    const struct zero_config *config = settings;
+    struct zero_drawer *d = xcalloc(1, sizeof(*d));
+    (void)err;
+    d->step_time_ms = config->step_time_ms;
+    d->model = (struct drawer_model){
+        .name = config->worker.model_name,
+        .digest = "0000000000000000000000000000000000000000000000000000000000000000",
+        .width_default = 64,
+        .height_default = 64,
+        .width_max = 2048,
+        .height_max = 2048,
+        .size_multiple = 8,
+        .steps_default = 20,
+        .steps_max = 1000,
+        .guidance_default = 5.0,
+        .scheduler_default = "ddim",
+        .schedulers = schedulers,
+    };
+    *drawer = d;
+    return 0;
+}
+
+static void close_zero(void *drawer)
+{
+    xfree(drawer);
+}
+
+static const struct drawer_model *model(const void *drawer)
+{
+    const struct zero_drawer *d = drawer;
+    return &d->model;
+}
+
+static int check(const void *drawer, const struct drawer_request *request, struct error *err)
+{
+    (void)drawer;
+    if (request->width == 0 || request->height == 0 || request->steps == 0) {
+        return ERROR(err, STATUS_INVALID, "width, height and steps must be at least 1");
+    }
+    return 0;
+}
+
+static int draw(void *drawer, const struct drawer_request *request, drawer_progress progress,
+                void *user, struct drawing *out, struct error *err)
+{
+    const struct zero_drawer *d = drawer;
+    uint8_t rgb[PIXELS_MAX * PIXELS_MAX * 3];
+    memset(out, 0, sizeof(*out));
+    if (d->step_time_ms > 0) { /* otherwise no step takes long enough to tell of */
+        for (int step = 1; step <= (int)request->steps; step++) {
+            clock_sleep_ms((unsigned)d->step_time_ms);
+            if (!progress(user, DRAWER_DENOISE, step, (int)request->steps)) {
+                return ERROR(err, STATUS_CANCELLED, "stopped after step %d", step);
+            }
+        }
+    }
+    memset(rgb, (int)(request->seed & 0xff), sizeof(rgb));
+    out->width = request->width < PIXELS_MAX ? request->width : PIXELS_MAX;
+    out->height = request->height < PIXELS_MAX ? request->height : PIXELS_MAX;
+    const struct png_text text = {"parameters", request->prompt};
+    return png_encode(rgb, (int)out->width, (int)out->height, &text, 1, &out->png, &out->size, err);
+}
+
+static const struct drawer_operations zero_operations = {
+    .open = open_zero, .close = close_zero, .model = model, .check = check, .draw = draw};
+
+static int run(const struct service_context *context, struct error *err)
+{
+    return worker_run(context, &zero_operations, err);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct service service = {.name = "worker",
+                                           .summary = "A worker that takes no time (tests only).",
+                                           .options = options,
+                                           .config_size = sizeof(struct zero_config),
+                                           .run = run};
+    return service_main(&service, argc, argv);
+}

@@ -1,0 +1,169 @@
+#include "worker/engine_drawer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/image/parameters.h"
+#include "worker/engine/image/png.h"
+#include "worker/engine/schedulers/scheduler.h"
+#include "worker/worker_config.h"
+
+struct engine_drawer {
+    struct engine *engine;
+    struct drawer_model model;
+};
+
+static void describe(struct engine_drawer *d, const struct worker_config *settings)
+{
+    const struct engine_info *info = engine_info(d->engine);
+    const struct engine_limits *limits = engine_limits(d->engine);
+    d->model = (struct drawer_model){
+        .name = settings->model_name[0] != '\0' ? settings->model_name : info->model_name,
+        .digest = info->digest,
+        .width_default = (uint32_t)info->default_width,
+        .height_default = (uint32_t)info->default_height,
+        .width_max = (uint32_t)limits->width_max,
+        .height_max = (uint32_t)limits->height_max,
+        .size_multiple = (uint32_t)limits->size_multiple,
+        .steps_default = (uint32_t)info->default_steps,
+        .steps_max = (uint32_t)limits->steps_max,
+        .guidance_default = info->default_guidance,
+        .scheduler_default = info->default_scheduler,
+        .schedulers = scheduler_names(),
+    };
+}
+
+static int open_engine(void **drawer, const void *settings, struct error *err)
+{
+    const struct worker_config *config = settings;
+    const struct engine_options options = {.model_path = config->model_path,
+                                           .threads = (int)config->threads};
+    struct engine *engine;
+    double started = clock_monotonic_seconds();
+    int status = engine_open(&engine, &options, err);
+    if (status < 0) {
+        return status;
+    }
+    struct engine_drawer *d = xcalloc(1, sizeof(*d));
+    d->engine = engine;
+    describe(d, config);
+    log_info("model open", "model=%s digest=%.12s parameters=%llu seconds=%.2f",
+             LOG_QUOTED(d->model.name), d->model.digest,
+             (unsigned long long)engine_info(engine)->parameter_count,
+             clock_monotonic_seconds() - started);
+    *drawer = d;
+    return 0;
+}
+
+static void close_engine(void *drawer)
+{
+    struct engine_drawer *d = drawer;
+    engine_close(d->engine);
+    xfree(d);
+}
+
+static const struct drawer_model *model(const void *drawer)
+{
+    const struct engine_drawer *d = drawer;
+    return &d->model;
+}
+
+static struct generation to_generation(const struct drawer_request *request)
+{
+    return (struct generation){.prompt = request->prompt,
+                               .negative_prompt = request->negative_prompt,
+                               .width = (int)request->width,
+                               .height = (int)request->height,
+                               .steps = (int)request->steps,
+                               .guidance = request->guidance,
+                               .seed = request->seed,
+                               .scheduler = request->scheduler};
+}
+
+static int check(const void *drawer, const struct drawer_request *request, struct error *err)
+{
+    const struct engine_drawer *d = drawer;
+    /* The engine counts in int: what does not fit is refused before it could wrap around. */
+    if (request->width > 1u << 20 || request->height > 1u << 20 || request->steps > 1u << 20) {
+        return ERROR(err, STATUS_INVALID, "width %u, height %u or steps %u is out of all bounds",
+                     request->width, request->height, request->steps);
+    }
+    const struct generation generation = to_generation(request);
+    return engine_check(d->engine, &generation, err);
+}
+
+struct progress_bridge {
+    drawer_progress progress;
+    void *user;
+};
+
+static bool on_progress(void *user, enum engine_stage stage, int step, int steps)
+{
+    static const enum drawer_stage stages[] = {[ENGINE_STAGE_TEXT] = DRAWER_TEXT,
+                                               [ENGINE_STAGE_DENOISE] = DRAWER_DENOISE,
+                                               [ENGINE_STAGE_DECODE] = DRAWER_DECODE};
+    const struct progress_bridge *bridge = user;
+    return bridge->progress(bridge->user, stages[stage], step, steps);
+}
+
+static int encode(const struct engine_drawer *d, const struct drawer_request *request,
+                  const struct picture *picture, struct drawing *out, struct error *err)
+{
+    const char *scheduler =
+        request->scheduler[0] != '\0' ? request->scheduler : d->model.scheduler_default;
+    const struct picture_parameters parameters = {.prompt = request->prompt,
+                                                  .negative_prompt = request->negative_prompt,
+                                                  .steps = request->steps,
+                                                  .scheduler = scheduler,
+                                                  .guidance = request->guidance,
+                                                  .seed = request->seed,
+                                                  .width = request->width,
+                                                  .height = request->height,
+                                                  .model_name = d->model.name,
+                                                  .model_digest = d->model.digest};
+    char *text = parameters_text(&parameters);
+    const struct png_text texts[] = {{"parameters", text}, {"Software", "crafterse"}};
+    double started = clock_monotonic_seconds();
+    int status = png_encode(picture->rgb, picture->width, picture->height, texts,
+                            sizeof(texts) / sizeof(texts[0]), &out->png, &out->size, err);
+    out->encode_seconds = clock_monotonic_seconds() - started;
+    xfree(text);
+    return status;
+}
+
+static int draw(void *drawer, const struct drawer_request *request, drawer_progress progress,
+                void *user, struct drawing *out, struct error *err)
+{
+    struct engine_drawer *d = drawer;
+    const struct generation generation = to_generation(request);
+    struct progress_bridge bridge = {progress, user};
+    struct picture picture;
+    memset(out, 0, sizeof(*out));
+    int status = engine_generate(d->engine, &generation, on_progress, &bridge, NULL, &picture, err);
+    if (status < 0) {
+        return status;
+    }
+    out->width = (uint32_t)picture.width;
+    out->height = (uint32_t)picture.height;
+    out->text_seconds = picture.timings.text_seconds;
+    out->denoise_seconds = picture.timings.denoise_seconds;
+    out->decode_seconds = picture.timings.decode_seconds;
+    if (picture.prompt_truncated) {
+        log_info("prompt cut", "reason=\"longer than the text encoders can read\"");
+    }
+    status = encode(d, request, &picture, out, err);
+    picture_free(&picture);
+    return status;
+}
+
+const struct drawer_operations engine_drawer_operations = {
+    .open = open_engine,
+    .close = close_engine,
+    .model = model,
+    .check = check,
+    .draw = draw,
+};

@@ -1,0 +1,92 @@
+#include "worker/job.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/panic.h"
+
+/* More pictures in one job than any gateway allows: a limit on what a message can make us do. */
+#define IMAGES_MAX 1000
+
+int job_validate(const Crafterse__V1__Job *job, struct error *err)
+{
+    if (job->envelope->job_id[0] == '\0') {
+        return ERROR(err, STATUS_CORRUPT, "the job has no id");
+    }
+    if (job->generation == NULL) {
+        return ERROR(err, STATUS_CORRUPT, "the job says nothing about what to draw");
+    }
+    if (job->n_images == 0 || job->n_images > IMAGES_MAX || job->n_images != job->generation->n) {
+        return ERROR(err, STATUS_CORRUPT,
+                     "the job names %zu pictures where its n is %u; they must be equal, from 1 to "
+                     "%d",
+                     job->n_images, job->generation->n, IMAGES_MAX);
+    }
+    for (size_t i = 0; i < job->n_images; i++) {
+        if (job->images[i]->content_hash[0] == '\0') {
+            return ERROR(err, STATUS_CORRUPT, "picture %zu of the job has no content hash", i);
+        }
+    }
+    return 0;
+}
+
+static void end(struct job_decision *d, Crafterse__V1__State state, const char *reason)
+{
+    d->verdict = JOB_END;
+    d->state = state;
+    d->reason = reason;
+}
+
+void job_decide(const Crafterse__V1__Job *job, const struct job_view *view, struct job_decision *d)
+{
+    const Crafterse__V1__Generation *wanted = job->generation;
+    const struct drawer_model *model = view->model;
+    memset(d, 0, sizeof(*d));
+    if (view->is_over) {
+        d->verdict = JOB_SKIP;
+        return;
+    }
+    if (view->is_cancelled) {
+        end(d, CRAFTERSE__V1__STATE__STATE_CANCELLED, "cancelled_by_client");
+        snprintf(d->message, sizeof(d->message), "cancelled before the worker started on it");
+        return;
+    }
+    if (job->envelope->deadline_ms > 0 && view->now_ms >= job->envelope->deadline_ms) {
+        end(d, CRAFTERSE__V1__STATE__STATE_EXPIRED, "deadline_passed");
+        snprintf(d->message, sizeof(d->message),
+                 "the job's deadline passed before the worker could start on it");
+        return;
+    }
+    /* The pool's model may have changed since the job was admitted. */
+    if (strcmp(wanted->model, model->name) != 0) {
+        end(d, CRAFTERSE__V1__STATE__STATE_FAILED, "no_capacity");
+        snprintf(d->message, sizeof(d->message),
+                 "the worker serves the model \"%.100s\", not \"%.100s\"; submit again",
+                 model->name, wanted->model);
+        return;
+    }
+    if (wanted->model_digest[0] != '\0' && strcmp(wanted->model_digest, model->digest) != 0) {
+        end(d, CRAFTERSE__V1__STATE__STATE_FAILED, "no_capacity");
+        snprintf(
+            d->message, sizeof(d->message),
+            "the weights of the model \"%.100s\" changed from %.12s to %.12s after the job was "
+            "accepted; submit again to use the new ones",
+            model->name, wanted->model_digest, model->digest);
+        return;
+    }
+    d->verdict = JOB_RUN;
+}
+
+struct drawer_request job_request(const Crafterse__V1__Job *job, size_t index)
+{
+    ASSERT(index < job->n_images);
+    const Crafterse__V1__Generation *wanted = job->generation;
+    return (struct drawer_request){.prompt = wanted->prompt,
+                                   .negative_prompt = wanted->negative_prompt,
+                                   .width = wanted->width,
+                                   .height = wanted->height,
+                                   .steps = wanted->steps,
+                                   .guidance = wanted->guidance_scale,
+                                   .seed = job->images[index]->seed,
+                                   .scheduler = wanted->scheduler};
+}

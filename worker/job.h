@@ -1,0 +1,43 @@
+/* What a worker does with a job that it reads: run it, skip it, or end it with a reason. Pure: the
+ * job, what is known of it and the model go in, a decision comes out. */
+#ifndef WORKER_JOB_H
+#define WORKER_JOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "proto/job.pb-c.h"
+#include "proto/status.pb-c.h"
+#include "worker/drawer.h"
+
+enum job_verdict {
+    JOB_RUN,
+    JOB_SKIP, /* it has ended already: commit, say nothing */
+    JOB_END   /* write the state with reason and message, commit */
+};
+
+struct job_decision {
+    enum job_verdict verdict;
+    Crafterse__V1__State state; /* for JOB_END */
+    const char *reason;         /* stable code, static storage */
+    char message[ERROR_TEXT_MAX];
+};
+
+struct job_view {
+    bool is_over;      /* `status` has a terminal state of it */
+    bool is_cancelled; /* somebody asked to cancel it */
+    uint64_t now_ms;   /* Unix time */
+    const struct drawer_model *model;
+};
+
+/* STATUS_CORRUPT when the message is no job that any worker could draw. */
+int job_validate(const Crafterse__V1__Job *job, struct error *err) MUST_CHECK;
+/* The job is valid. */
+void job_decide(const Crafterse__V1__Job *job, const struct job_view *view,
+                struct job_decision *decision);
+
+/* Picture `index` of the job; the strings are the job's. */
+struct drawer_request job_request(const Crafterse__V1__Job *job, size_t index);
+
+#endif

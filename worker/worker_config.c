@@ -1,0 +1,77 @@
+#include "worker/worker_config.h"
+
+#include <stddef.h>
+
+#include "common/base/panic.h"
+#include "common/bus/topics.h"
+
+#define AT(field) offsetof(struct worker_config, field)
+
+const struct config_option worker_config_options[] = {
+    {.name = "POOL",
+     .type = CONFIG_STRING,
+     .offset = AT(pool),
+     .default_text = "default",
+     .help = "The pool whose jobs this worker takes."},
+    {.name = "MODEL_PATH",
+     .type = CONFIG_STRING,
+     .offset = AT(model_path),
+     .flags = CONFIG_REQUIRED,
+     .help = "The model's folder, as diffusers writes it: the one that holds model_index.json."},
+    {.name = "MODEL_NAME",
+     .type = CONFIG_STRING,
+     .offset = AT(model_name),
+     .default_text = "",
+     .help = "The name that clients order the model by; empty = the folder's own name."},
+    {.name = "THREADS",
+     .type = CONFIG_INT,
+     .offset = AT(threads),
+     .default_text = "0",
+     .min = 0,
+     .max = 1024,
+     .help = "Threads that compute; 0 = as many as the processors that the process may use."},
+    {.name = "JOB_ATTEMPTS_MAX",
+     .type = CONFIG_INT,
+     .offset = AT(attempts_max),
+     .default_text = "3",
+     .min = 1,
+     .max = 100,
+     .help = "A job that was started this often without coming to an end fails."},
+    {.name = "JOB_TIME_LIMIT",
+     .type = CONFIG_DURATION,
+     .offset = AT(time_limit_ms),
+     .default_text = "20m",
+     .min = 1000,
+     .max = 24LL * 3600 * 1000,
+     .help = "A job that runs longer than this, all its pictures together, fails."},
+    {.name = "DRAIN_TIMEOUT",
+     .type = CONFIG_DURATION,
+     .offset = AT(drain_timeout_ms),
+     .default_text = "21m",
+     .min = 0,
+     .max = 24LL * 3600 * 1000,
+     .help = "After SIGTERM the running job may go on for this long; then it is left to another "
+             "worker."},
+    {.name = NULL},
+};
+
+int worker_config_check(const void *config, struct error *err)
+{
+    const struct worker_config *settings = config;
+    char **pools = NULL;
+    size_t count = 0;
+    int status = topics_parse_pools(settings->pool, &pools, &count, err);
+    if (status < 0) {
+        return error_wrap(err, "CRAFTERSE_POOL");
+    }
+    if (count != 1) {
+        status = ERROR(err, STATUS_INVALID,
+                       "CRAFTERSE_POOL names %zu pools (\"%s\"); a worker belongs to one", count,
+                       settings->pool);
+    }
+    for (size_t i = 0; i < count; i++) {
+        xfree(pools[i]);
+    }
+    xfree(pools);
+    return status;
+}

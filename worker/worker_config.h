@@ -1,0 +1,23 @@
+/* The worker's settings; docs/CONFIGURATION.md is generated from this table. */
+#ifndef WORKER_WORKER_CONFIG_H
+#define WORKER_WORKER_CONFIG_H
+
+#include <stdint.h>
+
+#include "common/base/config.h"
+
+struct worker_config {
+    const char *pool;
+    const char *model_path;
+    const char *model_name;
+    int64_t threads;
+    int64_t attempts_max;
+    int64_t time_limit_ms;
+    int64_t drain_timeout_ms;
+};
+
+extern const struct config_option worker_config_options[];
+
+int worker_config_check(const void *config, struct error *err) MUST_CHECK;
+
+#endif
