@@ -313,7 +313,7 @@ static void on_drawn(struct worker *w, struct runner_event *event)
     metric_increment(w->pictures);
     metric_observe(w->picture_seconds, seconds);
     w->announcement.seconds_per_picture =
-        announcer_average(w->announcement.seconds_per_picture, seconds);
+        announcement_average(w->announcement.seconds_per_picture, seconds);
     if (++run->image < run->job->n_images) {
         start_image(w);
     } else {
@@ -493,7 +493,7 @@ static void announce(struct worker *w)
     if (w->rebalanced) {
         w->rebalanced = false;
         a->lane_count =
-            consumer_partitions(w->consumer, w->topic_jobs, a->lanes, ANNOUNCE_LANES_MAX);
+            consumer_partitions(w->consumer, w->topic_jobs, a->lanes, ANNOUNCEMENT_LANES_MAX);
         log_info("lanes assigned", "lanes=%zu", a->lane_count);
     }
     a->draining = w->draining;

@@ -2,6 +2,7 @@
 
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
+#include "router/stage.h"
 #include "tests/harness/test.h"
 
 #define NOW 1700000000000u
@@ -22,19 +23,19 @@ static void announce(struct registry *registry, const struct served *s)
     Crafterse__V1__WorkerAnnouncement a = CRAFTERSE__V1__WORKER_ANNOUNCEMENT__INIT;
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
     Crafterse__V1__Model model = CRAFTERSE__V1__MODEL__INIT, *models[] = {&model};
-    char *schedulers[] = {(char *)(uintptr_t)s->scheduler};
+    char *schedulers[] = {stage_text(s->scheduler)};
     struct error err;
     size_t size;
-    model.name = (char *)(uintptr_t)s->model;
-    model.digest = (char *)(uintptr_t)s->digest;
+    model.name = stage_text(s->model);
+    model.digest = stage_text(s->digest);
     model.width_max = model.height_max = s->size_max;
     model.size_multiple = 8;
     model.steps_max = s->steps_max;
     model.schedulers = schedulers;
     model.n_schedulers = 1;
     a.envelope = &envelope;
-    a.worker_id = (char *)(uintptr_t)s->worker;
-    a.pool = (char *)(uintptr_t)s->pool;
+    a.worker_id = stage_text(s->worker);
+    a.pool = stage_text(s->pool);
     a.models = models;
     a.n_models = 1;
     a.draining = s->draining;
@@ -69,12 +70,12 @@ static struct policy_decision decide_among(const struct served *workers, size_t 
     for (size_t i = 0; i < count; i++) {
         announce(registry, &workers[i]);
     }
-    generation.model = (char *)(uintptr_t)wish->model;
-    generation.model_digest = (char *)(uintptr_t)wish->digest;
+    generation.model = stage_text(wish->model);
+    generation.model_digest = stage_text(wish->digest);
     generation.width = wish->width;
     generation.height = wish->height;
     generation.steps = wish->steps;
-    generation.scheduler = (char *)(uintptr_t)wish->scheduler;
+    generation.scheduler = stage_text(wish->scheduler);
     envelope.deadline_ms = wish->deadline_ms;
     job.envelope = &envelope;
     job.generation = &generation;

@@ -1,6 +1,7 @@
 #include "worker/job.h"
 
 #include "tests/harness/test.h"
+#include "worker/report.h"
 
 #define NOW 1700000000000u
 
@@ -13,7 +14,7 @@ struct sample {
 
 static char *text(const char *value)
 {
-    return (char *)(uintptr_t)value;
+    return report_text(value);
 }
 
 static void make(struct sample *s)

@@ -1,4 +1,4 @@
-#include "worker/announcer.h"
+#include "worker/announcement.h"
 
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
@@ -67,10 +67,10 @@ TEST(lanes_and_draining_are_told_at_once_the_rest_may_wait)
 
 TEST(the_average_follows_recent_pictures)
 {
-    double average = announcer_average(0, 10);
+    double average = announcement_average(0, 10);
     CHECK_NEAR(average, 10, 1e-9);
     for (int i = 0; i < 30; i++) {
-        average = announcer_average(average, 2);
+        average = announcement_average(average, 2);
     }
     CHECK_NEAR(average, 2, 0.05);
 }

@@ -1,0 +1,70 @@
+#include "worker/announcement.h"
+
+#include <string.h>
+
+#include "common/bus/codec.h"
+#include "proto/worker.pb-c.h"
+#include "worker/report.h"
+
+#define AVERAGE_WEIGHT 0.2
+
+static void fill_model(Crafterse__V1__Model *model, const struct drawer_model *from,
+                       char **schedulers)
+{
+    crafterse__v1__model__init(model);
+    model->name = report_text(from->name);
+    model->digest = report_text(from->digest);
+    model->width_default = from->width_default;
+    model->height_default = from->height_default;
+    model->width_max = from->width_max;
+    model->height_max = from->height_max;
+    model->size_multiple = from->size_multiple;
+    model->steps_default = from->steps_default;
+    model->steps_max = from->steps_max;
+    model->guidance_default = from->guidance_default;
+    model->scheduler_default = report_text(from->scheduler_default);
+    for (model->n_schedulers = 0; from->schedulers[model->n_schedulers] != NULL;
+         model->n_schedulers++) {
+        schedulers[model->n_schedulers] = report_text(from->schedulers[model->n_schedulers]);
+    }
+    model->schedulers = schedulers;
+}
+
+uint8_t *announcement_pack(const struct announcement *a, uint64_t now_ms, size_t *size)
+{
+    Crafterse__V1__WorkerAnnouncement message = CRAFTERSE__V1__WORKER_ANNOUNCEMENT__INIT;
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    Crafterse__V1__Model model, *models[1] = {&model};
+    char *schedulers[32];
+    int32_t lanes[ANNOUNCEMENT_LANES_MAX];
+
+    fill_model(&model, a->model, schedulers);
+    memcpy(lanes, a->lanes, a->lane_count * sizeof(lanes[0]));
+    envelope.sent_ms = now_ms;
+    envelope.sender = report_text(a->worker_id);
+    message.envelope = &envelope;
+    message.worker_id = report_text(a->worker_id);
+    message.pool = report_text(a->pool);
+    message.models = models;
+    message.n_models = 1;
+    message.lanes = lanes;
+    message.n_lanes = a->lane_count;
+    message.draining = a->draining;
+    message.current_job_id = report_text(a->current_job_id);
+    message.last_seen_ms = now_ms;
+    message.started_ms = a->started_ms;
+    message.seconds_per_picture = a->seconds_per_picture;
+    return codec_pack(&message.base, size);
+}
+
+bool announcement_differs(const struct announcement *a, const struct announcement *b)
+{
+    return a->draining != b->draining || a->lane_count != b->lane_count ||
+           memcmp(a->lanes, b->lanes, a->lane_count * sizeof(a->lanes[0])) != 0 ||
+           a->model != b->model;
+}
+
+double announcement_average(double average, double seconds)
+{
+    return average > 0 ? average + AVERAGE_WEIGHT * (seconds - average) : seconds;
+}
