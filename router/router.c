@@ -36,7 +36,8 @@
 #define METADATA_TIMEOUT_MS 5000
 #define FLUSH_TIMEOUT_MS 10000
 #define LEAVE_TIMEOUT_MS 10000
-#define FOLLOW_BATCH 500 /* records folded before the rest of the loop has its turn */
+#define PREPARED_POOLS_MAX 16 /* a producer prepares 64 topics at most */
+#define FOLLOW_BATCH 500      /* records folded before the rest of the loop has its turn */
 
 struct router {
     const struct service_context *context;
@@ -315,12 +316,12 @@ static int open_producer(struct router *r, struct error *err)
     if (status < 0) {
         return status;
     }
-    producer_know(r->producer, r->stage.topic_status);
-    for (size_t i = 0; i < r->pool_count; i++) {
+    producer_prepare(r->producer, r->stage.topic_status);
+    for (size_t i = 0; i < r->pool_count && i < PREPARED_POOLS_MAX; i++) {
         for (size_t k = 0; k < sizeof(of_pools) / sizeof(of_pools[0]); k++) {
             char topic[TOPIC_NAME_MAX];
             topic_name(r->context->kafka, of_pools[k], r->pools[i], topic);
-            producer_know(r->producer, topic);
+            producer_prepare(r->producer, topic);
         }
     }
     return 0;

@@ -615,9 +615,9 @@ static int connect_kafka(struct worker *w, struct error *err)
         status = producer_create(&w->producer, w->context->kafka, err);
     }
     if (status == 0) {
-        producer_know(w->producer, w->desk.topic_status);
-        producer_know(w->producer, w->desk.topic_results);
-        producer_know(w->producer, w->desk.topic_progress);
+        producer_prepare(w->producer, w->desk.topic_status);
+        producer_prepare(w->producer, w->desk.topic_results);
+        producer_prepare(w->producer, w->desk.topic_progress);
         w->announcer = announcer_create(w->producer, w->topic_workers);
     }
     return status;
