@@ -7,7 +7,6 @@
 #include "common/bus/codec.h"
 
 #define CONTENT_HASH_LENGTH 64
-#define JOB_ID_LENGTH_MAX 128
 
 /* ---- Checks -----------------------------------------------------------------------------------
  */
@@ -43,10 +42,6 @@ static int check_images(const Crafterse__V1__Result *result, struct error *err)
 
 static int check_result(const Crafterse__V1__Result *result, struct error *err)
 {
-    size_t id_length = strlen(result->envelope->job_id);
-    if (id_length == 0 || id_length > JOB_ID_LENGTH_MAX) {
-        return ERROR(err, STATUS_INVALID, "a result whose job id has %zu characters", id_length);
-    }
     int rc = check_images(result, err);
     if (rc != 0) {
         return rc;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/id.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/base/shutdown.h"
@@ -33,6 +34,8 @@
 #define TICK_MS 250
 #define FLUSH_TIMEOUT_MS 10000
 #define LEAVE_TIMEOUT_MS 10000
+/* A record may be as large as Kafka takes; around it go the fields of DeadLetter. */
+#define LETTER_BYTES_MAX ((size_t)TOPIC_PAYLOAD_BYTES_MAX - 64 * 1024)
 
 struct uploader {
     const struct service_context *context;
@@ -70,17 +73,18 @@ static void add_dead_letter(struct uploader *u, struct outbox_entry *entry, cons
         const void *in;
         uint8_t *out;
     } payload = {.in = record->payload};
-    envelope.job_id = delivery_text(record->key);
+    envelope.job_id = delivery_text(id_is_valid(record->key) ? record->key : "");
+    size_t size = record->size < LETTER_BYTES_MAX ? record->size : LETTER_BYTES_MAX;
     letter.envelope = &envelope;
     letter.topic = delivery_text(record->topic);
     letter.partition = record->partition;
     letter.offset = record->offset;
-    letter.payload = (ProtobufCBinaryData){.len = record->size, .data = payload.out};
+    letter.payload = (ProtobufCBinaryData){.len = size, .data = payload.out};
     letter.reason = delivery_text(reason);
     letter.message = delivery_text(message);
     letter.service = delivery_text("uploader");
-    const struct outbox_target target = {
-        .topic = u->topic_deadletter, .partition = PRODUCER_PARTITION_BY_KEY, .key = record->key};
+    const struct outbox_target target = {.topic = u->topic_deadletter,
+                                         .partition = PRODUCER_PARTITION_BY_KEY};
     outbox_add(entry, &target, &letter.base, &envelope);
     metric_increment(u->buried);
 }
@@ -95,7 +99,7 @@ static void bury_unusable(struct uploader *u, struct record *record, const struc
     struct outbox_entry *entry = outbox_begin(u->outbox, record);
     const char *key = outbox_record(entry)->key;
     add_dead_letter(u, entry, "undecodable", err->text);
-    if (key[0] != '\0') {
+    if (id_is_valid(key)) {
         Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
         Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
         envelope.job_id = delivery_text(key);
