@@ -277,6 +277,7 @@ static int start(struct uploader *u, struct error *err)
     if (rc != 0) {
         return rc;
     }
+    producer_prepare(u->producer, u->topic_status);
     u->outbox = outbox_create(u->producer, u->consumer, u->context->settings->instance);
     const struct upload_pool_options pool = {
         .config = u->config, .cache = u->cache, .finished = wake_loop, .user = u->consumer};
