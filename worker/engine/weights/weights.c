@@ -10,6 +10,7 @@
 #include "common/base/panic.h"
 #include "worker/engine/config/json.h"
 #include "worker/engine/config/problems.h"
+#include "worker/engine/kernels/simd.h"
 #include "worker/engine/weights/safetensors.h"
 
 #define SHARDS_MAX 256
@@ -332,27 +333,30 @@ int weights_finish(const struct weights *weights, struct error *err)
 
 /* ---- Converting ----------------------------------------------------------------------------- */
 
-/* Written for the compiler to vectorise: the exponent is rebiased by one multiplication, which
- * also gives subnormals their value; infinities and NaN are the one case it cannot make. */
-static float half_to_float(uint16_t half)
+/* Without branches, so that the compiler vectorises it, and without subnormal floats, which are
+ * slow. A half's exponent is rebiased by an addition; a subnormal is made by putting its bits under
+ * a leading one and taking that away; infinity and NaN get the float's largest exponent. */
+SIMD_INLINE float half_to_float(uint16_t half)
 {
-    const uint32_t exponent_mask = 0x0F800000; /* of the half, after the shift below */
-    uint32_t magnitude = (uint32_t)(half & 0x7FFF) << 13;
-    float scaled;
-    memcpy(&scaled, &magnitude, sizeof(scaled));
-    scaled *= 0x1p112F;
-    uint32_t bits;
-    memcpy(&bits, &scaled, sizeof(bits));
-    if ((magnitude & exponent_mask) == exponent_mask) {
-        bits = magnitude | 0x7F800000;
-    }
-    bits |= (uint32_t)(half & 0x8000) << 16;
+    const int32_t rebias = 112 << 23, leading_one = 113 << 23;
+    const int32_t normal_min = 1 << 23, infinity = 31 << 23; /* of magnitude */
+    int32_t magnitude = (half & 0x7FFF) << 13;
+    int32_t under_one = magnitude + leading_one, subnormal;
+    float difference;
+    memcpy(&difference, &under_one, sizeof(difference));
+    difference -= 0x1p-14F;
+    memcpy(&subnormal, &difference, sizeof(subnormal));
+    int32_t is_subnormal = -(int32_t)(magnitude < normal_min);
+    int32_t is_infinite = -(int32_t)(magnitude >= infinity);
+    int32_t bits = (magnitude + rebias) | (is_infinite & 0x7F800000);
+    bits = (is_subnormal & subnormal) | (~is_subnormal & bits);
+    uint32_t signed_bits = (uint32_t)bits | (uint32_t)(half & 0x8000) << 16;
     float value;
-    memcpy(&value, &bits, sizeof(value));
+    memcpy(&value, &signed_bits, sizeof(value));
     return value;
 }
 
-static float bfloat_to_float(uint16_t bfloat)
+SIMD_INLINE float bfloat_to_float(uint16_t bfloat)
 {
     uint32_t bits = (uint32_t)bfloat << 16;
     float value;
@@ -360,17 +364,36 @@ static float bfloat_to_float(uint16_t bfloat)
     return value;
 }
 
-void weights_to_f32(struct weight_view view, float *out)
+SIMD_CLONES static void halves_to_f32(const unsigned char *bytes, float *out, size_t count)
 {
-    const unsigned char *bytes = view.data;
-    if (view.dtype == WEIGHT_F32) {
-        memcpy(out, bytes, view.count * sizeof(*out));
-        return;
-    }
-    for (size_t i = 0; i < view.count; i++) {
+    for (size_t i = 0; i < count; i++) {
         uint16_t word;
         memcpy(&word, bytes + 2 * i, sizeof(word));
-        out[i] = view.dtype == WEIGHT_F16 ? half_to_float(word) : bfloat_to_float(word);
+        out[i] = half_to_float(word);
+    }
+}
+
+SIMD_CLONES static void bfloats_to_f32(const unsigned char *bytes, float *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint16_t word;
+        memcpy(&word, bytes + 2 * i, sizeof(word));
+        out[i] = bfloat_to_float(word);
+    }
+}
+
+void weights_to_f32(struct weight_view view, float *out)
+{
+    switch (view.dtype) {
+    case WEIGHT_F32:
+        memcpy(out, view.data, view.count * sizeof(*out));
+        break;
+    case WEIGHT_F16:
+        halves_to_f32(view.data, out, view.count);
+        break;
+    case WEIGHT_BF16:
+        bfloats_to_f32(view.data, out, view.count);
+        break;
     }
 }
 
