@@ -214,8 +214,13 @@ int kafka_client_error(struct error *err, rd_kafka_resp_err_t code, const char *
     va_start(args, format);
     vsnprintf(context, sizeof(context), format, args);
     va_end(args);
-    return ERROR(err, status_of(code), "%s: %s (%s)", context, rd_kafka_err2str(code),
-                 rd_kafka_err2name(code));
+    enum status status = status_of(code);
+    /* A missing topic is about to be created when a whole deployment starts at once. */
+    bool is_missing_topic =
+        code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    bool retriable = is_missing_topic || status == STATUS_UNAVAILABLE || status == STATUS_TIMEOUT;
+    return error_set(err, status, retriable, __FILE__, __LINE__, "%s: %s (%s)", context,
+                     rd_kafka_err2str(code), rd_kafka_err2name(code));
 }
 
 bool kafka_client_is_fatal(rd_kafka_t *rk, struct error *err)
