@@ -10,7 +10,6 @@
 #include "common/base/panic.h"
 #include "worker/engine/config/json.h"
 #include "worker/engine/config/problems.h"
-#include "worker/engine/kernels/simd.h"
 #include "worker/engine/weights/safetensors.h"
 
 #define SHARDS_MAX 256
@@ -336,7 +335,7 @@ int weights_finish(const struct weights *weights, struct error *err)
 /* Without branches, so that the compiler vectorises it, and without subnormal floats, which are
  * slow. A half's exponent is rebiased by an addition; a subnormal is made by putting its bits under
  * a leading one and taking that away; infinity and NaN get the float's largest exponent. */
-SIMD_INLINE float half_to_float(uint16_t half)
+static float half_to_float(uint16_t half)
 {
     const int32_t rebias = 112 << 23, leading_one = 113 << 23;
     const int32_t normal_min = 1 << 23, infinity = 31 << 23; /* of magnitude */
@@ -356,7 +355,7 @@ SIMD_INLINE float half_to_float(uint16_t half)
     return value;
 }
 
-SIMD_INLINE float bfloat_to_float(uint16_t bfloat)
+static float bfloat_to_float(uint16_t bfloat)
 {
     uint32_t bits = (uint32_t)bfloat << 16;
     float value;
@@ -364,7 +363,7 @@ SIMD_INLINE float bfloat_to_float(uint16_t bfloat)
     return value;
 }
 
-SIMD_CLONES static void halves_to_f32(const unsigned char *bytes, float *out, size_t count)
+static void halves_to_f32(const unsigned char *bytes, float *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         uint16_t word;
@@ -373,7 +372,7 @@ SIMD_CLONES static void halves_to_f32(const unsigned char *bytes, float *out, si
     }
 }
 
-SIMD_CLONES static void bfloats_to_f32(const unsigned char *bytes, float *out, size_t count)
+static void bfloats_to_f32(const unsigned char *bytes, float *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         uint16_t word;
