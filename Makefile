@@ -232,7 +232,7 @@ $(O)/%.h.alone: %.h | $(PROTO_H)
 	@$(CC) $(COMMON_FLAGS) $(WARNINGS) -Werror -MF $(O)/$*.h.d -MT $@ -fsyntax-only -x c $< && touch $@
 
 $(O)/%.tidy: $(O)/%.o .clang-tidy tests/.clang-tidy
-	@clang-tidy --quiet $*.c -- $(COMMON_FLAGS) 2>/dev/null && touch $@
+	@clang-tidy --quiet $*.c -- $(COMMON_FLAGS) -DCRAFTERSE_VERSION='"lint"' 2>/dev/null && touch $@
 
 clean: ## remove build/
 	rm -rf build

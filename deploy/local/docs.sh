@@ -30,9 +30,12 @@ INTRODUCTION
     build/bin/gateway --config-table-shared
 }
 
+# In a table's text "<key>" would be taken for HTML.
+escape() { sed '/^| /s/</\\</g'; }
+
 fresh=$(mktemp)
 trap 'rm -f "$fresh"' EXIT
-render > "$fresh"
+render | escape > "$fresh"
 case "${1:-}" in
     --check)
         if ! diff -u "$page" "$fresh"; then

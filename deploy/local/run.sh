@@ -121,9 +121,9 @@ submit() {
     status=${answer##*$'\n'}
     answer=${answer%$'\n'*}
     [[ $status == 20[02] ]] ||
-        fail "the gateway refused: $(jq -r '.error | .message + (.details // [] |
-            map("\n  \(.field): \(.problem)\(if .allowed then "; allowed: \(.allowed)" else "" end)")
-            | add // "")' <<< "$answer" 2> /dev/null || echo "HTTP $status: $answer")"
+        fail "the gateway refused: $(jq -r '.error | .message + (.details // [] | map(
+            "\n  \(.field): \(.problem)" + if .allowed then "; allowed: \(.allowed)" else "" end
+            ) | add // "")' <<< "$answer" 2> /dev/null || echo "HTTP $status: $answer")"
     job_url=$stack_url/v1/generations/$(jq -r .id <<< "$answer")
 }
 

@@ -1,4 +1,5 @@
-"""txt2img as a user types it: what it writes, what it says, how it refuses. Standard library only."""
+"""txt2img as a user types it: what it writes, what it says, how it refuses.
+Standard library only."""
 
 import json
 import struct

@@ -17,6 +17,8 @@ STATEFUL = {"common/base/log", "common/base/shutdown", "common/base/clock", "com
 PREFIXES = {"common/base/error": ("error", "status"),
             "worker/engine/engine": ("engine", "picture"),
             "worker/engine/pipeline/dump": ("dump", "engine_dump"),
+            "worker/engine/layers/timestep_embedding": ("timestep_embedding", "sinusoid"),
+            "worker/engine/layers/loader": ("loader", "weight_name"),
             "worker/engine/kernels/norm": ("group_norm", "layer_norm"),
             "worker/engine/layers/sampling": ("downsample", "upsample"),
             "worker/engine/models/vae_decoder": ("vae",),

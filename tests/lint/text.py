@@ -28,7 +28,8 @@ BANNED_IN_PRODUCT = {
 MEMORY_HOME = ("common/base/panic.c",)
 # Everything else speaks through log.h.
 PRINTF_HOME = ("common/base/log.c", "common/base/panic.c", "common/base/config.c",
-               "common/service/", "gateway/make_key.c", "worker/cli/", "deploy/devbroker/", "tests/")
+               "common/service/", "gateway/make_key.c", "worker/cli/", "deploy/devbroker/",
+               "tests/")
 # Programs, and implementations of one shared table (scheduler.h).
 HEADERLESS = ("worker/cli/", "worker/engine/schedulers/")
 # Tables of words and strokes read better on long lines.

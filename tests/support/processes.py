@@ -108,4 +108,5 @@ def wait_until(condition, timeout, failed=None, interval=0.02):
         time.sleep(interval)
     if failed is not None:
         failed()
-    raise AssertionError(f"not within {timeout} s: {getattr(condition, '__doc__', None) or condition}")
+    promise = getattr(condition, "__doc__", None) or condition
+    raise AssertionError(f"not within {timeout} s: {promise}")
