@@ -185,6 +185,9 @@ static void on_sweep(uv_timer_t *timer)
     struct http_server *s = timer->data;
     uint64_t now_ms = clock_monotonic_ms();
     struct connection *next;
+    /* At its connection limit the library stops listening, and starts again only in some later run,
+     * for which no event may come. */
+    s->is_dirty = true;
     for (struct connection *c = s->first; c != NULL; c = next) {
         next = c->next;
         uint64_t limit_ms = c->lingers ? LINGER_MS : (uint64_t)s->options.request_timeout_ms;

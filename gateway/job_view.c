@@ -102,7 +102,8 @@ static bool has_succeeded(const struct job *job)
 static void add_progress(cJSON *object, const struct job *job, const struct job_view *view)
 {
     bool is_current = job->progress.at_ms != 0 && job->progress.attempt == job->attempt;
-    uint32_t steps = is_current && job->progress.steps > 0 ? job->progress.steps : job->steps;
+    /* The order's number where it is known: it is the same at every gateway, progress is not. */
+    uint32_t steps = job->steps > 0 ? job->steps : is_current ? job->progress.steps : 0;
     uint32_t step = is_current ? job->progress.step : 0;
     bool is_drawn = job->state == CRAFTERSE__V1__STATE__STATE_RENDERED || has_succeeded(job);
     add_integer(object, "image",
