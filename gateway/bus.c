@@ -346,6 +346,9 @@ int bus_start(struct bus **out, uv_loop_t *loop, const struct bus_options *optio
         xfree(b);
         return result;
     }
+    producer_prepare(b->producer, b->names[TOPIC_REQUESTS]);
+    producer_prepare(b->producer, b->names[TOPIC_STATUS]);
+    producer_prepare(b->producer, b->names[TOPIC_CONTROL]);
     metric_register(&metric_undecodable);
     metric_register(&metric_followed);
     metric_register(&metric_broker);
