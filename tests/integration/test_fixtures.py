@@ -74,16 +74,9 @@ def test_redis_keeps_what_it_is_given(redis):
     assert redis.client.get("tests:fixture") == b"value"
 
 
-def create(topics, name):
-    from confluent_kafka.admin import AdminClient, NewTopic
-    client = AdminClient({"bootstrap.servers": topics.brokers})
-    for future in client.create_topics([NewTopic(topics.name(name), 2, 1)]).values():
-        future.result(20)
-
-
 def test_kafka_keeps_its_records_through_a_crash(own_kafka):
     topics = Topics(own_kafka.brokers, "tests.")
-    create(topics, "crash")
+    topics.create("crash")
     topics.write("crash", b"before", key="1")
     own_kafka.kill()
     began = time.monotonic()

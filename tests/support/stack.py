@@ -14,8 +14,6 @@ from support.processes import TREE, Process, wait_until
 from support.topics import Topics
 
 BIN = Path(os.environ.get("CRAFTERSE_BIN", TREE / "build/bin"))
-MODELS = [TREE / "worker/models/demo", TREE / "tests/golden/tiny-sdxl"]
-ORDER = ("router", "worker", "uploader", "gateway")  # starting; stopping goes backwards
 
 
 def model_folder():
@@ -70,10 +68,12 @@ class Service(Process):
 
 class Stack:
     """gateway, router, uploader and workers. `settings` go to all services (without their
-    CRAFTERSE_ prefix), `service_settings` to one: {"uploader": {"RETRY_MAX": "1s"}}."""
+    CRAFTERSE_ prefix), `service_settings` to one: {"uploader": {"RETRY_MAX": "1s"}}. `services`
+    names those to run when not all are wanted."""
 
     def __init__(self, folder, brokers, *, s3=None, redis=None, workers=1, settings=None,
-                 service_settings=None, embedded=False, prefix=None, worker_binary=None):
+                 service_settings=None, embedded=False, prefix=None, worker_binary=None,
+                 services=None):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.prefix = prefix or f"t{secrets.token_hex(4)}."
@@ -89,7 +89,8 @@ class Stack:
         self.objects_folder = self.folder / "objects"
         self.services = {}
         self._write_keys()
-        for name in ("router", *(f"worker{i + 1}" for i in range(workers)), "uploader", "gateway"):
+        names = ("router", *(f"worker{i + 1}" for i in range(workers)), "uploader", "gateway")
+        for name in services or names:
             self.add(name)
 
     # ---- Settings ----------------------------------------------------------------------------

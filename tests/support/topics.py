@@ -3,7 +3,7 @@
 import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from support import messages
 
@@ -36,6 +36,14 @@ class Topics:
 
     def send(self, topic, message, partition=None):
         self.write(topic, message.SerializeToString(), message.envelope.job_id or None, partition)
+
+    def create(self, *topics, partitions=4):
+        """For services that run without a router, which would make them."""
+        client = AdminClient({"bootstrap.servers": self.brokers})
+        settings = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
+        wanted = [NewTopic(self.name(topic), partitions, 1, config=settings) for topic in topics]
+        for future in client.create_topics(wanted).values():
+            future.result(30)
 
     # ---- Reading -----------------------------------------------------------------------------
 
