@@ -121,9 +121,9 @@ class Stack:
         if kind == "uploader" and self.s3 is not None:
             environment.update(self.s3.settings())
         elif self.s3 is None and kind == "uploader":
-            environment["CRAFTERSE_STORE_FOLDER"] = self.objects_folder
+            environment.setdefault("CRAFTERSE_STORE_FOLDER", self.objects_folder)
         elif self.s3 is None and kind == "gateway":
-            environment["CRAFTERSE_OBJECTS_FOLDER"] = self.objects_folder
+            environment.setdefault("CRAFTERSE_OBJECTS_FOLDER", self.objects_folder)
         # One core has many tests: leak checks cost the time of a whole test at every exit.
         environment.setdefault("ASAN_OPTIONS", os.environ.get("ASAN_OPTIONS", "detect_leaks=1"))
         return environment

@@ -2,12 +2,23 @@
 
 import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from support import messages
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+
+def watermarks(consumer, partition):
+    """The offsets of the first record and behind the last; a new topic has no leader at first."""
+    for left in reversed(range(20)):
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=10)
+        except KafkaException:
+            if left == 0:
+                raise
+            time.sleep(0.1)
 
 
 class Topics:
@@ -62,8 +73,7 @@ class Topics:
             partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
             ends = {}
             for partition in partitions:
-                low, high = consumer.get_watermark_offsets(TopicPartition(name, partition),
-                                                           timeout=10)
+                low, high = watermarks(consumer, TopicPartition(name, partition))
                 if high > low:
                     ends[partition] = (low, high)
             consumer.assign([TopicPartition(name, p, low) for p, (low, _) in ends.items()])
@@ -117,7 +127,7 @@ class Topics:
                           consumer.list_topics(name, timeout=10).topics[name].partitions]
             waiting = 0
             for committed in consumer.committed(partitions, timeout=10):
-                low, high = consumer.get_watermark_offsets(committed, timeout=10)
+                low, high = watermarks(consumer, committed)
                 waiting += high - max(committed.offset, low)
             return waiting
         finally:
