@@ -134,9 +134,17 @@ UNIT_BIN := $(UNIT_SRC:tests/%.c=$(O)/test/%)
 unit-tests: $(UNIT_BIN) ## build the unit and golden tests into build/MODE/test
 
 # Measuring programs, linked the same way: tests/bench/bench_*.c -> build/MODE/test/bench.
-BENCH_BIN := $(patsubst tests/%.c,$(O)/test/%,$(wildcard tests/bench/bench_*.c))
+# zero_worker is the worker with an engine that takes no time, for benches and tests.
+BENCH_BIN := $(patsubst tests/%.c,$(O)/test/%,$(wildcard tests/bench/bench_*.c \
+    tests/bench/zero_worker.c))
 
-.PHONY: bench-programs
+.PHONY: bench bench-programs
+bench: ## [BENCH=engine|pipeline]: measure, print a table, write build/bench.json
+	@deploy/local/install.sh build kafka test
+	@deploy/local/kafka.sh install build/kafka
+	@$(MAKE) --no-print-directory -j$(shell nproc) all bench-programs
+	@tests/bench/bench.py $(BENCH)
+
 bench-programs: $(BENCH_BIN) ## build the benchmarks into build/MODE/test/bench
 
 # The service libraries come first: a program of the linker reads archives left to right.
@@ -151,7 +159,7 @@ $(O)/test/%: $(O)/tests/%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_L
 test: ## install what the tests need, build, run every test; ends with "N passed, N failed, ..."
 	@deploy/local/install.sh build kafka test
 	@deploy/local/kafka.sh install build/kafka
-	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=$(MODE) all unit-tests
+	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=$(MODE) all unit-tests bench-programs
 	@CRAFTERSE_BUILD=$(CURDIR)/$(O) CRAFTERSE_BIN=$(CURDIR)/$(BIN) tests/run
 
 # ---- Fuzzing: one program per tests/fuzz/fuzz_NAME.c, started from tests/fuzz/corpus/NAME ---------

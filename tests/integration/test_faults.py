@@ -5,12 +5,12 @@ import time
 import pytest
 
 from support import messages
-from support.processes import TREE, wait_until
+from support.processes import BUILD, wait_until
 
 SMALL = {"width": 64, "height": 64, "steps": 2, "cache": "bypass"}
 # Seconds of work, so that a fault can hit in the middle.
 MIDDLE = {"width": 128, "height": 128, "steps": 120, "cache": "bypass"}
-ZERO_WORKER = TREE / "build/release/tests/bench/zero_worker"
+ZERO_WORKER = BUILD / "test/bench/zero_worker"
 
 
 def states(stack, job_id):

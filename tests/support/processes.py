@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("CRAFTERSE_BUILD", TREE / "build/release"))
 
 # What AddressSanitizer, UndefinedBehaviorSanitizer, ThreadSanitizer and our own ASSERT print.
 SANITIZER_REPORT = re.compile(
