@@ -56,11 +56,12 @@ def test_a_job_that_kills_its_worker_every_time_fails_in_the_end(make_stack, s3)
     end = stack.check_one_end([job], timeout=60)[job]
     assert end["state"] == "failed"
     assert end["error"]["code"] == "attempts_exhausted"
-    assert [letter.reason for letter in stack.topics.dead_letters()] == ["attempts_exhausted"]
+    letters = wait_until(stack.topics.dead_letters, 10)
+    assert [letter.reason for letter in letters] == ["attempts_exhausted"]
     stack.client.draw("the next one", seed=9, **SMALL)
 
 
-def test_a_broker_that_crashes_loses_no_accepted_job(make_stack, own_kafka, s3):
+def test_a_broker_that_crashes_loses_no_accepted_job(own_kafka, make_stack, s3):
     stack = make_stack(brokers=own_kafka.brokers, s3=s3)
     client = stack.client
     jobs = [client.submit("a durable sword", seed=seed, **(MIDDLE if seed == 0 else SMALL))["id"]
@@ -78,7 +79,7 @@ def test_a_broker_that_crashes_loses_no_accepted_job(make_stack, own_kafka, s3):
     client.draw("the next one", seed=9, **SMALL)
 
 
-def test_without_kafka_nothing_is_accepted_and_the_client_is_told(make_stack, own_kafka, s3):
+def test_without_kafka_nothing_is_accepted_and_the_client_is_told(own_kafka, make_stack, s3):
     stack = make_stack(brokers=own_kafka.brokers, s3=s3)
     client = stack.client
     client.draw("before", seed=1, **SMALL)
@@ -90,7 +91,7 @@ def test_without_kafka_nothing_is_accepted_and_the_client_is_told(make_stack, ow
     wait_until(lambda: client.post({"prompt": "after", **SMALL}).status_code == 202, 60)
 
 
-def test_redis_away_is_slower_and_nothing_else(make_stack, own_redis, s3):
+def test_redis_away_is_slower_and_nothing_else(own_redis, make_stack, s3):
     stack = make_stack(s3=s3, redis=own_redis)
     client = stack.client
     client.draw("with", seed=1, width=64, height=64, steps=2)
@@ -131,7 +132,7 @@ def test_sigterm_lets_a_worker_finish_its_job(make_stack, s3):
 def test_a_job_longer_than_the_poll_interval_keeps_its_worker_in_the_group(make_stack, s3):
     assert ZERO_WORKER.exists(), f"{ZERO_WORKER} is missing: run `make test`, which builds it"
     stack = make_stack(s3=s3, worker_binary=ZERO_WORKER, service_settings={"worker": {
-        "STEP_TIME": "1s", "KAFKA_EXTRA": "max.poll.interval.ms=7000"}})
+        "STEP_TIME": "1s", "KAFKA_EXTRA": "session.timeout.ms=6000;max.poll.interval.ms=7000"}})
     job = stack.client.submit("a slow sword", width=64, height=64, steps=16)["id"]
     end = stack.check_one_end([job], timeout=60)[job]
     assert end["state"] == "succeeded"

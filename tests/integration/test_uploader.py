@@ -245,7 +245,7 @@ def test_a_result_without_key_does_not_stop_the_next(uploader):
     assert wait_terminal(uploader, good.envelope.job_id).state == messages.State.STATE_SUCCEEDED
 
 
-def test_redis_away_costs_a_warning_and_nothing_else(make_stack, s3, own_redis):
+def test_redis_away_costs_a_warning_and_nothing_else(own_redis, make_stack, s3):
     uploader = make_uploader(make_stack, s3=s3, redis=own_redis)
     own_redis.kill()
     result, = make_results()

@@ -34,11 +34,20 @@ class Gateway:
         assert answer.status_code == 200, f"{job_id}: {answer.status_code} {answer.text}"
         return answer.json()
 
+    def _get_patiently(self, job_id, deadline):
+        """A gateway that has just started, or whose Kafka is away, says 503: try again."""
+        while True:
+            answer = self.session.get(f"{self.url}/v1/generations/{job_id}", timeout=30)
+            if answer.status_code != 503 or time.monotonic() >= deadline:
+                assert answer.status_code == 200, f"{job_id}: {answer.status_code} {answer.text}"
+                return answer.json()
+            time.sleep(0.1)
+
     def wait(self, job_id, timeout=60):
         """Asks until the job has ended."""
         deadline = time.monotonic() + timeout
         while True:
-            job = self.get(job_id)
+            job = self._get_patiently(job_id, deadline)
             if job["state"] in ENDED:
                 return job
             if time.monotonic() >= deadline:

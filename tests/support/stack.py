@@ -163,15 +163,13 @@ class Stack:
     def stop(self):
         """Ends everything; fails when a service that ran does not end cleanly."""
         problems = []
-        for service in reversed(list(self.services.values())):
-            if not service.is_running():
-                continue
-            try:
-                service.stop_cleanly()
-            except AssertionError as problem:
-                problems.append(str(problem))
+        running = [service for service in self.services.values() if service.is_running()]
+        for service in running:
+            service.child.terminate()
         for service in self.services.values():
             try:
+                if service in running:
+                    service.stop_cleanly()
                 service.check_log()
             except AssertionError as problem:
                 problems.append(str(problem))

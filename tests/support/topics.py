@@ -22,7 +22,7 @@ def watermarks(consumer, partition):
 
 
 class Topics:
-    """The topics of one stack."""
+    """The topics of one stack; names are given without the prefix."""
 
     def __init__(self, brokers, prefix):
         self.brokers = brokers
@@ -39,11 +39,12 @@ class Topics:
                              "message.max.bytes": MESSAGE_BYTES_MAX, "linger.ms": 0,
                              "partitioner": "murmur2_random"})
         failures = []
+        name = self.name(topic)
         extra = {} if partition is None else {"partition": partition}
-        producer.produce(self.name(topic), value=payload, key=key,
+        producer.produce(name, value=payload, key=key,
                          on_delivery=lambda error, _: failures.append(error), **extra)
         producer.flush(30)
-        assert failures == [None], f"{topic}: not written: {failures}"
+        assert failures == [None], f"{name}: not written: {failures or 'no answer'}"
 
     def send(self, topic, message, partition=None):
         self.write(topic, message.SerializeToString(), message.envelope.job_id or None, partition)
