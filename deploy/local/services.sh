@@ -133,11 +133,23 @@ make_api_key() {
     export CRAFTERSE_API_KEYS_FILE=$stack/api.keys
 }
 
+# Where the folder store lies. A Kafka or Redis of the caller's remembers pictures for longer than
+# one stack lives, so their objects must stay where the next stack finds them.
+objects_folder() {
+    if [[ -n ${CRAFTERSE_STORE_FOLDER:-} ]]; then
+        echo "$CRAFTERSE_STORE_FOLDER"
+    elif [[ -n ${CRAFTERSE_KAFKA_BROKERS:-}${CRAFTERSE_REDIS_URL:-} ]]; then
+        echo "$tree/build/run/objects"
+    else
+        echo "$stack/objects"
+    fi
+}
+
 # stack_start MODEL_FOLDER: starts everything at once (joining a group takes seconds each) and
 # returns when all are ready; on failure says why and returns 1, leaving the rest for stack_stop.
 stack_start() {
-    local model=$1 name
-    mkdir -p "$stack/objects"
+    local model=$1 name objects
+    objects=$(objects_folder) # before start_kafka names a broker of ours
     export CRAFTERSE_METRICS_LISTEN=127.0.0.1:0
     start_kafka || return 1
     make_api_key
@@ -148,8 +160,8 @@ stack_start() {
     export CRAFTERSE_MODEL_PATH=$model
     export CRAFTERSE_HTTP_LISTEN=${CRAFTERSE_HTTP_LISTEN:-127.0.0.1:0}
     if [[ $CRAFTERSE_STORE == folder ]]; then
-        export CRAFTERSE_STORE_FOLDER=${CRAFTERSE_STORE_FOLDER:-$stack/objects}
-        export CRAFTERSE_OBJECTS_FOLDER=$CRAFTERSE_STORE_FOLDER
+        mkdir -p "$objects"
+        export CRAFTERSE_STORE_FOLDER=$objects CRAFTERSE_OBJECTS_FOLDER=$objects
     fi
     for name in "${stack_services[@]}"; do
         launch "$name" "$tree/build/bin/$name"
@@ -158,7 +170,9 @@ stack_start() {
         wait_for "$name" 60 is_ready "$name" || return 1
     done
     stack_url=http://127.0.0.1:$(service_port gateway http)
-    printf 'url=%s\nkafka=%s\nmodel=%s\n' "$stack_url" "$stack_kafka" "$model" > "$stack/settings"
+    [[ $CRAFTERSE_STORE == folder ]] || objects=$CRAFTERSE_STORE
+    printf '%s\n' "url=$stack_url" "kafka=$stack_kafka" "model=$model" "objects=$objects" \
+        > "$stack/settings"
 }
 
 # Ends processes by name: asks, waits up to SECONDS, then kills.

@@ -2,7 +2,7 @@
 # make up, make down, make status: a stack that stays until it is told to go.
 #
 #   stack.sh up        start it and print where it answers (KAFKA=apache, MODEL=DIR|FILE)
-#   stack.sh down      stop it; the pictures in build/run/stack/objects stay
+#   stack.sh down      stop it; the pictures stay
 #   stack.sh status    each process, its port, whether it is ready, its memory; each queue's lag
 set -euo pipefail
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -29,11 +29,12 @@ print_where() {
 The stack answers at $url
   Kafka    $(stack_setting kafka)
   model    $(stack_setting model)
+  pictures $(stack_setting objects)
   logs     $stack/*.log
 
 Make a picture:   make run PROMPT="a flaming obsidian sword"
 or over HTTP:     curl $key-H 'Prefer: wait=30' \\
-                      -d '{"prompt": "a flaming obsidian sword"}' $url/v1/generations
+                      --json '{"prompt": "a flaming obsidian sword"}' $url/v1/generations
 Look at it:       make status
 Stop it:          make down
 END
@@ -61,7 +62,8 @@ up() {
 # ---- down ------------------------------------------------------------------------------------
 
 down() {
-    local name any=0
+    local name any=0 objects
+    objects=$(stack_setting objects)
     for name in devbroker kafka "${stack_services[@]}"; do
         ! service_alive "$name" || any=1
     done
@@ -69,7 +71,7 @@ down() {
         echo "No stack is up."
     fi
     stack_stop 20
-    [[ $any -eq 0 ]] || echo "Stopped. The pictures stay in ${stack#"$tree"/}/objects."
+    [[ $any -eq 0 ]] || echo "Stopped.${objects:+ The pictures stay in ${objects#"$tree"/}.}"
 }
 
 # ---- status ----------------------------------------------------------------------------------
