@@ -52,6 +52,7 @@ launch() {
     CRAFTERSE_PORT_FILE="$stack/$name.ports" setsid "${tie[@]}" "$@" \
         > "$stack/$name.log" 2>&1 < /dev/null &
     echo "$! $(process_birth $!)" > "$stack/$name.pid"
+    disown # or bash would tell of each one that was killed
 }
 
 # The service ended or never became ready: its last words, and where the rest is.
