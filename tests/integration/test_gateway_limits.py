@@ -1,4 +1,4 @@
-"""What the gateway does when there is too much of something, when a peer is away, and at its end."""
+"""What the gateway does when there is too much of something, when a peer is away, at its end."""
 
 import socket
 import threading

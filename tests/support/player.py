@@ -1,4 +1,4 @@
-"""A gateway alone on a real Kafka, and a test that plays everybody else: router, worker, uploader."""
+"""A gateway alone on a real Kafka, and a test that plays router, worker and uploader."""
 
 import time
 import uuid
