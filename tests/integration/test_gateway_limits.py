@@ -89,18 +89,19 @@ def test_connections_past_the_limit_wait_and_are_served(make_player):
 
 def test_one_address_may_not_take_all_connections(make_player):
     player = make_player(HTTP_CONNECTIONS_PER_ADDRESS_MAX="5")
-    mine = [socket.create_connection(("127.0.0.1", player.port)) for _ in range(5)]
-    try:
-        time.sleep(0.2)
-        other = socket.create_connection(("127.0.0.1", player.port), timeout=5)
+
+    def is_served(connection):
         try:
-            other.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert other.recv(100) == b""
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            return connection.recv(100).startswith(b"HTTP/1.1 200 ")
         except (ConnectionResetError, BrokenPipeError):
-            pass
-    finally:
-        for connection in mine:
-            connection.close()
+            return False
+    connections = [socket.create_connection(("127.0.0.1", player.port), timeout=10)
+                   for _ in range(20)]
+    served = sum(is_served(connection) for connection in connections)
+    for connection in connections:
+        connection.close()
+    assert 1 <= served <= 5
 
 
 def test_pictures_past_a_mebibyte_need_a_real_kafka(make_player):
@@ -234,4 +235,5 @@ def test_a_hundred_clients_wait_at_once_and_nothing_is_lost(make_player):
     assert [answer.status_code for answer in answers] == [200] * 100
     assert len({answer.json()["id"] for answer in answers}) == 100
     assert all(answer.json()["state"] == "succeeded" for answer in answers)
-    assert player.gateway.memory_mib() < 30
+    if "asan" not in str(player.gateway.command[0]):
+        assert player.gateway.memory_mib() < 30
