@@ -105,8 +105,15 @@ static struct linear make_linear(struct bench *bench, int64_t in, int64_t out)
 
 static struct conv make_conv(struct bench *bench, int64_t in, int64_t out, int stride)
 {
-    return (struct conv){in, out, stride, random_weights(bench, 9 * in * out),
-                         random_weights(bench, out)};
+    bool is_winograd = conv_is_winograd(in, out, stride);
+    return (struct conv){
+        .channels_in = in,
+        .channels_out = out,
+        .stride = stride,
+        .is_winograd = is_winograd,
+        .weight = random_weights(bench, (is_winograd ? 16 : 9) * in * out),
+        .bias = random_weights(bench, out),
+    };
 }
 
 static struct group_norm make_group_norm(struct bench *bench, int64_t channels)

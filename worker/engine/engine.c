@@ -111,7 +111,7 @@ static uint64_t memory_limit(void)
 /* The largest square picture whose decode, the hungriest stage, fits beside the weights. */
 static int side_max(const struct components *components)
 {
-    uint64_t weights = components->parameter_count * sizeof(float) + MEMORY_FOR_OTHERS;
+    uint64_t weights = components_bytes(components) + MEMORY_FOR_OTHERS;
     uint64_t limit = memory_limit();
     uint64_t room = limit > weights ? limit - weights : 0;
     const struct vae_config *vae = &components->vae.config;

@@ -71,7 +71,7 @@ typedef bool (*engine_progress)(void *user, enum engine_stage stage, int step, i
 
 struct engine_timings {
     double text_seconds, denoise_seconds, decode_seconds, total_seconds;
-    double flop;       /* of all matrix products, multiply-add = 2, as executed */
+    double flop;       /* of all matrix products, multiply-add = 2; convolutions as plain sums */
     size_t peak_bytes; /* most memory held for activations; the weights are not in it */
 };
 

@@ -2,14 +2,21 @@
 
 #include "common/base/panic.h"
 #include "worker/engine/kernels/conv2d.h"
+#include "worker/engine/kernels/winograd.h"
 
 #define KERNEL 3
+
+bool conv_is_winograd(int64_t channels_in, int64_t channels_out, int stride)
+{
+    return stride == 1 && winograd_fits(channels_in, channels_out);
+}
 
 void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
                int64_t channels_out, int stride)
 {
     *conv =
         (struct conv){.channels_in = channels_in, .channels_out = channels_out, .stride = stride};
+    conv->is_winograd = conv_is_winograd(channels_in, channels_out, stride);
     conv->bias = loader_take_vector(loader, prefix, "bias", channels_out);
 
     struct weight_view view;
@@ -18,7 +25,8 @@ void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int
         return;
     }
     loader->parameter_count += view.count;
-    float *packed = arena_floats(loader->model, view.count);
+    size_t positions = conv->is_winograd ? WINOGRAD_POSITIONS : KERNEL * KERNEL;
+    float *packed = arena_floats(loader->model, (size_t)(channels_in * channels_out) * positions);
     conv->weight = packed;
     const float *oihw = weights_f32_in_place(view);
     size_t mark = arena_mark(loader->model);
@@ -27,7 +35,11 @@ void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int
         weights_to_f32(view, converted);
         oihw = converted;
     }
-    conv2d_pack_weights(channels_out, channels_in, KERNEL, oihw, packed);
+    if (conv->is_winograd) {
+        winograd_pack_weights(channels_out, channels_in, oihw, packed);
+    } else {
+        conv2d_pack_weights(channels_out, channels_in, KERNEL, oihw, packed);
+    }
     arena_release(loader->model, mark);
 }
 
@@ -54,8 +66,14 @@ static void run(const struct conv *conv, struct exec *ex, struct tensor x,
     arguments->x = x.data;
     arguments->weight = conv->weight;
     arguments->bias = conv->bias;
-    arguments->workspace = arena_floats(ex->step, conv2d_workspace(&shape));
-    conv2d_run(ex->pool, &shape, arguments);
+    if (conv->is_winograd) {
+        size_t workspace = winograd_workspace(&shape, parallel_threads(ex->pool));
+        arguments->workspace = arena_floats(ex->step, workspace);
+        winograd_run(ex->pool, &shape, arguments);
+    } else {
+        arguments->workspace = arena_floats(ex->step, conv2d_workspace(&shape));
+        conv2d_run(ex->pool, &shape, arguments);
+    }
     ex->flop += conv2d_flop(&shape);
     arena_release(ex->step, mark);
 }

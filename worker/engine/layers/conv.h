@@ -4,6 +4,8 @@
 #ifndef WORKER_ENGINE_LAYERS_CONV_H
 #define WORKER_ENGINE_LAYERS_CONV_H
 
+#include <stdbool.h>
+
 #include "worker/engine/layers/exec.h"
 #include "worker/engine/layers/loader.h"
 #include "worker/engine/tensor/tensor.h"
@@ -11,9 +13,13 @@
 struct conv {
     int64_t channels_in, channels_out;
     int stride;          /* 1, or 2 to halve the map */
-    const float *weight; /* [channels_out, 3, 3, channels_in], packed at load */
+    bool is_winograd;    /* see conv_is_winograd */
+    const float *weight; /* packed at load for conv2d.h, or for winograd.h */
     const float *bias;   /* [channels_out] */
 };
+
+/* Whether such a convolution is done by kernels/winograd.h: where it can be, it is faster. */
+bool conv_is_winograd(int64_t channels_in, int64_t channels_out, int stride);
 
 /* Load prefix.weight [channels_out, channels_in, 3, 3] and prefix.bias. */
 void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,

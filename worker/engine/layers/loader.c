@@ -28,6 +28,7 @@ const float *loader_take(struct loader *loader, const char *prefix, const char *
     loader->parameter_count += view.count;
     const float *in_place = weights_f32_in_place(view);
     if (in_place != NULL) {
+        loader->mapped_bytes += view.count * sizeof(float);
         return in_place;
     }
     float *converted = arena_floats(loader->model, view.count);

@@ -17,6 +17,7 @@ struct loader {
     struct weights *weights;
     struct arena *model;      /* what cannot be used in place in the mapped file goes here */
     uint64_t parameter_count; /* taken so far */
+    size_t mapped_bytes;      /* of the file that are used in place */
 };
 
 /* A parameter's or module's dotted name. */

@@ -97,6 +97,7 @@ static int finish_weights(struct components *components, const struct loader *lo
                           struct error *err)
 {
     components->parameter_count += loader->parameter_count;
+    components->mapped_bytes += loader->mapped_bytes;
     return weights_finish(loader->weights, err);
 }
 
@@ -251,4 +252,9 @@ void components_close(struct components *components)
     }
     arena_destroy(components->model);
     xfree(components);
+}
+
+size_t components_bytes(const struct components *components)
+{
+    return components->mapped_bytes + arena_mark(components->model);
 }

@@ -21,6 +21,7 @@ struct components {
     struct unet unet;
     struct vae_decoder vae;
     uint64_t parameter_count;
+    size_t mapped_bytes;                   /* of weights that are used in place in their files */
     struct weights *weights[WEIGHT_FILES]; /* mapped for as long as the models are used */
     struct arena *model;                   /* converted and repacked weights */
 };
@@ -29,5 +30,8 @@ struct components {
  * names the file and its problems. Free with components_close (accepts NULL). */
 int components_open(struct components **out, const char *path, struct error *err) MUST_CHECK;
 void components_close(struct components *components);
+
+/* Memory that the weights take: what is used in place, and what was converted or repacked. */
+size_t components_bytes(const struct components *components);
 
 #endif

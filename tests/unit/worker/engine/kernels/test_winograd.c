@@ -1,0 +1,85 @@
+#include "worker/engine/kernels/winograd.h"
+
+#include "tests/harness/test.h"
+#include "tests/support/ref_kernels.h"
+#include "worker/engine/kernels/gemm.h"
+
+static const struct ref_conv shapes[] = {
+    {1, 1, 1, 16, 16, 3, 1, 1},   {1, 1, 5, 16, 32, 3, 1, 1}, {2, 4, 4, 32, 16, 3, 1, 1},
+    {1, 7, 5, 48, 16, 3, 1, 1},   {2, 9, 6, 16, 48, 3, 1, 1}, {1, 6, 7, 160, 96, 3, 1, 1},
+    {2, 40, 33, 16, 16, 3, 1, 1},
+};
+
+static void check_shape(struct parallel *pool, const struct ref_conv *r)
+{
+    struct conv2d conv = {.batch = r->batch,
+                          .height_in = r->height,
+                          .width_in = r->width,
+                          .channels_in = r->channels_in,
+                          .channels_out = r->channels_out,
+                          .kernel = 3,
+                          .stride = 1,
+                          .padding = 1};
+    int64_t pairs = r->channels_in * r->channels_out, pixels = r->batch * r->height * r->width;
+    int64_t count = pixels * r->channels_out, picture = count / r->batch;
+    float *x = ref_random(pixels * r->channels_in, 1), *weight = ref_random(pairs * 9, 2);
+    float *packed = ref_random(pairs * WINOGRAD_POSITIONS, 3);
+    float *bias = ref_random(r->channels_out, 4);
+    float *picture_bias = ref_random(r->batch * r->channels_out, 5);
+    float *y = ref_random(count, 6), *expected = ref_random(count, 7);
+    float *workspace = ref_random((int64_t)winograd_workspace(&conv, parallel_threads(pool)), 8);
+    winograd_pack_weights(r->channels_out, r->channels_in, weight, packed);
+    ref_conv2d(r, x, weight, bias, expected);
+
+    struct conv2d_arguments arguments = {
+        .x = x, .weight = packed, .bias = bias, .y = y, .workspace = workspace};
+    winograd_run(pool, &conv, &arguments);
+    CHECK_NEAR(ref_difference(y, expected, count), 0, 2e-6);
+
+    arguments.accumulate = true;
+    arguments.picture_bias = picture_bias;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t c = i / picture * r->channels_out + i % r->channels_out;
+        expected[i] = 2 * expected[i] + picture_bias[c];
+    }
+    winograd_run(pool, &conv, &arguments);
+    CHECK_NEAR(ref_difference(y, expected, count), 0, 2e-6);
+    free(x), free(weight), free(packed), free(bias), free(picture_bias);
+    free(y), free(expected), free(workspace);
+}
+
+TEST(convolutions_of_odd_sizes_match_plain_loops)
+{
+    gemm_init();
+    for (int threads = 1; threads <= 3; threads += 2) {
+        struct parallel *pool = NULL;
+        struct error err;
+        REQUIRE(parallel_create(&pool, threads, &err) == 0);
+        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+            check_shape(pool, &shapes[i]);
+        }
+        parallel_destroy(pool);
+    }
+}
+
+TEST(only_whole_vectors_of_channels_fit)
+{
+    CHECK(winograd_fits(320, 640));
+    CHECK(!winograd_fits(4, 320));
+    CHECK(!winograd_fits(320, 4));
+}
+
+TEST(the_workspace_stays_bounded_however_large_the_picture_is)
+{
+    struct conv2d conv = {.batch = 1,
+                          .height_in = 2048,
+                          .width_in = 2048,
+                          .channels_in = 2560,
+                          .channels_out = 1280,
+                          .kernel = 3,
+                          .stride = 1,
+                          .padding = 1};
+    CHECK(winograd_workspace(&conv, 2) * sizeof(float) <= (size_t)128 << 20);
+}
+
+TEST_MAIN()
