@@ -72,7 +72,7 @@ start_or_use_stack() {
     mkdir -p "$stack"
     own_stack=1
     stack_tied=1
-    printf 'Starting Kafka, router, worker, uploader and gateway ...'
+    printf 'Starting %s ...' "$(stack_contents)"
     stack_start "$model" || {
         echo
         fail "the stack did not start"

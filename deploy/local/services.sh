@@ -117,6 +117,14 @@ start_kafka() {
     fi
 }
 
+# What stack_start is about to start, for people.
+stack_contents() {
+    local kafka="devbroker, "
+    [[ ${KAFKA:-} != apache ]] || kafka="Apache Kafka, "
+    [[ -z ${CRAFTERSE_KAFKA_BROKERS:-} ]] || kafka=
+    echo "${kafka}router, worker, uploader and gateway"
+}
+
 # The gateway may go without keys only with devbroker and on loopback; otherwise a key is made.
 make_api_key() {
     local key

@@ -51,7 +51,7 @@ up() {
     stack_stop 5 # what a crash may have left
     mkdir -p "$stack"
     trap 'stack_stop 5; exit 130' INT TERM HUP
-    echo "Starting Kafka, router, worker, uploader and gateway ..."
+    echo "Starting $(stack_contents) ..."
     stack_start "$(model_path)" || {
         stack_stop 5
         fail "the stack did not start; the logs are in $stack"
