@@ -112,7 +112,6 @@ start_kafka() {
         wait_for devbroker 60 is_port_known devbroker kafka || return 1
         CRAFTERSE_KAFKA_BROKERS=127.0.0.1:$(service_port devbroker kafka)
         CRAFTERSE_EMBEDDED=true
-        export CRAFTERSE_KAFKA_FETCH_WAIT=${CRAFTERSE_KAFKA_FETCH_WAIT:-5ms}
         stack_kafka="$CRAFTERSE_KAFKA_BROKERS (devbroker)"
     fi
 }
