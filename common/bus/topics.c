@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
+#include "common/base/shutdown.h"
 #include "common/bus/kafka_client.h"
 
 #define MINUTE_MS ((int64_t)60 * 1000)
@@ -20,8 +21,8 @@
 #define MIB ((int64_t)1 << 20)
 #define POOLS_MAX 32
 #define POOL_NAME_MAX 32
-#define REQUEST_TIMEOUT_MS 10000
-#define CREATE_TIMEOUT_MS 60000
+#define REQUEST_TIMEOUT_MS 5000
+#define CREATE_TIMEOUT_MS 20000
 
 struct topic_entry {
     const char *base;   /* after the prefix */
@@ -196,6 +197,10 @@ static rd_kafka_NewTopic_t *describe(const struct topic_spec *spec, int replicat
     }
     set_config(new_topic, "cleanup.policy", "%s", policy->cleanup_policy);
     set_config(new_topic, "max.message.bytes", "%lld", (long long)policy->message_bytes_max);
+    if (replication_factor >= 3) {
+        /* acks=all then means two copies, and one broker may be away. */
+        set_config(new_topic, "min.insync.replicas", "2");
+    }
     if (strcmp(policy->cleanup_policy, "compact") == 0) {
         /* Small segments: only closed ones are compacted, and every reader folds the whole. */
         set_config(new_topic, "segment.ms", "%lld", 10LL * 60 * 1000);
@@ -265,7 +270,7 @@ static int create(rd_kafka_t *rk, const struct topic_spec *specs, int count, int
     }
     rd_kafka_AdminOptions_set_request_timeout(options, REQUEST_TIMEOUT_MS, text, sizeof(text));
     rd_kafka_CreateTopics(rk, topics, (size_t)count, options, queue);
-    event = rd_kafka_queue_poll(queue, REQUEST_TIMEOUT_MS + 5000);
+    event = rd_kafka_queue_poll(queue, REQUEST_TIMEOUT_MS + 2000);
     if (event == NULL) {
         result = ERROR(err, STATUS_UNAVAILABLE, "cannot create topics: no broker answered");
         goto out;
@@ -299,6 +304,9 @@ static int ensure(rd_kafka_t *rk, struct topic_spec *specs, size_t count, int re
         }
         if (missing == 0 || (result < 0 && !err->retriable)) {
             return result;
+        }
+        if (shutdown_requested()) {
+            return ERROR(err, STATUS_CANCELLED, "asked to stop while the topics were made");
         }
         if (clock_monotonic_ms() >= deadline_ms) {
             return result < 0 ? result

@@ -52,8 +52,9 @@ struct topic_spec *topics_list(const struct kafka_config *kafka, const char *con
                                size_t pool_count, int lanes, size_t *count);
 
 /* Creates the topics that are missing (all of the list's pools'), with their policies; existing
- * ones are left as they are. lanes = partitions of jobs.<pool>. UNAVAILABLE when no broker answers.
- */
+ * ones are left as they are. lanes = partitions of jobs.<pool>. With EMBEDDED only checks that
+ * devbroker answers: it has made them. Blocks for up to 25 s: UNAVAILABLE (retriable) when no
+ * broker answers, CANCELLED once shutdown was requested. */
 int topics_create(const struct kafka_config *kafka, const char *const *pools, size_t pool_count,
                   int lanes, int replication_factor, struct error *err) MUST_CHECK;
 

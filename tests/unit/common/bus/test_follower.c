@@ -159,6 +159,24 @@ TEST(the_descriptor_tells_when_a_record_waits)
     follower_destroy(f);
 }
 
+TEST(a_follower_goes_quietly_when_the_broker_is_gone)
+{
+    struct follower *f = NULL;
+    struct error err = {0};
+    struct record r;
+    REQUIRE(set_up());
+    log_init("test", "test", LOG_ERROR);
+    REQUIRE(follower_create(&f, &kafka, topics, 2, 10000, &err) == 0);
+    producer_destroy(producer, 5000);
+    embedded_broker_stop(broker);
+    CHECK_INT(follower_mark(f, 300), 0);
+    while (follower_next(f, 100, &r)) {
+    }
+    uint64_t before_ms = clock_monotonic_ms();
+    follower_destroy(f);
+    CHECK(clock_monotonic_ms() - before_ms < 3000);
+}
+
 TEST(without_a_broker_creation_fails_in_time_and_can_be_retried)
 {
     struct follower *f = NULL;
@@ -170,8 +188,6 @@ TEST(without_a_broker_creation_fails_in_time_and_can_be_retried)
     CHECK(err.retriable);
     CHECK(f == NULL);
     CHECK(clock_monotonic_ms() - before_ms < 6000);
-    producer_destroy(producer, 5000);
-    embedded_broker_stop(broker);
 }
 
 TEST_MAIN()

@@ -1,0 +1,81 @@
+/* Dead letters on librdkafka's mock cluster in this process. */
+#include "common/bus/dead_letter.h"
+
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "common/bus/codec.h"
+#include "common/bus/embedded_broker.h"
+#include "common/bus/follower.h"
+#include "common/bus/topics.h"
+#include "proto/dead_letter.pb-c.h"
+#include "tests/harness/test.h"
+
+static struct kafka_config kafka = {.topic_prefix = "t.",
+                                    .security_protocol = "plaintext",
+                                    .sasl_mechanism = "PLAIN",
+                                    .sasl_username = "",
+                                    .sasl_password = "",
+                                    .ssl_ca_location = "",
+                                    .assignor = "cooperative-sticky",
+                                    .extra = "",
+                                    .embedded = true};
+
+static Crafterse__V1__DeadLetter *read_one(struct follower *f)
+{
+    struct record r;
+    struct error err = {0};
+    if (!follower_next(f, 20000, &r)) {
+        return NULL;
+    }
+    return CODEC_UNPACK(Crafterse__V1__DeadLetter, crafterse__v1__dead_letter__descriptor, &r,
+                        &err);
+}
+
+TEST(a_record_is_kept_whole_with_where_it_came_from_and_why)
+{
+    struct embedded_broker *broker = NULL;
+    struct producer *p = NULL;
+    struct follower *f = NULL;
+    struct error err = {0};
+    log_init("test", "test", LOG_ERROR);
+    REQUIRE(embedded_broker_start(&broker, &err) == 0);
+    REQUIRE(embedded_broker_add_topic(broker, "t.deadletter", 1, &err) == 0);
+    kafka.brokers = embedded_broker_address(broker);
+    REQUIRE(producer_create(&p, &kafka, &err) == 0);
+    static const struct follower_topic topic = {"t.deadletter", true};
+    REQUIRE(follower_create(&f, &kafka, &topic, 1, 10000, &err) == 0);
+
+    const struct record bad = {.topic = "t.jobs.default",
+                               .partition = 3,
+                               .offset = 42,
+                               .key = "k",
+                               .payload = "\x00\xFF not protobuf",
+                               .size = 14};
+    CHECK_INT(dead_letter_send(p, &kafka, &bad, "", "undecodable", "not a Job", "worker-1", &err),
+              0);
+    Crafterse__V1__DeadLetter *letter = read_one(f);
+    REQUIRE(letter != NULL);
+    CHECK_STR(letter->topic, "t.jobs.default");
+    CHECK_INT(letter->partition, 3);
+    CHECK_INT(letter->offset, 42);
+    CHECK_STR(letter->reason, "undecodable");
+    CHECK_STR(letter->message, "not a Job");
+    CHECK_STR(letter->service, "worker-1");
+    CHECK_STR(letter->envelope->sender, "worker-1");
+    CHECK_INT(letter->payload.len, 14);
+    CHECK(memcmp(letter->payload.data, bad.payload, 14) == 0);
+    codec_free(&letter->base);
+
+    struct record huge = bad;
+    char *bytes = xcalloc(1, TOPIC_PAYLOAD_BYTES_MAX);
+    huge.payload = bytes;
+    huge.size = TOPIC_PAYLOAD_BYTES_MAX;
+    CHECK_INT(dead_letter_send(p, &kafka, &huge, "job-1", "too_large", "Too large", "w", &err), 0);
+    xfree(bytes);
+
+    follower_destroy(f);
+    producer_destroy(p, 5000);
+    embedded_broker_stop(broker);
+}
+
+TEST_MAIN()
