@@ -26,6 +26,10 @@
 #define IMAGES_MAX 64
 /* An unfinished job that old was lost by Kafka's own retention of `requests`. */
 #define UNFINISHED_MS_MAX (7ULL * 24 * 3600 * 1000)
+/* `status` is kept for a day at least, `requests` for a week. An order older than that, of which
+ * `status` says nothing, has most likely ended: taking it for an accepted job would make it look
+ * unfinished for ever. Should it still wait in a queue, its next state brings it back. */
+#define REQUEST_MS_MAX (24ULL * 3600 * 1000)
 #define FORGOTTEN_SLOTS 65536 /* 512 KiB, taken at the first job that is forgotten */
 
 struct job_list {
@@ -244,15 +248,18 @@ static uint64_t id_time_ms(const char *id)
     return value;
 }
 
+static bool was_forgotten(const struct job_table *t, const char *id, const char *key_id)
+{
+    uint64_t hash = hash_text(hash_text(HASH_START, id), key_id);
+    return t->forgotten != NULL && t->forgotten[hash % FORGOTTEN_SLOTS] == hash;
+}
+
 bool job_table_is_forgotten(const struct job_table *t, const char *id, const char *key_id,
                             uint64_t now_ms)
 {
-    uint64_t hash = hash_text(hash_text(HASH_START, id), key_id);
-    if (t->forgotten != NULL && t->forgotten[hash % FORGOTTEN_SLOTS] == hash) {
-        return true;
-    }
     uint64_t made_ms = id_time_ms(id);
-    return made_ms != 0 && made_ms + t->options.retention_ms < now_ms;
+    return was_forgotten(t, id, key_id) ||
+           (made_ms != 0 && made_ms + t->options.retention_ms < now_ms);
 }
 
 /* The oldest job of the list that nobody watches; watched ones go to the end of the line. */
@@ -364,21 +371,19 @@ static void copy_images(struct job *job, Crafterse__V1__Image *const *images, si
     }
 }
 
-static bool is_usable_id(const char *id)
-{
-    return id_is_valid(id);
-}
-
 struct job *job_table_fold_request(struct job_table *t, const Crafterse__V1__Job *request,
                                    uint64_t now_ms)
 {
     const char *id = request->envelope->job_id;
-    if (!is_usable_id(id) || request->generation == NULL ||
-        request->accepted_ms + UNFINISHED_MS_MAX < now_ms) {
+    if (!id_is_valid(id) || request->generation == NULL) {
         return NULL;
     }
     struct job *job = job_table_find(t, id);
     if (job == NULL) {
+        if (request->accepted_ms + REQUEST_MS_MAX < now_ms ||
+            was_forgotten(t, id, request->key_id)) {
+            return NULL;
+        }
         job = add(t, id, request->accepted_ms);
     }
     /* One job has one order: a second one under its id (a retry with the same idempotency key
@@ -462,12 +467,14 @@ struct job *job_table_fold_status(struct job_table *t, const Crafterse__V1__Stat
     const char *id = status->envelope->job_id;
     uint64_t sent_ms = status->envelope->sent_ms != 0 ? status->envelope->sent_ms : now_ms;
     bool is_end = ledger_is_terminal(status->state);
-    if (!is_usable_id(id) ||
-        sent_ms + (is_end ? t->options.retention_ms : UNFINISHED_MS_MAX) < now_ms) {
+    if (!id_is_valid(id) || sent_ms + UNFINISHED_MS_MAX < now_ms) {
         return NULL;
     }
     struct job *job = job_table_find(t, id);
     if (job == NULL) {
+        if (!is_end && was_forgotten(t, id, status->key_id)) {
+            return NULL; /* late news of a job that has ended */
+        }
         job = add(t, id, sent_ms);
     }
     if (job->key_id[0] == '\0') {

@@ -101,6 +101,27 @@ TEST(the_order_of_the_two_topics_does_not_matter)
     job_table_destroy(table);
 }
 
+TEST(an_end_that_is_read_late_is_an_end)
+{
+    /* A gateway that starts reads old topics: what ended must not look unfinished. */
+    struct job_table *table = make_table(100);
+    const char *id = sample_id(1);
+    sample_request(table, id, "studio", false);
+    struct job *job = sample_status(
+        table, id,
+        (struct sample_status){STATE(SUCCEEDED), 1, NOW_MS - 2 * HOUR_MS, NULL, "ab/x.png"});
+    REQUIRE(job != NULL);
+    CHECK(job_is_terminal(job));
+    CHECK_INT(job_table_counts(table).waiting, 0);
+    job_table_forget_old(table, NOW_MS);
+    CHECK(job_table_find(table, id) == NULL);
+    CHECK(job_table_is_forgotten(table, id, "studio", NOW_MS));
+    CHECK(sample_request(table, id, "studio", false) == NULL);
+    CHECK(sample_status(table, id, (struct sample_status){STATE(RUNNING), 1, 0, NULL, NULL}) ==
+          NULL);
+    job_table_destroy(table);
+}
+
 TEST(an_order_under_a_known_id_changes_nothing)
 {
     struct job_table *table = make_table(100);
