@@ -49,6 +49,7 @@ struct connection {
     int fd;
     bool receives;     /* in the server's list of connections that owe us a request */
     bool lingers;      /* answered by hand; drop what comes */
+    bool has_served;   /* a request before this one */
     uint64_t since_ms; /* monotonic */
     struct connection *previous, *next;
     struct http_request *request;
@@ -194,7 +195,8 @@ static void on_sweep(uv_timer_t *timer)
         if (now_ms < c->since_ms + limit_ms) {
             continue;
         }
-        if (!c->lingers) {
+        /* A connection that rests between two requests is not late. */
+        if (!c->lingers && (c->request != NULL || !c->has_served)) {
             refuse_late(s, c);
         }
         stop_receiving(s, c);
@@ -296,6 +298,7 @@ static void on_completed(void *cls, struct MHD_Connection *handle, void **contex
     double seconds = clock_monotonic_seconds() - r->started_s;
     s->options.ended(s->options.user, r, was_sent ? r->status : 0, seconds);
     r->connection->request = NULL;
+    r->connection->has_served = true;
     if (!r->connection->lingers) {
         start_receiving(s, r->connection); /* the next request on this connection */
     }
