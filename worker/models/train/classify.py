@@ -23,11 +23,13 @@ HEADS = ("kind", "colour", "effect")
 class Classifier(nn.Module):
     def __init__(self):
         super().__init__()
-        layers, before = [], 3
-        for width in (24, 48, 96, 160):
-            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-                       nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
-            before = width
+        layers = [nn.Conv2d(3, 32, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
+        before = 32
+        for width in (48, 96, 128):
+            for _ in range(2):
+                layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+                before = width
+            layers.append(nn.MaxPool2d(2))
         self.body = nn.Sequential(*layers)
         self.heads = nn.ModuleDict({h: nn.Linear(before * 2, len(captions.NAMES[h])) for h in HEADS})
 
@@ -89,12 +91,11 @@ if __name__ == "__main__":
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.02)
     clock = nets.Clock(options.minutes, 2e-3)
     while not clock.done():
-        some = torch.randint(0, len(x), (96,))
+        some = torch.randint(0, len(x), (64,))
         for group in optimizer.param_groups:
             group["lr"] = clock.rate()
-        with torch.autocast("cpu", torch.bfloat16):
-            out = net(roughen(x[some]).contiguous(memory_format=torch.channels_last))
-        loss = sum(F.cross_entropy(out[h].float(), labels[h][some], label_smoothing=0.05) for h in HEADS)
+        out = net(roughen(x[some]).contiguous(memory_format=torch.channels_last))
+        loss = sum(F.cross_entropy(out[h], labels[h][some], label_smoothing=0.05) for h in HEADS)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -152,9 +152,9 @@ class Clock:
     def done(self):
         return self.seconds() >= self.total
 
-    def rate(self):
+    def rate(self, seconds=None):
         self.steps += 1
-        part = min(1.0, self.seconds() / self.total)
+        part = min(1.0, (self.seconds() if seconds is None else seconds) / self.total)
         return self.peak * (0.5 + 0.5 * math.cos(math.pi * part)) * min(1.0, self.steps / self.warmup)
 
 

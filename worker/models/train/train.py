@@ -13,10 +13,12 @@ import argparse
 import json
 import os
 import shutil
+import tempfile
 import time
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 import captions
@@ -58,28 +60,59 @@ def captions_for(rng, codes, drop):
     return ["" if rng.random() < drop else captions.compose(rng, captions.from_codes(c)) for c in codes]
 
 
-def train(options):
+def share(parameters, *values):
+    """The mean over the processes of every gradient, and of some numbers. One meeting a step, and one
+    thread in each process, is far quicker on a busy machine than threads that meet in every layer."""
+    if not dist.is_initialized():
+        return values
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = torch.cat([*(g.reshape(-1) for g in grads), torch.tensor(values, dtype=torch.float32)])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    parts = flat[: -len(values)].split([g.numel() for g in grads])
+    for p, part, g in zip(parameters, parts, grads):
+        p.grad = g.copy_(part.view_as(g))  # in place: the optimizer wants the parameter's own layout
+    return flat[-len(values):].tolist()
+
+
+def start_process(rank, options, store):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=options.processes)
+    train(options, rank)
+    dist.destroy_process_group()
+
+
+def train(options, rank=0):
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     latents = torch.from_numpy(np.load(os.path.join(options.data, "latents.npy")))
     codes = np.load(os.path.join(options.data, "attributes.npy"))[: len(latents)]
     held = captions.held_out_pairs()
-    for c in codes:  # the promise of the measurement, checked on what is really trained on
+    for c in codes if rank == 0 else ():  # the promise of the measurement, checked on what is really trained on
         a = captions.from_codes(c)
         assert (a["kind"], a["colour"]) not in held, a
     from diffusers import AutoencoderKL
     scale = AutoencoderKL.load_config(options.vae)["scaling_factor"]
     os.makedirs(options.out, exist_ok=True)
-    vocabulary = nets.write_tokenizers(options.out)
+    if rank == 0:
+        nets.write_tokenizers(options.out)
+    if dist.is_initialized():
+        dist.barrier()
     tokenizers = nets.load_tokenizers(options.out)
-    first, second = nets.make_text_encoders(vocabulary)
+    first, second = nets.make_text_encoders(len(tokenizers[0]))
     unet = nets.make_unet().to(memory_format=torch.channels_last)
     checkpoint, spent, steps = os.path.join(options.out, "checkpoint.pt"), 0.0, 0
     modules = {"unet": unet, "text_encoder": first, "text_encoder_2": second}
-    for name, module in modules.items():
+    for name, module in modules.items() if rank == 0 else ():
         print(name, f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f} M", flush=True)
-    if not options.resume:
+    if not options.resume and rank == 0:
         pretrain(first, second, tokenizers, options.pretrain, rng)
+    if dist.is_initialized():
+        for module in modules.values():
+            for p in module.parameters():
+                whole = p.detach().contiguous()
+                dist.broadcast(whole, 0)
+                p.data.copy_(whole)
     average = nets.Average(modules.values(), options.average)
     optimizer = torch.optim.AdamW([
         {"params": list(unet.parameters()), "share": 1.0},
@@ -92,8 +125,10 @@ def train(options):
         optimizer.load_state_dict(state["optimizer"])
         average.mean, average.steps = state["average"], state["steps"]
         spent, steps = state["seconds"], state["steps"]
-        rng = np.random.default_rng(options.seed + steps)
-    clock = nets.Clock(options.minutes, options.rate, warmup_steps=200, spent=spent)
+    rng = np.random.default_rng([options.seed, steps, rank])
+    torch.manual_seed(int(rng.integers(1 << 30)))
+    parameters = [p for m in modules.values() for p in m.parameters()]
+    clock = nets.Clock(options.minutes, options.rate, warmup_steps=options.warmup, spent=spent)
     alphas = nets.alphas()
 
     def save():
@@ -105,7 +140,8 @@ def train(options):
     ids_of_time = nets.time_ids(options.batch)
     order, at = rng.permutation(len(latents)), 0
     last, running, seen = time.time(), 0.0, 0
-    while not clock.done():
+    seconds = clock.seconds()
+    while seconds < clock.total:
         if at + options.batch > len(order):
             order, at = rng.permutation(len(latents)), 0
         which = order[at: at + options.batch]
@@ -118,8 +154,9 @@ def train(options):
         a = alphas[t][:, None, None, None]
         noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
         wanted = a.sqrt() * noise - (1 - a).sqrt() * clean  # v
+        rate = clock.rate(seconds)
         for group in optimizer.param_groups:
-            group["lr"] = clock.rate() * group["share"] if group["share"] == 1.0 else group["share"] * optimizer.param_groups[0]["lr"]
+            group["lr"] = rate * group["share"]
         with torch.autocast("cpu", torch.bfloat16):
             states, pooled = nets.text_features(first, second, nets.encode_words(tokenizers, texts))
             out = run(noisy, t, states, added_cond_kwargs={"text_embeds": pooled, "time_ids": ids_of_time}).sample
@@ -129,17 +166,22 @@ def train(options):
         loss = (error * snr.clamp(max=5.0) / (snr + 1)).mean()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for m in modules.values() for p in m.parameters()], 1.0)
+        # The processes also agree on the time, so that their rates are the same and they stop together.
+        value, seconds = share(parameters, float(loss.detach()), clock.seconds())
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        steps, seen, running = steps + 1, seen + 1, running + value
+        if rank > 0:
+            continue
         average.update()
-        steps, seen, running = steps + 1, seen + 1, running + float(loss.detach())
         if steps % 50 == 0:
-            rate = optimizer.param_groups[0]["lr"]
-            print(f"{clock.seconds():6.0f} s  step {steps}  loss {running / seen:.4f}  rate {rate:.2e}", flush=True)
+            print(f"{seconds:6.0f} s  step {steps}  loss {running / seen:.4f}  rate {rate:.2e}", flush=True)
             running, seen = 0.0, 0
         if time.time() - last > 240:
             save()
             last = time.time()
+    if rank > 0:
+        return
     save()
     export(options)
 
@@ -183,8 +225,10 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="build/demo/run", help="folder of the checkpoint")
     parser.add_argument("--minutes", type=float, default=75)
     parser.add_argument("--pretrain", type=float, default=2, help="minutes for the text encoders alone")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=32, help="pictures a step and process")
     parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--warmup", type=int, default=200, help="steps of rising rate at every start")
+    parser.add_argument("--processes", type=int, default=2, help="each takes a batch, in one thread")
     parser.add_argument("--drop", type=float, default=0.1, help="share of empty captions")
     parser.add_argument("--average", type=float, default=0.999)
     parser.add_argument("--seed", type=int, default=1)
@@ -192,4 +236,10 @@ if __name__ == "__main__":
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--export", help="only write the last checkpoint as a pipeline into this folder")
     options = parser.parse_args()
-    export(options) if options.export else train(options)
+    if options.export:
+        export(options)
+    elif options.processes == 1:
+        train(options)
+    else:
+        with tempfile.TemporaryDirectory() as store:
+            torch.multiprocessing.spawn(start_process, (options, os.path.join(store, "meet")), options.processes)
