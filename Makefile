@@ -199,7 +199,7 @@ golden: $(if $(GOLDEN_PYTHON),,build/golden/ready) ## make tests/golden's fixtur
 
 build/golden/ready: tests/golden/requirements.txt
 	python3 -m venv build/golden
-	build/golden/bin/pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu -r $<
+	build/golden/bin/pip install --quiet -r $<
 	@touch $@
 
 # ---- One machine -----------------------------------------------------------------------------
