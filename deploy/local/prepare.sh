@@ -17,7 +17,7 @@ check_stack_settings() {
     [[ -z ${MODEL:-} || -e $MODEL ]] || fail "MODEL=$MODEL: there is no such file or folder"
 }
 
-model_path() { realpath "${MODEL:-$tree/worker/models/demo}"; }
+model_path() { realpath -- "${MODEL:-$tree/worker/models/demo}"; }
 
 # Sets build_time.
 prepare() {

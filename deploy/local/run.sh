@@ -72,13 +72,10 @@ start_or_use_stack() {
     mkdir -p "$stack"
     own_stack=1
     stack_tied=1
-    printf 'Starting %s ...' "$(stack_contents)"
-    stack_start "$model" || {
-        echo
-        fail "the stack did not start"
-    }
+    echo "Starting $(stack_contents) ..."
+    stack_start "$model" || fail "the stack did not start"
     start_time=$(seconds "$started")
-    echo " ready in $start_time s"
+    echo "Ready in $start_time s."
 }
 
 # The logs of a failed run stay until the next one.
@@ -103,14 +100,14 @@ use_kept_stack() {
 # ---- The order -------------------------------------------------------------------------------
 
 request_body() {
-    local text numbers=
-    text=$(jq -cn --arg prompt "$PROMPT" --arg negative "${NEGATIVE:-}" '
-        {prompt: $prompt} + if $negative != "" then {negative_prompt: $negative} else {} end')
-    # The numbers are digits only (check_request); jq would round a 64-bit seed.
-    [[ -z ${SEED:-} ]] || numbers+=",\"seed\":$SEED"
-    [[ -z ${STEPS:-} ]] || numbers+=",\"steps\":$STEPS"
-    [[ -z ${SIZE:-} ]] || numbers+=",\"width\":${SIZE%x*},\"height\":${SIZE#*x}"
-    printf %s "${text%\}}$numbers}"
+    jq -n --arg prompt "$PROMPT" --arg negative "${NEGATIVE:-}" --arg seed "${SEED:-}" \
+        --arg steps "${STEPS:-}" --arg size "${SIZE:-}" '
+        {prompt: $prompt}
+        + if $negative != "" then {negative_prompt: $negative} else {} end
+        + if $seed != "" then {seed: ($seed | tonumber)} else {} end
+        + if $steps != "" then {steps: ($steps | tonumber)} else {} end
+        + if $size != "" then ($size | split("x") | map(tonumber) | {width: .[0], height: .[1]})
+          else {} end'
 }
 
 submit() {
@@ -161,27 +158,48 @@ show_event() {
     esac
 }
 
-# Reads the events until the job has ended. If the connection breaks, curl's end is the end here
-# too, and wait_for_end asks the job itself.
+# A service that dies takes the job's progress with it: better to say so than to wait.
+check_services() {
+    local name
+    name=$(dead_service)
+    [[ -z $name ]] || {
+        clear_bar
+        explain "$name" "ended while the job was under way"
+        fail "the picture was not made"
+    }
+}
+
+# "step<TAB>denoise<TAB>3<TAB>20" lines, one an event, until the job has ended.
+read_events() {
+    "${curl[@]}" --max-time 86400 -N "$job_url/events" 2> /dev/null | jq --unbuffered -nRr '
+        foreach inputs as $line (""; if $line | startswith("event: ") then $line[7:] else . end;
+            if $line | startswith("data: ") then
+                . as $event | $line[6:] | fromjson
+                | [$event, .stage // "-", .step // 0, .steps // 0] | @tsv
+            else empty end)' 2> /dev/null
+}
+
+# If the connection breaks, so does the loop, and wait_for_end asks the job itself.
 follow() {
     local event stage step steps shown=(0 0)
-    while IFS=$'\t' read -r event stage step steps; do
-        show_event "$event" "$stage" "$step" "$steps"
-        [[ $event != "done" ]] || break
-    done < <("${curl[@]}" --max-time 3600 -N "$job_url/events" 2> /dev/null |
-        jq --unbuffered -nRr '
-            foreach inputs as $line (""; if $line | startswith("event: ") then $line[7:] else . end;
-                if $line | startswith("data: ") then
-                    . as $event | $line[6:] | fromjson
-                    | [$event, .stage // "-", .step // 0, .steps // 0] | @tsv
-                else empty end)' 2> /dev/null)
+    while :; do
+        if IFS=$'\t' read -r -t 1 event stage step steps; then
+            show_event "$event" "$stage" "$step" "$steps"
+            [[ $event != "done" ]] || break
+        elif (($? > 128)); then # a second without news
+            check_services
+        else
+            break
+        fi
+    done < <(read_events)
     clear_bar
 }
 
 # Fills `job` with the job's last state.
 wait_for_end() {
     while :; do
-        job=$("${curl[@]}" "$job_url")
+        check_services
+        job=$("${curl[@]}" "$job_url") || fail "the gateway does not answer any more"
         case $(jq -r .state <<< "$job") in
             succeeded) return ;;
             failed | cancelled | expired)
@@ -196,10 +214,9 @@ wait_for_end() {
 # ---- The picture -----------------------------------------------------------------------------
 
 save() {
-    seed=$(grep -o '"seed":[0-9]*' <<< "$job" | head -n 1) # jq would round a 64-bit number
-    seed=${seed#*:}
+    seed=$(jq -r .seed <<< "$job")
     url=$(jq -r .url <<< "$job")
-    out=${OUT:-$tree/out/$(slug "$PROMPT")-$seed.png}
+    out=$(realpath -m -- "${OUT:-$tree/out/$(slug "$PROMPT")-$seed.png}")
     mkdir -p "$(dirname "$out")"
     "${curl[@]}" -f -o "$out.part" "$url" || fail "the picture could not be fetched from $url"
     mv "$out.part" "$out"

@@ -55,6 +55,17 @@ launch() {
     disown # or bash would tell of each one that was killed
 }
 
+# The first one that was started and has ended; nothing when all live.
+dead_service() {
+    local name
+    for name in devbroker kafka "${stack_services[@]}"; do
+        if [[ -f $stack/$name.pid ]] && ! service_alive "$name"; then
+            echo "$name"
+            return
+        fi
+    done
+}
+
 # The service ended or never became ready: its last words, and where the rest is.
 explain() {
     local name=$1 why=$2
