@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import shutil
-import tempfile
 import time
 
 import numpy as np
@@ -58,28 +57,6 @@ def pretrain(first, second, tokenizers, minutes, rng):
 
 def captions_for(rng, codes, drop):
     return ["" if rng.random() < drop else captions.compose(rng, captions.from_codes(c)) for c in codes]
-
-
-def share(parameters, *values):
-    """The mean over the processes of every gradient, and of some numbers. One meeting a step, and one
-    thread in each process, is far quicker on a busy machine than threads that meet in every layer."""
-    if not dist.is_initialized():
-        return values
-    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    flat = torch.cat([*(g.reshape(-1) for g in grads), torch.tensor(values, dtype=torch.float32)])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    parts = flat[: -len(values)].split([g.numel() for g in grads])
-    for p, part, g in zip(parameters, parts, grads):
-        p.grad = g.copy_(part.view_as(g))  # in place: the optimizer wants the parameter's own layout
-    return flat[-len(values):].tolist()
-
-
-def start_process(rank, options, store):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=options.processes)
-    train(options, rank)
-    dist.destroy_process_group()
 
 
 def train(options, rank=0):
@@ -167,7 +144,7 @@ def train(options, rank=0):
         optimizer.zero_grad()
         loss.backward()
         # The processes also agree on the time, so that their rates are the same and they stop together.
-        value, seconds = share(parameters, float(loss.detach()), clock.seconds())
+        value, seconds = nets.share(parameters, float(loss.detach()), clock.seconds())
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         steps, seen, running = steps + 1, seen + 1, running + value
@@ -238,8 +215,5 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.export:
         export(options)
-    elif options.processes == 1:
-        train(options)
     else:
-        with tempfile.TemporaryDirectory() as store:
-            torch.multiprocessing.spawn(start_process, (options, os.path.join(store, "meet")), options.processes)
+        nets.in_processes(train, options)

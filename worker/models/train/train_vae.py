@@ -50,9 +50,8 @@ def picture_loss(out, wanted):
     return total + (out - wanted).abs().mean()
 
 
-def train(options):
+def train(options, rank=0):
     torch.manual_seed(options.seed)
-    rng = np.random.default_rng(options.seed + int(time.time()) * options.resume)
     pictures = np.load(os.path.join(options.data, "pictures.npy"), mmap_mode="r")
     vae = nets.make_vae().to(memory_format=torch.channels_last)
     if options.decoder:
@@ -70,6 +69,9 @@ def train(options):
         optimizer.load_state_dict(state["optimizer"])
         average.mean, average.steps = state["average"], state["steps"]
         spent, steps = state["seconds"], state["steps"]
+    rng = np.random.default_rng([options.seed, steps, rank])
+    torch.manual_seed(int(rng.integers(1 << 30)))
+    parameters = [p for p in vae.parameters() if p.requires_grad]
     clock = nets.Clock(options.minutes, options.rate, spent=spent)
 
     def forward(x):
@@ -89,27 +91,31 @@ def train(options):
         show(vae, pictures, os.path.join(options.out, "reconstructions.png"))
         average.swap()
 
-    last, seen, running = time.time(), 0, 0.0
-    while not clock.done():
+    last, seen, running, seconds = time.time(), 0, 0.0, clock.seconds()
+    while seconds < clock.total:
         x = take(pictures, rng, options.batch, options.crop)
         for group in optimizer.param_groups:
-            group["lr"] = clock.rate()
+            group["lr"] = clock.rate(seconds)
         with torch.autocast("cpu", torch.bfloat16):
             out, kl = forward(x)
         loss = picture_loss(out.float(), x) + options.kl * kl.float()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        value, seconds = nets.share(parameters, float(loss.detach()), clock.seconds())
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        steps, seen, running = steps + 1, seen + 1, running + value
+        if rank > 0:
+            continue
         average.update()
-        steps, seen = steps + 1, seen + 1
-        running += float(loss.detach())
         if steps % 50 == 0:
-            print(f"{clock.seconds():6.0f} s  step {steps}  loss {running / seen:.4f}  kl {float(kl):.2f}", flush=True)
+            print(f"{seconds:6.0f} s  step {steps}  loss {running / seen:.4f}  kl {float(kl.detach()):.2f}", flush=True)
             seen, running = 0, 0.0
         if time.time() - last > 120:
             save()
             last = time.time()
+    if rank > 0:
+        return
     save()
 
 
@@ -167,7 +173,8 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="build/demo/vae")
     parser.add_argument("--minutes", type=float, default=14)
     parser.add_argument("--crop", type=int, default=64, help="side of the crops, in pixels")
-    parser.add_argument("--batch", type=int, default=16, help="crops a step")
+    parser.add_argument("--batch", type=int, default=16, help="crops a step and process")
+    parser.add_argument("--processes", type=int, default=2, help="each takes a batch, in one thread")
     parser.add_argument("--rate", type=float, default=1.2e-3)
     parser.add_argument("--kl", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=1)
@@ -177,4 +184,4 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, help="encode only the first so many pictures")
     parser.add_argument("--encode", action="store_true", help="only write the latents of every picture")
     options = parser.parse_args()
-    encode(options) if options.encode else train(options)
+    encode(options) if options.encode else nets.in_processes(train, options)
