@@ -18,6 +18,7 @@
 struct folder_store {
     struct store store;
     char *folder;
+    bool durable;
 };
 
 static struct folder_store *from_store(struct store *s)
@@ -49,8 +50,11 @@ static int join_path(char out[PATH_SIZE], const char *folder, const char *name, 
 /* ---- Folders ----------------------------------------------------------------------------------
  */
 
-static int sync_folder(const char *path, struct error *err)
+static int sync_folder(const struct folder_store *f, const char *path, struct error *err)
 {
+    if (!f->durable) {
+        return 0;
+    }
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         return system_error(err, "open folder", path, errno);
@@ -61,7 +65,7 @@ static int sync_folder(const char *path, struct error *err)
 }
 
 /* Makes one folder whose parent exists, and its entry in the parent durable. */
-static int make_folder(char *path, struct error *err)
+static int make_folder(const struct folder_store *f, char *path, struct error *err)
 {
     if (mkdir(path, 0755) != 0) {
         return errno == EEXIST ? 0 : system_error(err, "make folder", path, errno);
@@ -71,13 +75,13 @@ static int make_folder(char *path, struct error *err)
         return 0;
     }
     *slash = '\0';
-    int rc = sync_folder(path, err);
+    int rc = sync_folder(f, path, err);
     *slash = '/';
     return rc;
 }
 
 /* Makes every folder above the last part of `path`. */
-static int make_parents(const char *path, struct error *err)
+static int make_parents(const struct folder_store *f, const char *path, struct error *err)
 {
     char part[PATH_SIZE];
     size_t length = strlen(path);
@@ -85,7 +89,7 @@ static int make_parents(const char *path, struct error *err)
     memcpy(part, path, length + 1);
     for (char *slash = strchr(part + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        int rc = make_folder(part, err);
+        int rc = make_folder(f, part, err);
         *slash = '/';
         if (rc != 0) {
             return rc;
@@ -111,16 +115,20 @@ static int write_all(int fd, const char *path, const void *data, size_t size, st
         bytes += written;
         size -= (size_t)written;
     }
-    return fsync(fd) == 0 ? 0 : system_error(err, "sync", path, errno);
+    return 0;
 }
 
-static int write_file(const char *path, const void *data, size_t size, struct error *err)
+static int write_file(const struct folder_store *f, const char *path, const void *data, size_t size,
+                      struct error *err)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0) {
         return system_error(err, "create", path, errno);
     }
     int rc = write_all(fd, path, data, size, err);
+    if (rc == 0 && f->durable && fsync(fd) != 0) {
+        rc = system_error(err, "sync", path, errno);
+    }
     if (close(fd) != 0 && rc == 0) {
         rc = system_error(err, "close", path, errno);
     }
@@ -180,8 +188,8 @@ static int name_once(const char *incoming, const char *path)
     return -1;
 }
 
-static int publish(const char *incoming, const char *path, const void *data, size_t size,
-                   struct store_result *result, struct error *err)
+static int publish(const struct folder_store *f, const char *incoming, const char *path,
+                   const void *data, size_t size, struct store_result *result, struct error *err)
 {
     if (name_once(incoming, path) != 0) {
         return errno == EEXIST ? describe_existing(path, data, size, result, err)
@@ -190,7 +198,7 @@ static int publish(const char *incoming, const char *path, const void *data, siz
     char parent[PATH_SIZE];
     snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(path, '/') - path), path);
     *result = (struct store_result){.outcome = STORE_CREATED, .size = size};
-    return sync_folder(parent, err);
+    return sync_folder(f, parent, err);
 }
 
 /* ---- The interface ----------------------------------------------------------------------------
@@ -210,13 +218,13 @@ static int put(struct store *s, const char *key, const void *data, size_t size,
     if (access(path, F_OK) == 0) {
         return describe_existing(path, data, size, result, err);
     }
-    rc = make_parents(incoming, err);
-    rc = rc == 0 ? make_parents(path, err) : rc;
-    rc = rc == 0 ? write_file(incoming, data, size, err) : rc;
+    rc = make_parents(f, incoming, err);
+    rc = rc == 0 ? make_parents(f, path, err) : rc;
+    rc = rc == 0 ? write_file(f, incoming, data, size, err) : rc;
     if (rc != 0) {
         return rc;
     }
-    rc = publish(incoming, path, data, size, result, err);
+    rc = publish(f, incoming, path, data, size, result, err);
     unlink(incoming);
     return rc;
 }
@@ -239,10 +247,11 @@ static int size_of(struct store *s, const char *key, uint64_t *size, struct erro
 
 static int check(struct store *s, struct error *err)
 {
+    struct folder_store *f = from_store(s);
     char path[PATH_SIZE], inside[PATH_SIZE];
-    int rc = join_path(path, from_store(s)->folder, INCOMING, err);
+    int rc = join_path(path, f->folder, INCOMING, err);
     rc = rc == 0 ? join_path(inside, path, "x", err) : rc;
-    rc = rc == 0 ? make_parents(inside, err) : rc;
+    rc = rc == 0 ? make_parents(f, inside, err) : rc;
     if (rc == 0 && access(path, W_OK | X_OK) != 0) {
         rc = system_error(err, "write into", path, errno);
     }
@@ -258,10 +267,11 @@ static void destroy(struct store *s)
 
 static const struct store_operations operations = {put, size_of, check, destroy};
 
-struct store *folder_store_create(const char *folder)
+struct store *folder_store_create(const char *folder, bool durable)
 {
     struct folder_store *f = xcalloc(1, sizeof(*f));
     f->store.operations = &operations;
     f->folder = xstrdup(folder);
+    f->durable = durable;
     return &f->store;
 }

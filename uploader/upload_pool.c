@@ -289,7 +289,7 @@ int upload_pool_create(struct upload_pool **out, const struct upload_pool_option
         struct uploading *u = &p->threads[i];
         u->pool = p;
         u->checks_store = i == 0;
-        rc = uploader_config_open_store(options->config, &u->store, err);
+        rc = uploader_config_open_store(options->config, options->durable, &u->store, err);
         if (rc == 0 && pthread_create(&u->thread, NULL, run_thread, u) != 0) {
             rc = ERROR(err, STATUS_IO, "cannot start thread %zu of %zu for uploads", i + 1,
                        p->thread_count);

@@ -10,6 +10,7 @@
 #ifndef UPLOADER_UPLOAD_POOL_H
 #define UPLOADER_UPLOAD_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/base/error.h"
@@ -21,6 +22,7 @@ struct upload_pool;
 
 struct upload_pool_options {
     const struct uploader_config *config;
+    bool durable; /* pictures in a folder outlive the machine's power */
     struct cache_writer *cache;
     void (*finished)(void *user); /* called on any thread when upload_pool_collect has one */
     void *user;

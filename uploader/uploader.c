@@ -279,8 +279,12 @@ static int start(struct uploader *u, struct error *err)
     }
     producer_prepare(u->producer, u->topic_status);
     u->outbox = outbox_create(u->producer, u->consumer, u->context->settings->instance);
-    const struct upload_pool_options pool = {
-        .config = u->config, .cache = u->cache, .finished = wake_loop, .user = u->consumer};
+    /* devbroker forgets everything when it ends, so waiting for the disk would keep no promise. */
+    const struct upload_pool_options pool = {.config = u->config,
+                                             .durable = !kafka->embedded,
+                                             .cache = u->cache,
+                                             .finished = wake_loop,
+                                             .user = u->consumer};
     return upload_pool_create(&u->pool, &pool, err);
 }
 

@@ -145,11 +145,11 @@ int uploader_config_check(const void *config, struct error *err)
                        "takes the pictures");
 }
 
-int uploader_config_open_store(const struct uploader_config *config, struct store **out,
-                               struct error *err)
+int uploader_config_open_store(const struct uploader_config *config, bool durable,
+                               struct store **out, struct error *err)
 {
     if (strcmp(config->store, "folder") == 0) {
-        *out = folder_store_create(config->store_folder);
+        *out = folder_store_create(config->store_folder, durable);
         return 0;
     }
     const struct s3_store_settings settings = {

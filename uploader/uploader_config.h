@@ -27,8 +27,8 @@ extern const struct config_option uploader_config_options[];
 /* For struct service: what no single option can tell. */
 int uploader_config_check(const void *config, struct error *err);
 
-/* Opens the store that the settings name; they must outlive it. */
-int uploader_config_open_store(const struct uploader_config *config, struct store **out,
-                               struct error *err) MUST_CHECK;
+/* Opens the store that the settings name; they must outlive it. durable: of the folder store. */
+int uploader_config_open_store(const struct uploader_config *config, bool durable,
+                               struct store **out, struct error *err) MUST_CHECK;
 
 #endif

@@ -24,7 +24,7 @@ static void setup(struct fixture *f)
         perror("mkdtemp");
         exit(1);
     }
-    f->store = folder_store_create(f->folder);
+    f->store = folder_store_create(f->folder, true);
 }
 
 static void remove_tree(const char *path)
@@ -141,7 +141,7 @@ TEST(check_makes_the_folder)
     setup(&f);
     char path[128];
     snprintf(path, sizeof(path), "%s/new/objects", f.folder);
-    struct store *store = folder_store_create(path);
+    struct store *store = folder_store_create(path, false);
     CHECK_INT(store_check(store, &f.err), 0);
     CHECK_INT(access(path, F_OK), 0);
     store_destroy(store);
