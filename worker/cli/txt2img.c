@@ -19,6 +19,7 @@
 #include "common/base/id.h"
 #include "common/base/panic.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/image/parameters.h"
 #include "worker/engine/image/png.h"
 
 #ifndef CRAFTERSE_VERSION
@@ -327,23 +328,26 @@ static int write_file(const char *path, const uint8_t *bytes, size_t size, struc
     return STATUS_OK;
 }
 
-/* What AUTOMATIC1111's web UI writes and most tools read, then what makes it exact. */
+/* Write the PNG with the text that makes the picture again. */
 static int write_png(const char *path, const struct picture *picture,
                      const struct generation *generation, const struct engine_info *info,
                      struct error *err)
 {
-    size_t size = strlen(generation->prompt) + strlen(generation->negative_prompt) + 512;
-    char *parameters = xmalloc(size);
-    bool negative = *generation->negative_prompt != '\0';
-    snprintf(parameters, size,
-             "%s\n%s%s%sSteps: %d, Sampler: %s, CFG scale: %g, Seed: %" PRIu64
-             ", Size: %dx%d, Model: %s, Version: crafterse %s",
-             generation->prompt, negative ? "Negative prompt: " : "", generation->negative_prompt,
-             negative ? "\n" : "", generation->steps, generation->scheduler, generation->guidance,
-             generation->seed, generation->width, generation->height, info->model_name,
-             CRAFTERSE_VERSION);
+    struct picture_parameters parameters = {
+        .prompt = generation->prompt,
+        .negative_prompt = generation->negative_prompt,
+        .steps = (uint32_t)generation->steps,
+        .scheduler = generation->scheduler,
+        .guidance = generation->guidance,
+        .seed = generation->seed,
+        .width = (uint32_t)generation->width,
+        .height = (uint32_t)generation->height,
+        .model_name = info->model_name,
+        .model_digest = info->digest,
+    };
+    char *text = parameters_text(&parameters);
     struct png_text texts[] = {
-        {"parameters", parameters},
+        {"parameters", text},
         {"model", info->model_name},
         {"digest", info->digest},
         {"Software", "crafterse txt2img"},
@@ -356,7 +360,7 @@ static int write_png(const char *path, const struct picture *picture,
         result = write_file(path, bytes, length, err);
     }
     xfree(bytes);
-    xfree(parameters);
+    xfree(text);
     return result;
 }
 
