@@ -12,6 +12,7 @@
 
 # Order of starting and of showing; the broker comes first.
 stack_services=(router worker uploader gateway)
+ready_seconds=300 # seconds are usual; a large model on a busy machine takes longer
 
 # ---- One process -----------------------------------------------------------------------------
 
@@ -77,7 +78,7 @@ explain() {
 
 # wait_for NAME SECONDS TEST...: until the test holds. Fails when the process ends or time is up.
 wait_for() {
-    local name=$1 deadline=$((SECONDS + $2))
+    local name=$1 seconds=$2 deadline=$((SECONDS + $2))
     shift 2
     until "$@"; do
         if ! service_alive "$name"; then
@@ -85,7 +86,7 @@ wait_for() {
             return 1
         fi
         if ((SECONDS >= deadline)); then
-            explain "$name" "is not ready after a minute"
+            explain "$name" "is not ready after $seconds s"
             return 1
         fi
         sleep 0.05
@@ -115,12 +116,12 @@ start_kafka() {
     CRAFTERSE_KAFKA_SESSION_TIMEOUT=${CRAFTERSE_KAFKA_SESSION_TIMEOUT:-6s}
     if [[ ${KAFKA:-} == apache ]]; then
         launch kafka "$tree/deploy/local/kafka.sh" start "$stack/kafka" "$stack/kafka.ports"
-        wait_for kafka 60 is_port_known kafka kafka || return 1
+        wait_for kafka "$ready_seconds" is_port_known kafka kafka || return 1
         CRAFTERSE_KAFKA_BROKERS=127.0.0.1:$(service_port kafka kafka)
         stack_kafka="$CRAFTERSE_KAFKA_BROKERS (Apache Kafka)"
     else
         launch devbroker "$tree/build/bin/devbroker"
-        wait_for devbroker 60 is_port_known devbroker kafka || return 1
+        wait_for devbroker "$ready_seconds" is_port_known devbroker kafka || return 1
         CRAFTERSE_KAFKA_BROKERS=127.0.0.1:$(service_port devbroker kafka)
         CRAFTERSE_EMBEDDED=true
         stack_kafka="$CRAFTERSE_KAFKA_BROKERS (devbroker)"
@@ -186,7 +187,7 @@ stack_start() {
         launch "$name" "$tree/build/bin/$name"
     done
     for name in "${stack_services[@]}"; do
-        wait_for "$name" 60 is_ready "$name" || return 1
+        wait_for "$name" "$ready_seconds" is_ready "$name" || return 1
     done
     stack_url=http://127.0.0.1:$(service_port gateway http)
     [[ $CRAFTERSE_STORE == folder ]] || objects=$CRAFTERSE_STORE
