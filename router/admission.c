@@ -22,7 +22,7 @@ struct admission {
     size_t pool_count;
     struct metric **admitted; /* one a pool */
     struct metric *refused[REFUSAL_COUNT];
-    struct metric *undecodable, *seconds;
+    struct metric *seconds;
 };
 
 struct admission *admission_create(struct stage *stage, const char *const *pools, size_t count)
@@ -44,8 +44,6 @@ struct admission *admission_create(struct stage *stage, const char *const *pools
         a->refused[i] = metric_create(METRIC_COUNTER, "crafterse_router_refused_total", labels,
                                       "Requests that no pool can serve, by reason.");
     }
-    a->undecodable = metric_create(METRIC_COUNTER, "crafterse_router_undecodable_total", "",
-                                   "Records that are no job, sent to deadletter.");
     a->seconds = metric_create(METRIC_HISTOGRAM, "crafterse_router_admission_seconds", "",
                                "From accepted by the gateway to admitted.");
     return a;
@@ -145,7 +143,6 @@ static void admit(struct admission *a, struct record *record)
         job = NULL;
     }
     if (job == NULL) {
-        metric_increment(a->undecodable);
         stage_bury(a->stage, record, "undecodable", err.text);
         return;
     }

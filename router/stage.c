@@ -106,6 +106,7 @@ void stage_bury(struct stage *stage, struct record *record, const char *reason, 
                                          .partition = PRODUCER_PARTITION_BY_KEY};
     log_warn("record buried", "topic=%s partition=%d offset=%lld reason=%s message=%s", r->topic,
              (int)r->partition, (long long)r->offset, reason, LOG_QUOTED(message));
+    metric_increment(stage->buried);
     envelope.job_id = stage_text(r->key);
     letter.envelope = &envelope;
     letter.topic = stage_text(r->topic);

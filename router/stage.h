@@ -9,6 +9,7 @@
 #include "common/bus/ledger.h"
 #include "common/bus/outbox.h"
 #include "common/bus/topics.h"
+#include "common/obs/metrics.h"
 #include "proto/job.pb-c.h"
 #include "proto/status.pb-c.h"
 #include "router/registry.h"
@@ -21,6 +22,7 @@ struct stage {
     struct ledger *ledger;     /* job states as `status` tells them */
     struct job_set *cancelled; /* jobs that somebody asked to cancel */
     struct registry *registry;
+    struct metric *buried; /* records sent to deadletter */
     char topic_requests[TOPIC_NAME_MAX];
     char topic_status[TOPIC_NAME_MAX];
     char topic_deadletter[TOPIC_NAME_MAX];

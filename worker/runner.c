@@ -45,7 +45,6 @@ static void post(struct runner *r, const struct runner_event *event)
     ASSERT(!r->has_event);
     r->event = *event;
     r->has_event = true;
-    r->has_progress = false;
     pthread_mutex_unlock(&r->lock);
     ring(r);
 }
@@ -200,6 +199,7 @@ void runner_draw(struct runner *r, const struct drawer_request *request)
     atomic_store(&r->cancelled, false);
     pthread_mutex_lock(&r->lock);
     r->request = request;
+    r->has_progress = false;
     pthread_cond_signal(&r->changed);
     pthread_mutex_unlock(&r->lock);
 }
