@@ -38,9 +38,6 @@ struct upload_pool {
     size_t failing, refusing; /* threads whose last attempt failed, or was refused */
     size_t thread_count;
     struct uploading *threads;
-
-    struct metric *outcomes[3]; /* by enum store_outcome */
-    struct metric *failed, *refused, *refusing_now, *bytes, *seconds;
 };
 
 /* ---- Queues -----------------------------------------------------------------------------------
@@ -77,10 +74,10 @@ static int store_picture(struct uploading *u, struct delivery *d, struct error *
     if (rc != 0) {
         return rc;
     }
-    metric_observe(p->seconds, clock_monotonic_seconds() - began);
-    metric_increment(p->outcomes[stored.outcome]);
+    metric_observe(p->options.metrics.seconds, clock_monotonic_seconds() - began);
+    metric_increment(p->options.metrics.outcomes[stored.outcome]);
     if (stored.outcome == STORE_CREATED) {
-        metric_add(p->bytes, (double)stored.size);
+        metric_add(p->options.metrics.bytes, (double)stored.size);
     } else if (stored.outcome == STORE_DIFFERS) {
         log_error("another picture lies under this key and stays: two workers draw the same order "
                   "differently",
@@ -136,7 +133,7 @@ static void set_state(struct uploading *u, bool failing, bool refusing, const ch
     p->refusing += (size_t)refusing - (size_t)u->refusing;
     u->failing = failing;
     u->refusing = refusing;
-    metric_set(p->refusing_now, p->refusing > 0 ? 1 : 0);
+    metric_set(p->options.metrics.refusing_now, p->refusing > 0 ? 1 : 0);
     health_set_ready("store", p->failing == 0, p->failing == 0 ? "" : why);
     pthread_mutex_unlock(&p->mutex);
 }
@@ -145,7 +142,7 @@ static void note_failure(struct uploading *u, uint32_t failures, uint32_t wait_m
                          const struct error *err)
 {
     struct upload_pool *p = u->pool;
-    metric_increment(err->retriable ? p->failed : p->refused);
+    metric_increment(err->retriable ? p->options.metrics.failed : p->options.metrics.refused);
     if (err->retriable) {
         log_warn("the store does not answer as it should, trying again",
                  "attempt=%u wait_ms=%u reason=%s", failures, wait_ms, LOG_QUOTED(err->text));
@@ -243,27 +240,27 @@ static void *run_thread(void *user)
 /* ---- The interface ----------------------------------------------------------------------------
  */
 
-static void create_metrics(struct upload_pool *p)
+struct upload_pool_metrics upload_pool_metrics_create(void)
 {
+    struct upload_pool_metrics m = {0};
     const char *objects = "crafterse_uploader_objects_total";
     const char *help = "Pictures that the store has, by whether they were new, there already, or "
                        "there with other bytes.";
-    p->outcomes[STORE_CREATED] =
-        metric_create(METRIC_COUNTER, objects, "outcome=\"created\"", help);
-    p->outcomes[STORE_EXISTS] = metric_create(METRIC_COUNTER, objects, "outcome=\"exists\"", help);
-    p->outcomes[STORE_DIFFERS] =
-        metric_create(METRIC_COUNTER, objects, "outcome=\"differs\"", help);
+    m.outcomes[STORE_CREATED] = metric_create(METRIC_COUNTER, objects, "outcome=\"created\"", help);
+    m.outcomes[STORE_EXISTS] = metric_create(METRIC_COUNTER, objects, "outcome=\"exists\"", help);
+    m.outcomes[STORE_DIFFERS] = metric_create(METRIC_COUNTER, objects, "outcome=\"differs\"", help);
     const char *failures = "crafterse_uploader_store_failures_total";
     help = "Attempts to store a picture that failed: the store was away, or refused.";
-    p->failed = metric_create(METRIC_COUNTER, failures, "kind=\"away\"", help);
-    p->refused = metric_create(METRIC_COUNTER, failures, "kind=\"refused\"", help);
-    p->refusing_now = metric_create(METRIC_GAUGE, "crafterse_uploader_store_refusing", "",
-                                    "1 while the store refuses pictures for a reason that an "
-                                    "operator must mend: alert on it.");
-    p->bytes = metric_create(METRIC_COUNTER, "crafterse_uploader_stored_bytes_total", "",
-                             "Bytes of new objects.");
-    p->seconds = metric_create(METRIC_HISTOGRAM, "crafterse_uploader_put_seconds", "",
-                               "Time of one successful put into the store.");
+    m.failed = metric_create(METRIC_COUNTER, failures, "kind=\"away\"", help);
+    m.refused = metric_create(METRIC_COUNTER, failures, "kind=\"refused\"", help);
+    m.refusing_now = metric_create(METRIC_GAUGE, "crafterse_uploader_store_refusing", "",
+                                   "1 while the store refuses pictures for a reason that an "
+                                   "operator must mend: alert on it.");
+    m.bytes = metric_create(METRIC_COUNTER, "crafterse_uploader_stored_bytes_total", "",
+                            "Bytes of new objects.");
+    m.seconds = metric_create(METRIC_HISTOGRAM, "crafterse_uploader_put_seconds", "",
+                              "Time of one successful put into the store.");
+    return m;
 }
 
 int upload_pool_create(struct upload_pool **out, const struct upload_pool_options *options,
@@ -279,7 +276,6 @@ int upload_pool_create(struct upload_pool **out, const struct upload_pool_option
     pthread_cond_init(&p->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&p->mutex, NULL);
-    create_metrics(p);
     health_set_ready("store", false, "not looked at yet");
 
     p->thread_count = (size_t)options->config->uploads;

@@ -14,16 +14,25 @@
 #include <stddef.h>
 
 #include "common/base/error.h"
+#include "common/obs/metrics.h"
 #include "uploader/cache_writer.h"
 #include "uploader/delivery.h"
 #include "uploader/uploader_config.h"
 
 struct upload_pool;
 
+/* Counters of the process; make them once. Never freed. */
+struct upload_pool_metrics {
+    struct metric *outcomes[3]; /* by enum store_outcome */
+    struct metric *failed, *refused, *refusing_now, *bytes, *seconds;
+};
+struct upload_pool_metrics upload_pool_metrics_create(void);
+
 struct upload_pool_options {
     const struct uploader_config *config;
     bool durable; /* pictures in a folder outlive the machine's power */
     struct cache_writer *cache;
+    struct upload_pool_metrics metrics;
     void (*finished)(void *user); /* called on any thread when upload_pool_collect has one */
     void *user;
 };

@@ -283,6 +283,7 @@ static int start(struct uploader *u, struct error *err)
     const struct upload_pool_options pool = {.config = u->config,
                                              .durable = !kafka->embedded,
                                              .cache = u->cache,
+                                             .metrics = upload_pool_metrics_create(),
                                              .finished = wake_loop,
                                              .user = u->consumer};
     return upload_pool_create(&u->pool, &pool, err);
