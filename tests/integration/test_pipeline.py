@@ -241,8 +241,9 @@ def test_a_job_that_no_worker_can_do_fails_at_once(stack, client):
 def test_what_is_no_message_stops_nobody(stack, client, topic):
     letters_before = len(stack.topics.dead_letters())
     payloads = (b"no protobuf message", b"\xff" * 300, b"\x0a\x03abc", None)
-    junk = [(payload, key) for payload in payloads for key in (str(uuid.uuid4()), None)
-            if key or topic != "workers"]  # a compacted topic takes no record without a key
+    payloads = [b"no protobuf message", b"\xff" * 300, b"\x0a\x03abc", None]
+    keys = [str(uuid.uuid4()), None] if topic != "workers" else [str(uuid.uuid4())]  # compacted
+    junk = [(payload, key) for payload in payloads for key in keys]
     for payload, key in junk:
         stack.topics.write(topic, payload, key)
     job = client.draw("a sword in spite of all", cache="bypass", seed=2, **SMALL)
