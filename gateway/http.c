@@ -42,7 +42,7 @@
 #define SWEEP_MS 500
 #define HEADERS_MAX 12
 #define REQUEST_ID_SIZE 65
-#define STREAM_BLOCK_BYTES 16384
+#define STREAM_BLOCK_BYTES 4096 /* an event or two; held by every stream */
 
 struct connection {
     struct MHD_Connection *handle;
