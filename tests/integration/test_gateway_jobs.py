@@ -170,7 +170,7 @@ def test_prefer_wait_holds_the_answer_until_the_picture_is_there(player, client)
 def test_when_the_wait_is_over_the_job_goes_on(player, client):
     started = time.monotonic()
     answer = client.post({"prompt": "a sword"}, Prefer="respond-async, wait=1")
-    assert answer.status_code == 202 and 0.9 < time.monotonic() - started < 3
+    assert answer.status_code == 202 and 0.9 < time.monotonic() - started < 15
     assert answer.json()["state"] == "accepted"
     player.succeed(answer.json())
     url = f"{client.url}/v1/generations/{answer.json()['id']}"

@@ -35,15 +35,15 @@ def code(answer):
 
 
 def test_a_key_that_submits_too_fast_is_told_when_to_come_again(make_player):
-    player = make_player(RATE_PER_MINUTE="60", RATE_BURST="3")
+    player = make_player(RATE_PER_MINUTE="12", RATE_BURST="3")
     answers = [player.client.post({"prompt": "a"}) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [202, 202, 202, 429, 429]
     assert code(answers[3]) == (429, "rate_limit_exceeded")
-    assert answers[3].headers["Retry-After"] == "1"
+    assert 1 <= int(answers[3].headers["Retry-After"]) <= 5
     assert player.client.models()["models"]  # asking is not limited
-    time.sleep(1.1)
-    assert player.client.post({"prompt": "a"}).status_code == 202
     assert player.gateway.metric("crafterse_gateway_refused_total", reason="rate") == 2
+    time.sleep(int(answers[4].headers["Retry-After"]))
+    assert player.client.post({"prompt": "a"}).status_code == 202
 
 
 def test_too_many_unfinished_jobs_are_refused_until_some_end(make_player):
@@ -81,7 +81,7 @@ def test_connections_past_the_limit_wait_and_are_served(make_player):
     try:
         started = time.monotonic()
         assert requests.get(f"{player.client.url}/", timeout=10).status_code == 200
-        assert time.monotonic() - started < 6  # when the idle ones were closed
+        assert time.monotonic() - started < 9  # when the idle ones were closed
     finally:
         for connection in idle:
             connection.close()
@@ -130,7 +130,7 @@ def test_a_gateway_that_is_asked_to_leave_finishes_what_it_holds(make_player):
     url = player.client.url
     started = time.monotonic()
     assert player.gateway.terminate(20) == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15  # and not the 60 s of the wait
     for thread in threads:
         thread.join(10)
     assert results["events"] == ["accepted"]
@@ -155,7 +155,7 @@ def test_an_event_stream_is_told_to_come_back(make_player):
 
 
 def test_while_the_broker_is_away_nothing_is_accepted_and_afterwards_all_is(own_kafka, make_player):
-    player = make_player(own_kafka.brokers, ACCEPT_TIMEOUT="2s")
+    player = make_player(own_kafka.brokers, ACCEPT_TIMEOUT="5s")
     before = player.client.submit()
     own_kafka.kill()
     answer = player.client.post({"prompt": "a"})
@@ -163,7 +163,7 @@ def test_while_the_broker_is_away_nothing_is_accepted_and_afterwards_all_is(own_
     wait_until(lambda: not player.gateway.is_ready(), 30)
     started = time.monotonic()
     assert code(player.client.post({"prompt": "a"})) == (503, "kafka_unavailable")
-    assert time.monotonic() - started < 1  # it knows by now
+    assert time.monotonic() - started < 4  # it knows by now, without waiting for 5 s
     assert player.client.get(before["id"])["state"] == "accepted"  # what is known is told
     own_kafka.start()
     player.gateway.wait_ready(60)
@@ -217,7 +217,7 @@ def test_redis_away_or_wrong_costs_nothing_but_the_hit(make_player, own_redis):
     for seed in range(2, 6):
         started = time.monotonic()
         assert player.client.post({"prompt": "x", "seed": seed}).status_code == 202
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 5
 
 
 def test_a_hundred_clients_wait_at_once_and_nothing_is_lost(make_player):
