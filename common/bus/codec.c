@@ -71,9 +71,16 @@ static int check_value(const ProtobufCFieldDescriptor *field, const void *value,
     return 0;
 }
 
-/* Text is UTF-8 everywhere inside. The depth is that of the .proto files: no type holds itself. */
+/* Text is UTF-8 everywhere inside, and no field has the number 0. The depth is that of the .proto
+ * files: no type holds itself. */
 static int check_message(const ProtobufCMessage *message, struct error *err)
 {
+    for (unsigned i = 0; i < message->n_unknown_fields; i++) {
+        /* No valid message has it, and protobuf-c cannot read again what it would write. */
+        if (message->unknown_fields[i].tag == 0) {
+            return ERROR(err, STATUS_CORRUPT, "there is a field of number 0");
+        }
+    }
     for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
         const char *base = (const char *)message;
