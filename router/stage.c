@@ -1,12 +1,9 @@
 #include "router/stage.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "common/base/clock.h"
-#include "common/base/log.h"
-#include "common/base/panic.h"
-#include "proto/dead_letter.pb-c.h"
+#include "common/bus/dead_letter.h"
 
 char *stage_text(const char *text)
 {
@@ -89,41 +86,19 @@ void stage_fail(struct stage *stage, struct outbox_entry *entry, const char *job
     outbox_add(entry, &target, &status.base, &envelope);
 }
 
-/* Keys of foreign records are anything; only what can be a job's id gets a state. */
-static bool names_a_job(const char *key)
-{
-    size_t length = strspn(key, "0123456789abcdefghijklmnopqrstuvwxyz-");
-    return length >= 8 && length <= 64 && key[length] == '\0';
-}
-
 void stage_bury(struct stage *stage, struct record *record, const char *reason, const char *message)
 {
     struct outbox_entry *entry = outbox_begin(stage->outbox, record);
     const struct record *r = outbox_record(entry);
-    Crafterse__V1__DeadLetter letter = CRAFTERSE__V1__DEAD_LETTER__INIT;
-    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
-    const struct outbox_target target = {.topic = stage->topic_deadletter,
-                                         .partition = PRODUCER_PARTITION_BY_KEY};
-    log_warn("record buried", "topic=%s partition=%d offset=%lld reason=%s message=%s", r->topic,
-             (int)r->partition, (long long)r->offset, reason, LOG_QUOTED(message));
-    metric_increment(stage->buried);
-    envelope.job_id = stage_text(r->key);
-    letter.envelope = &envelope;
-    letter.topic = stage_text(r->topic);
-    letter.partition = r->partition;
-    letter.offset = r->offset;
-    letter.payload.len = r->size;
-    union {
-        const void *in;
-        uint8_t *out;
-    } payload = {.in = r->payload};
-    letter.payload.data = payload.out;
-    letter.reason = stage_text(reason);
-    letter.message = stage_text(message);
-    letter.service = stage_text("router");
-    outbox_add(entry, &target, &letter.base, &envelope);
-    if (names_a_job(r->key)) {
-        stage_fail(stage, entry, r->key, reason, message);
+    const struct dead_letter letter = {.topic = stage->topic_deadletter,
+                                       .job_id = dead_letter_job_id(r),
+                                       .reason = reason,
+                                       .message = message,
+                                       .service = "router"};
+    dead_letter_add(entry, r, &letter);
+    if (letter.job_id[0] != '\0') {
+        stage_fail(stage, entry, letter.job_id, reason, message);
     }
     outbox_end(entry);
+    metric_increment(stage->buried);
 }

@@ -19,12 +19,12 @@
 #include "common/base/shutdown.h"
 #include "common/bus/codec.h"
 #include "common/bus/consumer.h"
+#include "common/bus/dead_letter.h"
 #include "common/bus/outbox.h"
 #include "common/bus/producer.h"
 #include "common/bus/topics.h"
 #include "common/obs/health.h"
 #include "common/obs/metrics.h"
-#include "proto/dead_letter.pb-c.h"
 #include "uploader/cache_writer.h"
 #include "uploader/delivery.h"
 #include "uploader/s3_store.h"
@@ -34,8 +34,6 @@
 #define TICK_MS 250
 #define FLUSH_TIMEOUT_MS 10000
 #define LEAVE_TIMEOUT_MS 10000
-/* A record may be as large as Kafka takes; around it go the fields of DeadLetter. */
-#define LETTER_BYTES_MAX ((size_t)TOPIC_PAYLOAD_BYTES_MAX - 64 * 1024)
 
 struct uploader {
     const struct service_context *context;
@@ -67,25 +65,12 @@ static void add_dead_letter(struct uploader *u, struct outbox_entry *entry, cons
                             const char *message)
 {
     const struct record *record = outbox_record(entry);
-    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
-    Crafterse__V1__DeadLetter letter = CRAFTERSE__V1__DEAD_LETTER__INIT;
-    union {
-        const void *in;
-        uint8_t *out;
-    } payload = {.in = record->payload};
-    envelope.job_id = delivery_text(id_is_valid(record->key) ? record->key : "");
-    size_t size = record->size < LETTER_BYTES_MAX ? record->size : LETTER_BYTES_MAX;
-    letter.envelope = &envelope;
-    letter.topic = delivery_text(record->topic);
-    letter.partition = record->partition;
-    letter.offset = record->offset;
-    letter.payload = (ProtobufCBinaryData){.len = size, .data = payload.out};
-    letter.reason = delivery_text(reason);
-    letter.message = delivery_text(message);
-    letter.service = delivery_text("uploader");
-    const struct outbox_target target = {.topic = u->topic_deadletter,
-                                         .partition = PRODUCER_PARTITION_BY_KEY};
-    outbox_add(entry, &target, &letter.base, &envelope);
+    const struct dead_letter letter = {.topic = u->topic_deadletter,
+                                       .job_id = dead_letter_job_id(record),
+                                       .reason = reason,
+                                       .message = message,
+                                       .service = "uploader"};
+    dead_letter_add(entry, record, &letter);
     metric_increment(u->buried);
 }
 

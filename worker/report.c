@@ -5,8 +5,8 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/bus/codec.h"
+#include "common/bus/dead_letter.h"
 #include "common/bus/ledger.h"
-#include "proto/dead_letter.pb-c.h"
 #include "proto/result.pb-c.h"
 #include "worker/progress.h"
 
@@ -115,7 +115,7 @@ bool report_result_fits(const struct report_job *about, const struct drawing *dr
     /* An Image is below 256 bytes packed (its hash and key are the long part); the rest of the
      * message and the record's own frame stay below 8 KiB. */
     size_t around = 8192 + 256 * about->job->n_images;
-    return drawing->size + around <= TOPIC_MESSAGE_BYTES_MAX;
+    return drawing->size + around <= TOPIC_PAYLOAD_BYTES_MAX;
 }
 
 void report_progress(const struct report_desk *desk, struct producer *producer,
@@ -142,24 +142,12 @@ void report_progress(const struct report_desk *desk, struct producer *producer,
 void report_dead_letter(const struct report_desk *desk, struct outbox_entry *entry,
                         const char *job_id, const char *reason, const char *message)
 {
-    const struct record *r = outbox_record(entry);
-    Crafterse__V1__DeadLetter letter = CRAFTERSE__V1__DEAD_LETTER__INIT;
-    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
-    union {
-        const void *in;
-        uint8_t *out;
-    } payload = {.in = r->payload};
-    envelope.job_id = report_text(job_id);
-    letter.envelope = &envelope;
-    letter.topic = report_text(r->topic);
-    letter.partition = r->partition;
-    letter.offset = r->offset;
-    letter.payload.data = payload.out;
-    letter.payload.len = r->size;
-    letter.reason = report_text(reason);
-    letter.message = report_text(message);
-    letter.service = report_text("worker");
-    add(entry, desk->topic_deadletter, &letter.base, &envelope);
+    const struct dead_letter letter = {.topic = desk->topic_deadletter,
+                                       .job_id = job_id,
+                                       .reason = reason,
+                                       .message = message,
+                                       .service = "worker"};
+    dead_letter_add(entry, outbox_record(entry), &letter);
 }
 
 void report_failed_id(const struct report_desk *desk, struct outbox_entry *entry,

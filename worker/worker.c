@@ -22,6 +22,7 @@
 #include "common/base/shutdown.h"
 #include "common/bus/codec.h"
 #include "common/bus/consumer.h"
+#include "common/bus/dead_letter.h"
 #include "common/bus/follower.h"
 #include "common/bus/job_set.h"
 #include "common/bus/ledger.h"
@@ -214,13 +215,10 @@ static bool count_attempt(struct worker *w)
 
 static void bury(struct worker *w, struct outbox_entry *entry, const char *message)
 {
-    const struct record *r = outbox_record(entry);
-    log_warn("record buried", "topic=%s partition=%d offset=%lld message=%s", r->topic,
-             (int)r->partition, (long long)r->offset, LOG_QUOTED(message));
-    report_dead_letter(&w->desk, entry, r->key, "undecodable", message);
-    size_t length = strspn(r->key, "0123456789abcdefghijklmnopqrstuvwxyz-");
-    if (length >= 8 && length <= 64 && r->key[length] == '\0') { /* may be a job's id */
-        report_failed_id(&w->desk, entry, r->key, "undecodable", message);
+    const char *job_id = dead_letter_job_id(outbox_record(entry));
+    report_dead_letter(&w->desk, entry, job_id, "undecodable", message);
+    if (job_id[0] != '\0') {
+        report_failed_id(&w->desk, entry, job_id, "undecodable", message);
     }
     outbox_end(entry);
     metric_increment(w->jobs[OUTCOME_FAILED]);
@@ -301,7 +299,7 @@ static void on_drawn(struct worker *w, struct runner_event *event)
         snprintf(message, sizeof(message),
                  "the PNG of picture %zu has %zu bytes, more than the %d that a message may carry; "
                  "ask for a smaller size",
-                 run->image, drawing->size, TOPIC_MESSAGE_BYTES_MAX);
+                 run->image, drawing->size, TOPIC_PAYLOAD_BYTES_MAX);
         end_run(w, CRAFTERSE__V1__STATE__STATE_FAILED, "picture_too_large", message);
         return;
     }
