@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/base/buf.h"
 #include "common/base/panic.h"
@@ -69,17 +70,20 @@ static bool parse_bool(const char *text, bool *value)
     return false;
 }
 
-static bool is_choice(const char *choices, const char *text)
+/* The choice as the table spells it (xfree), whatever the case of text; NULL when it is none. */
+static char *find_choice(const char *choices, const char *text)
 {
     size_t length = strlen(text);
     for (const char *at = choices; *at != '\0';) {
         size_t size = strcspn(at, "|");
-        if (size == length && strncmp(at, text, size) == 0) {
-            return true;
+        if (size == length && strncasecmp(at, text, size) == 0) {
+            char *choice = xstrdup(at);
+            choice[size] = '\0';
+            return choice;
         }
         at += size + (at[size] == '|');
     }
-    return false;
+    return NULL;
 }
 
 static const char *format_units(int64_t value, const struct unit *units, char text[VALUE_TEXT_MAX])
@@ -151,11 +155,8 @@ static bool set_value(const struct config_option *option, void *field, const cha
         *(char **)field = xstrdup(text);
         return true;
     case CONFIG_CHOICE:
-        if (!is_choice(option->choices, text)) {
-            return false;
-        }
-        *(char **)field = xstrdup(text);
-        return true;
+        *(char **)field = find_choice(option->choices, text);
+        return *(char **)field != NULL;
     case CONFIG_BOOL:
         return parse_bool(text, field);
     case CONFIG_INT:

@@ -23,7 +23,7 @@ enum config_type {
     CONFIG_BOOL,     /* bool: true/false/1/0/yes/no */
     CONFIG_DURATION, /* int64_t milliseconds: "250ms", "5s", "20m", "1h" */
     CONFIG_BYTES,    /* int64_t: "16777216", "64KiB", "16MiB", "1GiB" */
-    CONFIG_CHOICE,   /* const char *, one of choices: "folder|s3" */
+    CONFIG_CHOICE, /* const char *, one of choices: "folder|s3"; any case is taken as spelt there */
 };
 
 enum config_flags { CONFIG_REQUIRED = 1, CONFIG_SECRET = 2 };

@@ -104,6 +104,22 @@ TEST(reads_every_unit)
     }
 }
 
+TEST(a_choice_in_another_case_is_taken_as_the_table_spells_it)
+{
+    struct sample sample;
+    struct error err = {0};
+    clear();
+    set("NAME", "x");
+    set("STORE", "S3");
+    REQUIRE(load(&sample, &err) == 0);
+    CHECK_STR(sample.store, "s3");
+    unload(&sample);
+    set("STORE", "s3|folder");
+    CHECK_INT(load(&sample, &err), STATUS_INVALID);
+    set("STORE", "s");
+    CHECK_INT(load(&sample, &err), STATUS_INVALID);
+}
+
 TEST(all_problems_are_reported_at_once_with_name_value_and_remedy)
 {
     struct sample sample;
