@@ -57,7 +57,7 @@ struct connection {
 
 struct header {
     const char *name; /* static */
-    char value[512];
+    char *value;      /* owned */
 };
 
 struct http_request {
@@ -278,6 +278,9 @@ static void request_destroy(struct http_request *r)
     xfree(r->method);
     xfree(r->path);
     xfree(r->text);
+    for (size_t i = 0; i < r->header_count; i++) {
+        xfree(r->headers[i].value);
+    }
     if (r->response != NULL) {
         MHD_destroy_response(r->response);
     }
@@ -514,7 +517,7 @@ void http_answer_header(struct http_request *r, const char *name, const char *va
     ASSERT(r->header_count < HEADERS_MAX && r->status == 0);
     struct header *header = &r->headers[r->header_count++];
     header->name = name;
-    snprintf(header->value, sizeof(header->value), "%s", value);
+    header->value = xstrdup(value);
 }
 
 static void set_answer(struct http_request *r, unsigned status, const char *content_type,

@@ -226,4 +226,42 @@ TEST(without_any_worker_nothing_can_be_resolved)
     model_table_destroy(models);
 }
 
+/* Not a search for bugs at length, but each build sees some thousand broken bodies. */
+TEST(bodies_with_random_damage_are_judged_without_harm)
+{
+    static const char whole[] =
+        "{\"prompt\":\"a \\u00e9 \xe5\x89\xa3\",\"width\":64,\"steps\":1e1,\"seed\":42,"
+        "\"deadline\":\"2026-11-21T18:05:09Z\",\"model\":\"demo\",\"cache\":\"exact\"}";
+    uint32_t state = 12345;
+    struct error err;
+    models = model_table_create();
+    announce("w1", "demo", "d1");
+    const struct generation_limits limits = {.models = models,
+                                             .model_default = "",
+                                             .prompt_characters_max = 100,
+                                             .pictures_max = 4,
+                                             .now_ms = NOW_MS};
+    int judged = 0;
+    for (int round = 0; round < 5000; round++) {
+        char body[sizeof(whole)];
+        memcpy(body, whole, sizeof(whole));
+        for (int i = 0; i <= round % 4; i++) {
+            state = state * 1664525 + 1013904223;
+            body[state % (sizeof(whole) - 1)] = (char)(state >> 24);
+        }
+        cJSON *root = json_body_parse(body, sizeof(whole) - 1, &err);
+        if (root == NULL) {
+            continue;
+        }
+        memset(&problems, 0, sizeof(problems));
+        int result = generation_request_read(&request, root, &limits, &problems);
+        CHECK(result == 0 || problems.count > 0);
+        generation_request_deinit(&request);
+        cJSON_Delete(root);
+        judged++;
+    }
+    CHECK(judged > 500);
+    model_table_destroy(models);
+}
+
 TEST_MAIN()
