@@ -2,16 +2,20 @@
  *
  *   bench_engine [MODEL_DIR [THREADS]]
  *
- * Prints JSON lines {"name", "value", "unit", "reference", "target", "holds"}. The reference of a
- * rate is OpenBLAS's own sgemm of 2048 x 2048 x 2048 on as many threads, measured just before the
- * part it stands beside, as other load on the machine changes from second to second.
+ * Prints JSON lines {"name", "value", "unit", "reference", "target", "holds"}.
  *
- * SDXL itself is too large to carry along, so its parts are measured in their true shapes with
- * random weights (512x512 pixels, guidance as a batch of two) and a step is added up from how often
- * each occurs in the UNet. The whole pipeline is measured on the model that is given.
+ * What a user waits for is measured on the wall clock with all threads: seconds a step of the model
+ * that is given. It means little on a machine that does other things at the same time.
+ *
+ * How well the arithmetic is done is measured on one thread in GFLOP per second of its own CPU
+ * time, which other load hardly changes, against OpenBLAS's sgemm of 2048 x 2048 x 2048 measured
+ * the same way in the same moment. SDXL itself is too large to carry along, so its parts are
+ * measured in their true shapes with random weights (512x512 pixels, guidance as a batch of two),
+ * and a step is added up from how often each occurs in the UNet. Convolutions count as plain sums.
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/arena.h"
@@ -25,30 +29,48 @@
 
 #define SQUARE 2048
 #define ROUNDS 2
+#define PICTURES 3
 #define BATCH 2
 #define TIME_CHANNELS 1280
 #define CONTEXT_CHANNELS 2048
 #define CONTEXT_TOKENS 77
 #define HEAD_SIZE 64
-#define SHARE_TARGET 0.75 /* of OpenBLAS's own rate */
+#define SHARE_TARGET 0.9 /* of OpenBLAS's own rate */
 
 struct bench {
-    struct exec ex;
+    struct exec ex; /* without a pool: one thread */
     struct arena *weights;
-    int threads;
-    double ceiling; /* GFLOP/s of sgemm, the last time it was measured */
+    double ceiling; /* GFLOP per CPU second of sgemm, the last time it was measured */
     double step_seconds, step_flop;
     double step_seconds_ideal; /* had every part run at the ceiling of its moment */
 };
 
+static double cpu_seconds(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
 /* ---- Output ---------------------------------------------------------------------------------- */
+
+#define RATE_UNIT "GFLOP/CPU-s"
+
+/* With a target: what is promised. */
+static void print_promise(const char *name, double rate, double ceiling)
+{
+    double target = SHARE_TARGET * ceiling;
+    printf("{\"name\":\"%s\",\"value\":%.1f,\"unit\":\"" RATE_UNIT "\",\"reference\":%.1f,"
+           "\"target\":%.1f,\"holds\":%s}\n",
+           name, rate, ceiling, target, rate >= target ? "true" : "false");
+    fflush(stdout);
+}
 
 static void print_rate(const char *name, double rate, double ceiling)
 {
-    double target = SHARE_TARGET * ceiling;
-    printf("{\"name\":\"%s\",\"value\":%.1f,\"unit\":\"GFLOP/s\",\"reference\":%.1f,"
-           "\"target\":%.1f,\"holds\":%s}\n",
-           name, rate, ceiling, target, rate >= target ? "true" : "false");
+    printf("{\"name\":\"%s\",\"value\":%.1f,\"unit\":\"" RATE_UNIT "\",\"reference\":%.1f,"
+           "\"target\":null,\"holds\":null}\n",
+           name, rate, ceiling);
     fflush(stdout);
 }
 
@@ -80,9 +102,9 @@ static void measure_ceiling(struct bench *bench)
     fill(b, count);
     bench->ceiling = 0;
     for (int i = 0; i < ROUNDS; i++) {
-        double start = clock_monotonic_seconds();
-        gemm_library_square(bench->threads, SQUARE, a, b, c);
-        double seconds = clock_monotonic_seconds() - start;
+        double start = cpu_seconds(CLOCK_THREAD_CPUTIME_ID);
+        gemm_library_square(1, SQUARE, a, b, c);
+        double seconds = cpu_seconds(CLOCK_THREAD_CPUTIME_ID) - start;
         double rate = 2.0 * SQUARE * SQUARE * SQUARE / seconds * 1e-9;
         bench->ceiling = rate > bench->ceiling ? rate : bench->ceiling;
     }
@@ -255,9 +277,9 @@ static void measure_part(struct bench *bench, const struct part *part)
     for (int i = 0; i < ROUNDS; i++) {
         fill(x.data, (size_t)tensor_count(x));
         size_t temporary = arena_mark(bench->ex.step);
-        double flop_before = bench->ex.flop, start = clock_monotonic_seconds();
+        double flop_before = bench->ex.flop, start = cpu_seconds(CLOCK_THREAD_CPUTIME_ID);
         run_layer(bench, part, &layer, x, t_emb);
-        double seconds = clock_monotonic_seconds() - start;
+        double seconds = cpu_seconds(CLOCK_THREAD_CPUTIME_ID) - start;
         flop = bench->ex.flop - flop_before;
         best = best == 0 || seconds < best ? seconds : best;
         arena_release(bench->ex.step, temporary);
@@ -275,17 +297,21 @@ static void measure_part(struct bench *bench, const struct part *part)
 
 /* ---- The whole pipeline ---------------------------------------------------------------------- */
 
-static void measure_pipeline(struct bench *bench, const char *model_path)
+static struct engine *open_engine(const char *model_path, int threads)
 {
     struct engine *engine = NULL;
     struct error err;
-    struct engine_options options = {.model_path = model_path, .threads = bench->threads};
-    double start = clock_monotonic_seconds();
+    struct engine_options options = {.model_path = model_path, .threads = threads};
     if (engine_open(&engine, &options, &err) < 0) {
         fprintf(stderr, "bench_engine: %s\n", err.text);
         exit(1);
     }
-    print_value("engine.open_seconds", clock_monotonic_seconds() - start, "s");
+    return engine;
+}
+
+/* The best of some pictures at the model's defaults; *cpu: the CPU seconds of the least costly. */
+static struct engine_timings make_pictures(struct engine *engine, int *steps, double *cpu)
+{
     const struct engine_info *info = engine_info(engine);
     struct generation generation = {.prompt = "a flaming obsidian sword",
                                     .negative_prompt = "",
@@ -295,38 +321,43 @@ static void measure_pipeline(struct bench *bench, const char *model_path)
                                     .guidance = info->default_guidance,
                                     .seed = 1};
     struct engine_timings best = {.total_seconds = 0};
-    measure_ceiling(bench);
-    for (int i = 0; i < ROUNDS; i++) {
+    struct error err;
+    *steps = generation.steps;
+    for (int i = 0; i < PICTURES; i++) {
         struct picture picture;
+        double start = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID);
         if (engine_generate(engine, &generation, NULL, NULL, NULL, &picture, &err) < 0) {
             fprintf(stderr, "bench_engine: %s\n", err.text);
             exit(1);
         }
-        if (best.total_seconds == 0 || picture.timings.total_seconds < best.total_seconds) {
+        double seconds = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID) - start;
+        *cpu = i == 0 || seconds < *cpu ? seconds : *cpu;
+        if (i == 0 || picture.timings.total_seconds < best.total_seconds) {
             best = picture.timings;
         }
         picture_free(&picture);
     }
-    print_value("engine.txt2img.step_seconds", best.denoise_seconds / generation.steps, "s");
+    return best;
+}
+
+static void measure_pipeline(struct bench *bench, const char *model_path, int threads)
+{
+    int steps = 0;
+    double cpu = 0, start = clock_monotonic_seconds();
+    struct engine *engine = open_engine(model_path, threads);
+    print_value("engine.open_seconds", clock_monotonic_seconds() - start, "s");
+    struct engine_timings best = make_pictures(engine, &steps, &cpu);
+    engine_close(engine);
+    print_value("engine.txt2img.step_seconds", best.denoise_seconds / steps, "s");
     print_value("engine.txt2img.decode_seconds", best.decode_seconds, "s");
     print_value("engine.txt2img.total_seconds", best.total_seconds, "s");
     print_value("engine.txt2img.activation_peak", (double)best.peak_bytes / (1 << 20), "MiB");
-    printf("{\"name\":\"engine.txt2img.rate\",\"value\":%.1f,\"unit\":\"GFLOP/s\","
-           "\"reference\":%.1f,\"target\":null,\"holds\":null}\n",
-           best.flop / best.total_seconds * 1e-9, bench->ceiling);
-    engine_close(engine);
-}
 
-static void open_bench(struct bench *bench, int threads)
-{
-    struct error err;
-    gemm_init();
-    if (parallel_create(&bench->ex.pool, threads, &err) < 0 ||
-        arena_create(&bench->ex.step, "step", (size_t)16 << 30, &err) < 0 ||
-        arena_create(&bench->weights, "weights", (size_t)16 << 30, &err) < 0) {
-        PANIC("%s", err.text);
-    }
-    bench->threads = parallel_threads(bench->ex.pool);
+    measure_ceiling(bench);
+    engine = open_engine(model_path, 1);
+    best = make_pictures(engine, &steps, &cpu);
+    engine_close(engine);
+    print_rate("engine.txt2img.rate", best.flop / cpu * 1e-9, bench->ceiling);
 }
 
 int main(int argc, char **argv)
@@ -335,17 +366,22 @@ int main(int argc, char **argv)
     const char *model = argc > 1                  ? argv[1]
                         : access(demo, R_OK) == 0 ? demo
                                                   : "tests/golden/tiny-sdxl";
+    int threads = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0;
     struct bench bench = {.ceiling = 0};
-    open_bench(&bench, argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0);
-    fprintf(stderr, "bench_engine: %d threads, %s\n", bench.threads, gemm_library());
-    measure_pipeline(&bench, model);
+    struct error err;
+    gemm_init();
+    if (arena_create(&bench.ex.step, "step", (size_t)16 << 30, &err) < 0 ||
+        arena_create(&bench.weights, "weights", (size_t)16 << 30, &err) < 0) {
+        PANIC("%s", err.text);
+    }
+    fprintf(stderr, "bench_engine: %s\n", gemm_library());
+    measure_pipeline(&bench, model, threads);
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         measure_part(&bench, &parts[i]);
     }
-    print_value("engine.sdxl_512.step_seconds", bench.step_seconds, "s");
-    print_rate("engine.sdxl_512.step_rate", bench.step_flop / bench.step_seconds * 1e-9,
-               bench.step_flop / bench.step_seconds_ideal * 1e-9);
-    parallel_destroy(bench.ex.pool);
+    print_value("engine.sdxl_512.step_cpu_seconds", bench.step_seconds, "CPU-s");
+    print_promise("engine.sdxl_512.step_rate", bench.step_flop / bench.step_seconds * 1e-9,
+                  bench.step_flop / bench.step_seconds_ideal * 1e-9);
     arena_destroy(bench.ex.step);
     arena_destroy(bench.weights);
     return 0;
