@@ -135,8 +135,9 @@ unit-tests: $(UNIT_BIN) ## build the unit and golden tests into build/MODE/test
 
 # Measuring programs, linked the same way: tests/bench/bench_*.c -> build/MODE/test/bench.
 # zero_worker is the worker with an engine that takes no time, for benches and tests.
+# tests/support/*.c are programs that integration tests run.
 BENCH_BIN := $(patsubst tests/%.c,$(O)/test/%,$(wildcard tests/bench/bench_*.c \
-    tests/bench/zero_worker.c))
+    tests/bench/zero_worker.c tests/support/*.c))
 
 .PHONY: bench bench-programs
 bench: ## [BENCH=engine|pipeline]: measure, print a table, write build/bench.json
