@@ -28,7 +28,7 @@ from support.processes import BUILD
 from support.stack import BIN, Stack
 
 ZERO_WORKER = BUILD / "test/bench/zero_worker"
-RATES = {1: 20, 10: 15, 50: 12}  # jobs a second -> seconds
+RATES = {1: 60, 10: 20, 50: 20}  # jobs a second -> seconds
 WARM_UP_JOBS = 20
 HOPS = 5
 P50_TARGET_MS = 25
