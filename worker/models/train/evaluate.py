@@ -46,7 +46,7 @@ def with_program(options, jobs):
         prompt, seed, path = job
         subprocess.run([options.txt2img, "--model", options.model, "--prompt", prompt, "--width", "128", "--height", "128",
                         "--steps", str(options.steps), "--guidance", str(options.guidance), "--seed", str(seed),
-                        "--scheduler", options.scheduler, "--output", path], check=True, stdout=subprocess.DEVNULL)
+                        "--scheduler", options.scheduler, "--output", path], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(make, jobs))
 
@@ -76,7 +76,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="build/demo/figures")
     parser.add_argument("--txt2img", help="make the pictures with this program; else with diffusers")
     parser.add_argument("--scheduler", default="euler")
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, default=5, help="only the first so many seeds")
     parser.add_argument("--workers", type=int, default=1, help="programs at once")

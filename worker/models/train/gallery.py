@@ -51,7 +51,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="docs/images")
     parser.add_argument("--txt2img", help="make the pictures with this program; else with diffusers")
     parser.add_argument("--scheduler", default="euler")
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)

@@ -3,7 +3,7 @@
     python train_vae.py --data build/demo/data --out build/demo/vae --minutes 9
     python train_vae.py --data build/demo/data --out build/demo/vae --minutes 20 --crop 128 --batch 4 --resume
     python train_vae.py --data build/demo/data --out build/demo/vae --encode
-    python train_vae.py --data build/demo/data --out build/demo/vae --decoder --minutes 10 --crop 128 --batch 4
+    python train_vae.py --data build/demo/data --out build/demo/vae --decoder --minutes 15 --batch 4 --rate 6e-4
 
 First crops, which vary more from step to step; then whole pictures, because the decoder's group norms
 see other statistics there. --resume goes on from the last checkpoint; --minutes is the total. --encode fixes the latents; after it
@@ -59,6 +59,7 @@ def train(options, rank=0):
         vae = AutoencoderKL.from_pretrained(os.path.join(options.out, "vae")).to(memory_format=torch.channels_last)
         for part in (vae.encoder, vae.quant_conv):
             part.requires_grad_(False)
+        latents = np.load(os.path.join(options.data, "latents.npy"), mmap_mode="r")
     optimizer = torch.optim.AdamW(vae.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
     average = nets.Average([vae], 0.998)
     os.makedirs(options.out, exist_ok=True)
@@ -76,7 +77,7 @@ def train(options, rank=0):
 
     def forward(x):
         posterior = vae.encode(x).latent_dist
-        z = posterior.mode() if options.decoder else posterior.sample()
+        z = posterior.sample()
         out = vae.decode(z).sample
         kl = 0.5 * (posterior.mean.pow(2) + posterior.var - 1 - posterior.logvar).mean()
         return out, kl
@@ -93,11 +94,15 @@ def train(options, rank=0):
 
     last, seen, running, seconds = time.time(), 0, 0.0, clock.seconds()
     while seconds < clock.total:
-        x = take(pictures, rng, options.batch, options.crop)
+        if options.decoder:
+            which = rng.integers(0, len(latents), options.batch)
+            x, z = to_tensor(pictures[which]), torch.from_numpy(latents[which]).float()
+        else:
+            x = take(pictures, rng, options.batch, options.crop)
         for group in optimizer.param_groups:
             group["lr"] = clock.rate(seconds)
         with torch.autocast("cpu", torch.bfloat16):
-            out, kl = forward(x)
+            out, kl = (vae.decode(z).sample, torch.zeros(())) if options.decoder else forward(x)
         loss = picture_loss(out.float(), x) + options.kl * kl.float()
         optimizer.zero_grad()
         loss.backward()
