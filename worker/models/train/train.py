@@ -82,7 +82,14 @@ def train(options, rank=0):
     modules = {"unet": unet, "text_encoder": first, "text_encoder_2": second}
     for name, module in modules.items() if rank == 0 else ():
         print(name, f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f} M", flush=True)
-    if not options.resume and rank == 0:
+    if options.start:
+        from diffusers import StableDiffusionXLPipeline
+        old = StableDiffusionXLPipeline.from_pretrained(options.start)
+        if old.tokenizer.get_vocab() != tokenizers[0].get_vocab():
+            raise SystemExit("the captions' words have changed since: start anew")
+        for name, module in modules.items():
+            module.load_state_dict(getattr(old, name).state_dict())
+    elif not options.resume and rank == 0:
         pretrain(first, second, tokenizers, options.pretrain, rng)
     if dist.is_initialized():
         for module in modules.values():
@@ -211,6 +218,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="torch.compile: faster after a minute, needs a C++ compiler")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start", help="begin with the weights of this pipeline folder, for example worker/models/demo")
     parser.add_argument("--export", help="only write the last checkpoint as a pipeline into this folder")
     options = parser.parse_args()
     if options.export:

@@ -156,8 +156,9 @@ def encode(options):
     where = os.path.join(options.out, "vae")
     vae = AutoencoderKL.from_pretrained(where)
     pictures = np.load(os.path.join(options.data, "pictures.npy"), mmap_mode="r")[: options.count]
-    standardize(vae, pictures)
-    vae.save_pretrained(where)
+    if vae.config.scaling_factor != 1.0:  # not done yet
+        standardize(vae, pictures)
+        vae.save_pretrained(where)
     vae.to(memory_format=torch.channels_last)
     latents = np.zeros((len(pictures), 4, nets.SIZE // 8, nets.SIZE // 8), np.float16)
     for k in range(0, len(pictures), 64):
