@@ -52,6 +52,13 @@ def wait_terminal(stack, job_id, timeout=20):
     return wait_until(ended, timeout, lambda: stack.uploader.fail(f"did not end job {job_id}"))[0]
 
 
+def wait_dead_letter(stack):
+    """The one dead letter: it is written beside the status, in no order."""
+    letter, = wait_until(stack.topics.dead_letters, 20,
+                         lambda: stack.uploader.fail("wrote no dead letter"))
+    return letter
+
+
 def wait_committed(stack):
     wait_until(lambda: stack.topics.lag("results", "uploader") == 0, 20,
                lambda: stack.uploader.fail("did not commit"))
@@ -195,7 +202,7 @@ def test_a_picture_that_the_store_never_takes_fails_its_job(uploader, s3):
     assert status.state == messages.State.STATE_FAILED
     assert status.reason == "storage_refused"
     assert "EntityTooLarge" in status.message
-    assert [letter.reason for letter in uploader.topics.dead_letters()] == ["storage_refused"]
+    assert wait_dead_letter(uploader).reason == "storage_refused"
     wait_committed(uploader)
 
 
@@ -228,7 +235,7 @@ def test_what_is_no_result_goes_to_deadletter_and_its_job_fails(uploader, payloa
     status = wait_terminal(uploader, job_id)
     assert status.state == messages.State.STATE_FAILED
     assert status.reason == "undecodable"
-    letter, = uploader.topics.dead_letters()
+    letter = wait_dead_letter(uploader)
     assert letter.payload == payload
     assert letter.topic == uploader.topics.name("results")
     assert letter.service == "uploader"

@@ -24,8 +24,13 @@ class Gateway:
                                  timeout=120)
 
     def submit(self, prompt="a flaming sword", **fields):
-        """Orders a picture; returns the body of the 202 (200 when it is there already)."""
+        """Orders a picture; returns the body of the 202 (200 when it is there already). A 503 (no
+        worker has announced itself yet, Kafka is busy) is tried again, as its Retry-After asks."""
+        deadline = time.monotonic() + 30
         answer = self.post({"prompt": prompt, **fields})
+        while answer.status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.2)
+            answer = self.post({"prompt": prompt, **fields})
         assert answer.status_code in (200, 202), f"{answer.status_code} {answer.text}"
         return answer.json()
 
