@@ -103,6 +103,14 @@ is_ready() {
     [[ -n $port ]] && curl -fs -o /dev/null --max-time 2 "http://127.0.0.1:$port/readyz"
 }
 
+# The gateway has heard of the worker: before that it answers 503 to every order.
+knows_a_model() {
+    local key=()
+    [[ ! -f $stack/api.key ]] || key=(-H "Authorization: Bearer $(cat "$stack/api.key")")
+    curl -fs --max-time 2 "${key[@]}" "$stack_url/v1/models" |
+        jq -e '.models | length > 0' > /dev/null
+}
+
 # ---- The stack -------------------------------------------------------------------------------
 
 # Exports what all services share. Three kinds of Kafka: one that the caller names, Apache's, or
@@ -190,6 +198,7 @@ stack_start() {
         wait_for "$name" "$ready_seconds" is_ready "$name" || return 1
     done
     stack_url=http://127.0.0.1:$(service_port gateway http)
+    wait_for gateway "$ready_seconds" knows_a_model || return 1
     [[ $CRAFTERSE_STORE == folder ]] || objects=$CRAFTERSE_STORE
     printf '%s\n' "url=$stack_url" "kafka=$stack_kafka" "model=$model" "objects=$objects" \
         > "$stack/settings"
