@@ -194,12 +194,18 @@ def export(options):
     for name in ("tokenizer", "tokenizer_2"):  # in CLIP's own two files, not in those of newer libraries
         shutil.rmtree(os.path.join(folder, name))
     nets.write_tokenizers(folder)
+    # As in SDXL's own file: DDIM, made from this configuration, would otherwise clip the latents to [-1, 1].
+    edit(os.path.join(folder, "scheduler", "scheduler_config.json"), clip_sample=False)
     for name in ("text_encoder", "text_encoder_2"):  # else a plain from_pretrained mixes half and single
-        path = os.path.join(folder, name, "config.json")
-        with open(path) as f:
-            config = json.load(f)
-        with open(path, "w") as f:
-            json.dump({**config, "dtype": "float32"}, f, indent=2)
+        edit(os.path.join(folder, name, "config.json"), dtype="float32")
+
+
+def edit(path, **values):
+    with open(path) as f:
+        config = json.load(f)
+    with open(path, "w") as f:
+        json.dump({**config, **values}, f, indent=2)
+
 
 
 if __name__ == "__main__":
