@@ -58,6 +58,11 @@ class Service(Process):
                 return float(line.rpartition(" ")[2])
         return 0.0
 
+    def metric_sum(self, name):
+        """The sum over all time series of this name."""
+        return sum(float(line.rpartition(" ")[2]) for line in self.get("/metrics").text.splitlines()
+                   if line.startswith((f"{name} ", f"{name}{{")))
+
     def stop_cleanly(self, timeout=40):
         """SIGTERM must end it with status 0."""
         status = self.terminate(timeout)
@@ -150,7 +155,18 @@ class Stack:
     def wait_ready(self):
         for service in self.services.values():
             service.wait_ready()
+        self._wait_introduced()
         return self
+
+    def _wait_introduced(self, timeout=10):
+        """A worker is ready a moment before routers have read that it is there, and a job that
+        comes in between is refused. Workers of pools that no router serves are not waited for."""
+        workers = [name for name in self.services if name.startswith("worker")]
+        deadline = time.monotonic() + timeout
+        for name, service in self.services.items():
+            while (name.startswith("router") and time.monotonic() < deadline and
+                   service.metric_sum("crafterse_router_live_workers") < len(workers)):
+                time.sleep(0.05)
 
     @property
     def client(self):
