@@ -12,9 +12,21 @@
 /* Requests in flight: bounds the memory that an outage of Kafka can take. */
 #define IN_FLIGHT_MAX 256
 
+/* A gateway writes a model's digest into a job once a worker has announced it. When this router
+ * knows no such worker, that announcement is on its way here: the request waits for it. */
+#define HELD_MAX 64
+#define HELD_MS 2000
+
 static const char *const refusal_reasons[] = {"no_capacity", "size_not_served", "steps_not_served",
                                               "scheduler_not_served", "deadline_passed"};
 #define REFUSAL_COUNT (sizeof(refusal_reasons) / sizeof(refusal_reasons[0]))
+
+/* A request that waits for the announcement of a worker. */
+struct held {
+    struct record record;
+    Crafterse__V1__Job *job;
+    uint64_t until_ms; /* monotonic */
+};
 
 struct admission {
     struct stage *stage;
@@ -23,6 +35,8 @@ struct admission {
     struct metric **admitted; /* one a pool */
     struct metric *refused[REFUSAL_COUNT];
     struct metric *seconds;
+    struct held held[HELD_MAX];
+    size_t held_count;
 };
 
 struct admission *admission_create(struct stage *stage, const char *const *pools, size_t count)
@@ -53,6 +67,10 @@ void admission_destroy(struct admission *a)
 {
     if (a == NULL) {
         return;
+    }
+    for (size_t i = 0; i < a->held_count; i++) {
+        consumer_drop(a->stage->consumer, &a->held[i].record);
+        codec_free(&a->held[i].job->base);
     }
     xfree(a->pools);
     xfree(a->admitted);
@@ -106,7 +124,14 @@ static void queue_job(struct admission *a, struct record *record, Crafterse__V1_
              batch ? "batch" : "interactive");
 }
 
-static void decide(struct admission *a, struct record *record, Crafterse__V1__Job *job)
+static bool is_unheard_of(const Crafterse__V1__Job *job, const struct policy_decision *decision)
+{
+    return strcmp(decision->reason, "no_capacity") == 0 && job->generation->model_digest[0] != '\0';
+}
+
+/* false: the request is left as it is, to be decided later; only when it may wait. */
+static bool decide(struct admission *a, struct record *record, Crafterse__V1__Job *job,
+                   bool may_wait)
 {
     uint64_t now_ms = clock_unix_ms();
     struct policy_decision decision;
@@ -114,21 +139,49 @@ static void decide(struct admission *a, struct record *record, Crafterse__V1__Jo
     if (stage_is_past(a->stage, job->envelope->job_id)) {
         log_debug("request skipped, a later stage has the job", NULL);
         outbox_end(outbox_begin(a->stage->outbox, record));
-        return;
+        return true;
     }
     if (stage_is_over(a->stage, job, now_ms, &end)) {
         end_job(a, record, job, &end);
-        return;
+        return true;
     }
     policy_decide(job, a->stage->registry, a->pools, a->pool_count, now_ms, &decision);
-    if (!decision.admitted) {
-        end.state = CRAFTERSE__V1__STATE__STATE_FAILED;
-        end.reason = decision.reason;
-        end.message = decision.message;
-        end_job(a, record, job, &end);
-        return;
+    if (decision.admitted) {
+        queue_job(a, record, job, decision.pool, now_ms);
+        return true;
     }
-    queue_job(a, record, job, decision.pool, now_ms);
+    if (may_wait && is_unheard_of(job, &decision)) {
+        return false;
+    }
+    end.state = CRAFTERSE__V1__STATE__STATE_FAILED;
+    end.reason = decision.reason;
+    end.message = decision.message;
+    end_job(a, record, job, &end);
+    return true;
+}
+
+static bool decide_in_context(struct admission *a, struct record *record, Crafterse__V1__Job *job,
+                              bool may_wait)
+{
+    log_set_job(job->envelope->job_id, job->envelope->attempt, job->envelope->traceparent);
+    bool decided = decide(a, record, job, may_wait);
+    log_set_job(NULL, 0, NULL);
+    return decided;
+}
+
+static void decide_held(struct admission *a)
+{
+    uint64_t now_ms = clock_monotonic_ms();
+    size_t kept = 0;
+    for (size_t i = 0; i < a->held_count; i++) {
+        struct held *held = &a->held[i];
+        if (decide_in_context(a, &held->record, held->job, now_ms < held->until_ms)) {
+            codec_free(&held->job->base);
+        } else {
+            a->held[kept++] = *held;
+        }
+    }
+    a->held_count = kept;
 }
 
 static void admit(struct admission *a, struct record *record)
@@ -146,15 +199,18 @@ static void admit(struct admission *a, struct record *record)
         stage_bury(a->stage, record, "undecodable", err.text);
         return;
     }
-    log_set_job(job->envelope->job_id, job->envelope->attempt, job->envelope->traceparent);
-    decide(a, record, job);
-    log_set_job(NULL, 0, NULL);
-    codec_free(&job->base);
+    if (decide_in_context(a, record, job, a->held_count < HELD_MAX)) {
+        codec_free(&job->base);
+        return;
+    }
+    a->held[a->held_count++] =
+        (struct held){.record = *record, .job = job, .until_ms = clock_monotonic_ms() + HELD_MS};
 }
 
 void admission_run(struct admission *a)
 {
     struct record record;
+    decide_held(a);
     while (outbox_count(a->stage->outbox) < IN_FLIGHT_MAX &&
            consumer_take(a->stage->consumer, a->stage->topic_requests, 0, &record)) {
         admit(a, &record);

@@ -2,8 +2,9 @@
  *
  * For each request: the Job goes to queue.<pool>.<class>, QUEUED to `status`, and the request is
  * committed when Kafka has both. Many requests are in flight at once. A request that no pool can
- * serve ends as FAILED with a reason at once; one whose deadline passed as EXPIRED; one that was
- * cancelled as CANCELLED; what is no Job goes to `deadletter`. */
+ * serve ends as FAILED with a reason at once (two seconds later when a gateway has heard of its
+ * model, so that this router may hear of it too); one whose deadline passed as EXPIRED; one that
+ * was cancelled as CANCELLED; what is no Job goes to `deadletter`. */
 #ifndef ROUTER_ADMISSION_H
 #define ROUTER_ADMISSION_H
 
@@ -16,7 +17,8 @@ struct admission;
 
 /* Stage and pool names stay the caller's. */
 struct admission *admission_create(struct stage *stage, const char *const *pools, size_t count);
-void admission_destroy(struct admission *a); /* accepts NULL */
+/* Accepts NULL. Gives back the requests in hand: before the consumer is destroyed. */
+void admission_destroy(struct admission *a);
 
 /* How many jobs wait in a pool's queues, for the choice between pools. */
 void admission_set_waiting(struct admission *a, size_t pool, int64_t waiting);

@@ -407,11 +407,11 @@ static void release(struct router *r)
     if (r->stage.outbox != NULL) {
         outbox_abandon(r->stage.outbox);
     }
+    admission_destroy(r->admission);
     consumer_destroy(r->stage.consumer, LEAVE_TIMEOUT_MS);
     producer_destroy(r->producer, FLUSH_TIMEOUT_MS);
     outbox_destroy(r->stage.outbox);
     follower_destroy(r->follower);
-    admission_destroy(r->admission);
     registry_destroy(r->stage.registry);
     job_set_destroy(r->stage.cancelled);
     ledger_destroy(r->stage.ledger);

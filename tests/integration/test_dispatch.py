@@ -175,6 +175,15 @@ def test_lag_and_unfinished_jobs_come_back_to_nothing(stack):
                                            pool="default") == 0, 5)
 
 
+def test_a_model_that_a_gateway_has_heard_of_is_given_time_to_be_announced(stack):
+    heard_of, unknown = make_job(model="tomorrow"), make_job(model="never")
+    heard_of.generation.model_digest = "ab" * 32
+    found = wait_for_end(stack, submit(stack, heard_of, unknown))
+    waited, refused = (found[job.envelope.job_id][-1] for job in (heard_of, unknown))
+    assert [waited.reason, refused.reason] == ["no_capacity", "no_capacity"]
+    assert waited.envelope.sent_ms - refused.envelope.sent_ms >= 1500
+
+
 def test_a_router_starts_from_kafka_alone(make_stack):
     stack = make_stack(worker_binary=ZERO_WORKER, services=["router", "worker1"],
                        service_settings={"worker": {"STEP_TIME": f"{STEP_MS}ms"}})
