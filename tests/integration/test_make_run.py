@@ -98,10 +98,16 @@ def test_a_service_that_does_not_start_is_named_with_its_last_words(tmp_path):
     assert_nothing_runs()
 
 
+def default_interrupt():
+    """A test run that was started in the background inherits SIGINT as ignored; a person's make
+    does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_stops_everything_at_once():
     process = subprocess.Popen(["make", "--no-print-directory", "run", "PROMPT=x", "STEPS=50"],
                                cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               start_new_session=True)
+                               start_new_session=True, preexec_fn=default_interrupt)
     time.sleep(2)
     os.killpg(process.pid, signal.SIGINT)
     process.wait(timeout=15)
