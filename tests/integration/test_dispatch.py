@@ -102,7 +102,7 @@ def test_nobody_waits_behind_a_long_job_while_a_worker_idles(stack):
 
 
 def test_interactive_goes_first_but_batch_does_not_starve(stack):
-    submit(stack, make_job(steps=20), make_job(steps=20))  # both workers are busy meanwhile
+    submit(stack, make_job(steps=80), make_job(steps=80))  # both workers are busy meanwhile
     batch = submit(stack, *(make_job(batch=True) for _ in range(4)))
     interactive = submit(stack, *(make_job() for _ in range(24)))
     found = wait_for_end(stack, batch + interactive)
