@@ -121,6 +121,8 @@ def test_timings_are_one_json_line_on_stdout(tmp_path):
     (["stray"], 2, '"stray" is not an option'),
     (["--model", "/nonexistent", "--prompt", "x", "--output", "x.png"], 1,
      "/nonexistent/model_index.json"),
+    (["--model", __file__, "--prompt", "x", "--output", "x.png"], 1,
+     "single-file checkpoint is not read"),
     (["--model", MODEL, "--prompt", "x", "--output", "/nonexistent/x.png", "--steps", 1], 1,
      "/nonexistent/x.png: cannot create"),
     (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--width", 33], 1,

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/base/panic.h"
 #include "worker/engine/config/json.h"
@@ -53,11 +54,28 @@ static void check_class(struct json *json, const char *component, const char *ex
     }
 }
 
+static int check_is_folder(const char *folder, struct error *err)
+{
+    struct stat about;
+    if (stat(folder, &about) == 0 && !S_ISDIR(about.st_mode)) {
+        return ERROR(err, STATUS_UNSUPPORTED,
+                     "%s: a model is a folder with a model_index.json, as diffusers writes it; a "
+                     "single-file checkpoint is not read: convert it with diffusers' "
+                     "from_single_file and save_pretrained",
+                     folder);
+    }
+    return STATUS_OK;
+}
+
 static int read_index(struct components *components, const char *folder, struct error *err)
 {
     struct path path;
     struct json *json = NULL;
-    int result = join(&path, folder, "model_index.json", err);
+    int result = check_is_folder(folder, err);
+    if (result < 0) {
+        return result;
+    }
+    result = join(&path, folder, "model_index.json", err);
     if (result < 0 || (result = json_open(&json, path.text, err)) < 0) {
         return result;
     }
