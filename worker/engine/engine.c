@@ -13,7 +13,7 @@
 #include "worker/engine/config/json.h"
 #include "worker/engine/kernels/gemm.h"
 #include "worker/engine/pipeline/components.h"
-#include "worker/engine/pipeline/txt2img.h"
+#include "worker/engine/pipeline/generate.h"
 #include "worker/engine/weights/model_digest.h"
 #include "worker/engine/weights/safetensors.h"
 
@@ -285,7 +285,7 @@ int engine_generate(struct engine *engine, const struct generation *generation,
     arena_release(engine->job, 0);
     arena_reset_peak(engine->job);
     arena_reset_peak(engine->ex.step);
-    struct txt2img run = {
+    struct run run = {
         .components = engine->components,
         .scheduler = scheduler,
         .ex = &engine->ex,
@@ -295,7 +295,7 @@ int engine_generate(struct engine *engine, const struct generation *generation,
         .user = user,
         .dump = dump,
     };
-    result = txt2img_run(&run, out, err);
+    result = generate(&run, out, err);
     out->timings.peak_bytes = arena_peak(engine->ex.step) + arena_peak(engine->job);
     /* An idle worker keeps its weights, not gigabytes of old activations. */
     arena_release(engine->ex.step, 0);

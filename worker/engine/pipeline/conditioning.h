@@ -1,0 +1,13 @@
+/* The prompts as the UNet sees them: token ids, the text encoders' states, the size embedding, and
+ * every cross-attention's keys and values, all of which stay the same over the steps.
+ */
+#ifndef WORKER_ENGINE_PIPELINE_CONDITIONING_H
+#define WORKER_ENGINE_PIPELINE_CONDITIONING_H
+
+#include "worker/engine/pipeline/run.h"
+
+/* Fill run->condition, for a batch of two with guidance (without the prompt first), and
+ * run->prompt_truncated. The result lives in run->job. */
+int conditioning_encode(struct run *run, struct error *err) MUST_CHECK;
+
+#endif

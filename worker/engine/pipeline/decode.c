@@ -1,0 +1,33 @@
+#include "worker/engine/pipeline/decode.h"
+
+#include "common/base/panic.h"
+#include "worker/engine/kernels/elementwise.h"
+#include "worker/engine/pipeline/dump.h"
+
+static bool decode_go_on(void *user, int step, int steps)
+{
+    return run_go_on(user, ENGINE_STAGE_DECODE, step, steps);
+}
+
+int decode(struct run *run, struct picture *out, struct error *err)
+{
+    const struct vae_decoder *vae = &run->components->vae;
+    float scaling = (float)vae->config.scaling_factor, shift = (float)vae->config.shift_factor;
+    size_t mark = arena_mark(run->ex->step);
+    struct tensor z = tensor_like(run->ex->step, run->latents, run->latents.shape[3]);
+    for (int64_t i = 0; i < tensor_count(z); i++) {
+        z.data[i] = run->latents.data[i] / scaling + shift;
+    }
+    struct tensor image; /* [1, height, width, 3] */
+    if (!vae_decoder_forward(vae, run->ex, z, decode_go_on, run, &image)) {
+        arena_release(run->ex->step, mark);
+        return run_cancelled(err);
+    }
+    dump_add_map(run->dump, image, "image");
+    out->height = (int)image.shape[1];
+    out->width = (int)image.shape[2];
+    out->rgb = xmalloc((size_t)tensor_count(image));
+    elementwise_to_rgb8(image.data, out->rgb, tensor_count(image));
+    arena_release(run->ex->step, mark);
+    return STATUS_OK;
+}

@@ -1,0 +1,73 @@
+#include "worker/engine/pipeline/denoise.h"
+
+#include "worker/engine/pipeline/dump.h"
+#include "worker/engine/pipeline/guidance.h"
+#include "worker/engine/pipeline/latents.h"
+
+static void dump_timesteps(struct run *run)
+{
+    int count = scheduler_count(run->scheduler);
+    struct tensor timesteps = {.rank = 1, .shape = {count, 1, 1, 1}};
+    size_t mark = arena_mark(run->ex->step);
+    timesteps.data = arena_floats(run->ex->step, (size_t)count);
+    for (int i = 0; i < count; i++) {
+        timesteps.data[i] = (float)scheduler_timestep(run->scheduler, i);
+    }
+    dump_add(run->dump, timesteps, "timesteps");
+    arena_release(run->ex->step, mark);
+}
+
+static void dump_batch(struct run *run, struct tensor prediction, int i)
+{
+    if (prediction.shape[0] == 2) {
+        struct tensor half = prediction;
+        half.shape[0] = 1;
+        dump_add_map(run->dump, half, "noise_pred_uncond.%d", i);
+        half.data += tensor_count(half);
+        dump_add_map(run->dump, half, "noise_pred_text.%d", i);
+    }
+}
+
+/* One step down: eps = guidance(unet(z, t, empty), unet(z, t, context), w); z = step(t, z, eps). */
+static void denoise_step(struct run *run, int i)
+{
+    struct scheduler *scheduler = run->scheduler;
+    double scale = run->generation->guidance;
+    size_t mark = arena_mark(run->ex->step), count = (size_t)tensor_count(run->latents);
+
+    struct tensor input = run->latents;
+    input.shape[0] = guidance_batch(scale);
+    input = tensor_like(run->ex->step, input, input.shape[3]); /* [n, h, w, c] */
+    for (int64_t n = 0; n < input.shape[0]; n++) {
+        scheduler_scale_input(scheduler, i, run->latents.data, input.data + n * (int64_t)count,
+                              count);
+    }
+    struct tensor prediction =
+        unet_forward(&run->components->unet, run->ex, input, scheduler_timestep(scheduler, i),
+                     &run->condition); /* [n, h, w, c] */
+    dump_batch(run, prediction, i);
+    struct tensor guided = guidance_combine(prediction, scale); /* [1, h, w, c] */
+    dump_add_map(run->dump, guided, "noise_pred.%d", i);
+
+    struct tensor noise = {.data = NULL};
+    if (scheduler_needs_noise(scheduler, i)) {
+        noise = tensor_like(run->ex->step, run->latents, run->latents.shape[3]);
+        latents_draw_noise(run, noise);
+    }
+    scheduler_step(scheduler, i, guided.data, run->latents.data, noise.data, count);
+    dump_add_map(run->dump, run->latents, "latents.%d", i);
+    arena_release(run->ex->step, mark);
+}
+
+int denoise(struct run *run, struct error *err)
+{
+    int steps = scheduler_count(run->scheduler);
+    dump_timesteps(run);
+    for (int i = 0; i < steps; i++) {
+        denoise_step(run, i);
+        if (!run_go_on(run, ENGINE_STAGE_DENOISE, i + 1, steps)) {
+            return run_cancelled(err);
+        }
+    }
+    return STATUS_OK;
+}

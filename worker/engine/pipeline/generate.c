@@ -1,0 +1,44 @@
+#include "worker/engine/pipeline/generate.h"
+
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "worker/engine/pipeline/conditioning.h"
+#include "worker/engine/pipeline/decode.h"
+#include "worker/engine/pipeline/denoise.h"
+#include "worker/engine/pipeline/latents.h"
+
+int generate(struct run *run, struct picture *out, struct error *err)
+{
+    memset(out, 0, sizeof(*out));
+    double start = clock_monotonic_seconds();
+    double flop = run->ex->flop;
+    int result = conditioning_encode(run, err);
+    if (result < 0) {
+        return result;
+    }
+    double text_done = clock_monotonic_seconds();
+    if (!run_go_on(run, ENGINE_STAGE_TEXT, 1, 1)) {
+        return run_cancelled(err);
+    }
+    latents_prepare(run);
+    result = denoise(run, err);
+    if (result < 0) {
+        return result;
+    }
+    double denoise_done = clock_monotonic_seconds();
+    result = decode(run, out, err);
+    if (result < 0) {
+        return result;
+    }
+    double decode_done = clock_monotonic_seconds();
+    out->prompt_truncated = run->prompt_truncated;
+    out->timings = (struct engine_timings){
+        .text_seconds = text_done - start,
+        .denoise_seconds = denoise_done - text_done,
+        .decode_seconds = decode_done - denoise_done,
+        .total_seconds = decode_done - start,
+        .flop = run->ex->flop - flop,
+    };
+    return STATUS_OK;
+}

@@ -1,0 +1,38 @@
+/* One picture on its way: what the stages of pipeline/ share.
+ *
+ * generate.c takes a run through conditioning, latents, denoise and decode. Each stage is one file
+ * that reads what it needs here and leaves its result here.
+ */
+#ifndef WORKER_ENGINE_PIPELINE_RUN_H
+#define WORKER_ENGINE_PIPELINE_RUN_H
+
+#include "worker/engine/engine.h"
+#include "worker/engine/layers/exec.h"
+#include "worker/engine/pipeline/components.h"
+#include "worker/engine/schedulers/scheduler.h"
+#include "worker/engine/tensor/rng.h"
+
+/* The caller sets the first group; the second is the run's own state. */
+struct run {
+    const struct components *components;
+    struct scheduler *scheduler; /* with its steps set */
+    struct exec *ex;
+    struct arena *job; /* what lives for the whole picture */
+    const struct generation *generation;
+    engine_progress progress; /* may be NULL */
+    void *user;
+    struct engine_dump *dump; /* may be NULL */
+
+    struct rng rng;
+    bool prompt_truncated;
+    struct unet_condition condition; /* conditioning.c */
+    struct tensor latents;           /* [1, h, w, c]; latents.c, then denoise.c */
+};
+
+/* Tell the caller how far the run is; false when it is to stop. */
+bool run_go_on(struct run *run, enum engine_stage stage, int step, int steps);
+
+/* STATUS_CANCELLED, for a stage that was told to stop. */
+int run_cancelled(struct error *err) MUST_CHECK;
+
+#endif
