@@ -68,7 +68,8 @@ TOOLS := txt2img devbroker
 BINARIES := $(addprefix $(BIN)/,$(SERVICES) $(TOOLS))
 
 BASE_LIBS = $(call lib,libcjson libcrypto)
-ENGINE_LIBS = $(call lib,openblas libpng libcjson libcrypto libutf8proc) -lm
+# OpenBLAS is not among them: worker/engine/kernels/blas.c loads it.
+ENGINE_LIBS = $(call lib,libpng libcjson libcrypto libutf8proc) -lm
 COMMON_LIBS = $(call lib,rdkafka libprotobuf-c libmicrohttpd hiredis libcjson libcrypto)
 
 # ---- Targets ---------------------------------------------------------------------------------

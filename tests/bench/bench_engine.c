@@ -369,8 +369,7 @@ int main(int argc, char **argv)
     int threads = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0;
     struct bench bench = {.ceiling = 0};
     struct error err;
-    gemm_init();
-    if (arena_create(&bench.ex.step, "step", (size_t)16 << 30, &err) < 0 ||
+    if (gemm_init(&err) < 0 || arena_create(&bench.ex.step, "step", (size_t)16 << 30, &err) < 0 ||
         arena_create(&bench.weights, "weights", (size_t)16 << 30, &err) < 0) {
         PANIC("%s", err.text);
     }

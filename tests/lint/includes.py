@@ -52,7 +52,7 @@ THIRD_PARTY = {
     r"microhttpd\.h": ["common/obs/exporter.c", "gateway/http"],
     r"uv\.h|uv/.*": ["gateway/", "tests/unit/gateway/"],
     r"curl/.*": ["uploader/", "tests/"],
-    r"cblas\.h|openblas.*": ["worker/engine/kernels/"],
+    r"cblas\.h|openblas.*": ["worker/engine/kernels/blas."],
     r"openssl/.*": ["common/base/digest.c", "tests/"],
     r"png\.h": ["worker/engine/image/", "tests/"],
     r"utf8proc\.h": ["worker/engine/tokenizer/"],

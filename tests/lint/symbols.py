@@ -12,7 +12,9 @@ from pathlib import Path
 
 # Modules whose job is one state of the process (style.md 3.6; signals can only be latched there).
 STATEFUL = {"common/base/log", "common/base/shutdown", "common/base/clock", "common/obs/metrics",
-            "common/obs/health", "common/service/service"}
+            "common/obs/health", "common/service/service",
+            # A library is loaded once in a process.
+            "worker/engine/kernels/blas"}
 # panic.c holds the xmalloc family; a service's entry point is <name>_service.
 PREFIXES = {"common/base/error": ("error", "status"),
             "worker/engine/engine": ("engine", "picture"),

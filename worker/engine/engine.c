@@ -143,10 +143,13 @@ static void fill_info(struct engine *engine)
 int engine_open(struct engine **out, const struct engine_options *options, struct error *err)
 {
     *out = NULL;
-    gemm_init();
+    int result = gemm_init(err);
+    if (result < 0) {
+        return result;
+    }
     struct engine *engine = xcalloc(1, sizeof(*engine));
-    int result = components_open(&engine->components, options->model_path, err);
-    if (result < 0 || (result = open_schedulers(engine, options->model_path, err)) < 0 ||
+    if ((result = components_open(&engine->components, options->model_path, err)) < 0 ||
+        (result = open_schedulers(engine, options->model_path, err)) < 0 ||
         (result = model_digest(options->model_path, engine->info.digest, err)) < 0 ||
         (result = parallel_create(&engine->ex.pool, options->threads, err)) < 0 ||
         (result = arena_create(&engine->ex.step, "step", STEP_RESERVE, err)) < 0 ||

@@ -1,9 +1,9 @@
 #include "worker/engine/kernels/gemm.h"
 
-#include <cblas.h>
 #include <string.h>
 
 #include "common/base/panic.h"
+#include "worker/engine/kernels/blas.h"
 
 /* Tile edges are multiples of these, so that no thread works on the ragged edge of another's
  * register block. */
@@ -13,9 +13,13 @@
 /* Less work than this is done before a thread has woken. */
 #define PARALLEL_FLOP_MIN 1e6
 
-void gemm_init(void)
+int gemm_init(struct error *err)
 {
-    openblas_set_num_threads(1);
+    int result = blas_load(err);
+    if (result == STATUS_OK) {
+        blas()->set_num_threads(1);
+    }
+    return result;
 }
 
 double gemm_flop(const struct gemm *g)
@@ -25,15 +29,15 @@ double gemm_flop(const struct gemm *g)
 
 const char *gemm_library(void)
 {
-    return openblas_get_config();
+    return blas()->get_config();
 }
 
 void gemm_library_square(int threads, int64_t size, const float *a, const float *b, float *c)
 {
-    openblas_set_num_threads(threads);
+    blas()->set_num_threads(threads);
     blasint n = (blasint)size;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, n, 1.0f, a, n, b, n, 0.0f, c, n);
-    openblas_set_num_threads(1);
+    blas()->sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, n, 1.0f, a, n, b, n, 0.0f, c, n);
+    blas()->set_num_threads(1);
 }
 
 /* Bias goes into C before the product, which then adds to it: C is touched no extra time while it
@@ -59,9 +63,9 @@ void gemm_run_serial(const struct gemm *g)
         add_bias(g);
     }
     float beta = g->accumulate || g->bias != NULL ? 1.0f : 0.0f;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, g->b_transposed ? CblasTrans : CblasNoTrans,
-                (blasint)g->m, (blasint)g->n, (blasint)g->k, g->alpha, g->a, (blasint)g->a_stride,
-                g->b, (blasint)g->b_stride, beta, g->c, (blasint)g->c_stride);
+    blas()->sgemm(CblasRowMajor, CblasNoTrans, g->b_transposed ? CblasTrans : CblasNoTrans,
+                  (blasint)g->m, (blasint)g->n, (blasint)g->k, g->alpha, g->a, (blasint)g->a_stride,
+                  g->b, (blasint)g->b_stride, beta, g->c, (blasint)g->c_stride);
 }
 
 struct tiling {

@@ -1,7 +1,7 @@
 /* Matrix products: C = A B (+ C) (+ bias), row-major, on OpenBLAS.
  *
- * The one place that knows cblas, and the seam for other libraries. OpenBLAS is held to one thread
- * and our pool cuts the product into tiles of rows and columns (see parallel.h for why).
+ * The seam between the engine and a library for matrix products (blas.h). OpenBLAS is held to one
+ * thread and our pool cuts the product into tiles of rows and columns (see parallel.h for why).
  */
 #ifndef WORKER_ENGINE_KERNELS_GEMM_H
 #define WORKER_ENGINE_KERNELS_GEMM_H
@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/base/error.h"
 #include "worker/engine/kernels/parallel.h"
 
 struct gemm {
@@ -25,8 +26,9 @@ struct gemm {
     const float *bias; /* [n], added to every row; NULL for none */
 };
 
-/* Hold OpenBLAS to one thread. Process-wide; call once before any product. */
-void gemm_init(void);
+/* Load OpenBLAS and hold it to one thread. Process-wide; call before any product. STATUS_NOT_FOUND
+ * when it is not installed. */
+int gemm_init(struct error *err) MUST_CHECK;
 
 /* The product on all of the pool's threads. Not from inside a parallel piece. */
 void gemm_run(struct parallel *pool, const struct gemm *g);

@@ -35,7 +35,7 @@ static void check_shape(struct parallel *pool, const struct ref_attention *r, fl
 
 TEST(attention_of_odd_shapes_matches_plain_loops)
 {
-    gemm_init();
+    CHECK_INT(gemm_init(NULL), 0);
     for (int threads = 1; threads <= 3; threads += 2) {
         struct parallel *pool = NULL;
         struct error err;
@@ -49,7 +49,7 @@ TEST(attention_of_odd_shapes_matches_plain_loops)
 
 TEST(large_scores_neither_overflow_nor_vanish)
 {
-    gemm_init();
+    CHECK_INT(gemm_init(NULL), 0);
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
         check_shape(NULL, &shapes[i], 60);
     }

@@ -53,7 +53,7 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r)
 
 TEST(convolutions_of_odd_shapes_match_plain_loops)
 {
-    gemm_init();
+    CHECK_INT(gemm_init(NULL), 0);
     for (int threads = 1; threads <= 3; threads += 2) {
         struct parallel *pool = NULL;
         struct error err;
