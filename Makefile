@@ -55,6 +55,7 @@ PROTO_H := $(PROTO_C:.c=.h)
 BASE_SRC := $(wildcard common/base/*.c)
 COMMON_SRC := $(filter-out $(BASE_SRC),$(wildcard common/*/*.c))
 ENGINE_SRC := $(wildcard worker/engine/*.c worker/engine/*/*.c)
+ENGINE_DATA := $(wildcard worker/engine/*/*.S)
 service_src = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
 
 objects = $(patsubst %.c,$(O)/%.o,$(1))
@@ -88,7 +89,7 @@ $(SERVICES) $(TOOLS): %: $(BIN)/%
 
 $(O)/libbase.a: $(call objects,$(BASE_SRC))
 $(O)/libcommon.a: $(call objects,$(COMMON_SRC)) $(PROTO_C:.c=.o)
-$(O)/libengine.a: $(call objects,$(ENGINE_SRC))
+$(O)/libengine.a: $(call objects,$(ENGINE_SRC)) $(ENGINE_DATA:%.S=$(O)/%.o)
 $(O)/libgateway.a: $(call objects,$(call service_src,gateway))
 $(O)/librouter.a: $(call objects,$(call service_src,router))
 $(O)/libworker.a: $(call objects,$(call service_src,worker))
@@ -119,6 +120,12 @@ $(O)/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	@echo "  CC $<"
 	@$(CC) $(COMMON_FLAGS) $(WARNINGS) $(WERROR) -DCRAFTERSE_VERSION='"$(VERSION)"' -c $< -o $@
+
+# Files that become part of the binaries; .incbin is not seen by -MMD.
+$(O)/%.o: %.S
+	@mkdir -p $(@D)
+	@$(CC) -I. -c $< -o $@
+$(O)/worker/engine/tokenizer/clip_merges.o: worker/models/clip/merges.txt
 
 $(O)/gen/%.o: $(O)/gen/%.c
 	@$(CC) $(COMMON_FLAGS) -w -c $< -o $@

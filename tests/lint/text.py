@@ -36,7 +36,7 @@ HEADERLESS = ("worker/cli/", "worker/engine/schedulers/")
 LONG_LINES = ("worker/models/train/",)
 SOURCE_DIRECTORIES = ("common/", "gateway/", "router/", "worker/", "uploader/", "deploy/", "tests/")
 # Made by programs, for programs.
-DATA = ("tests/golden/", "worker/models/demo/")
+DATA = ("tests/golden/", "worker/models/demo/", "worker/models/clip/merges.txt")
 TEXT_SUFFIXES = (".c", ".h", ".proto", ".py", ".sh", ".md", ".mk", ".yml", ".yaml", ".txt", ".json",
                  ".html", ".css", ".js", ".svg", "Makefile")
 

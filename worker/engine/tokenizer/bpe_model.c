@@ -11,6 +11,7 @@
 #include "worker/engine/config/json.h"
 #include "worker/engine/config/problems.h"
 #include "worker/engine/config/text_file.h"
+#include "worker/engine/tokenizer/clip_merges.h"
 
 #define WORD_END "</w>"
 #define ID_MAX 0xFFFFFF
@@ -173,21 +174,39 @@ static void sort_merges(struct bpe_model *model)
 }
 
 /* GPT-2 writes bytes that print as themselves, and the others as the characters from U+0100 on. */
-static void make_byte_ids(struct bpe_model *model)
+struct byte_spelling {
+    char text[3];
+    char ended[3 + sizeof(WORD_END)];
+};
+
+static bool byte_prints(int byte)
+{
+    return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
+}
+
+static void spell_bytes(struct byte_spelling spellings[256])
 {
     int next = 0x100;
     for (int byte = 0; byte < 256; byte++) {
-        bool prints = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
-        int character = prints ? byte : next++;
-        char text[3 + sizeof(WORD_END)], ended[3 + sizeof(WORD_END)];
+        struct byte_spelling *spelling = &spellings[byte];
+        int character = byte_prints(byte) ? byte : next++;
         if (character < 0x80) {
-            snprintf(text, sizeof(text), "%c", character);
+            snprintf(spelling->text, sizeof(spelling->text), "%c", character);
         } else {
-            snprintf(text, sizeof(text), "%c%c", 0xC0 | character >> 6, 0x80 | (character & 0x3F));
+            snprintf(spelling->text, sizeof(spelling->text), "%c%c", 0xC0 | character >> 6,
+                     0x80 | (character & 0x3F));
         }
-        snprintf(ended, sizeof(ended), "%.2s" WORD_END, text);
-        model->byte_ids[byte] = bpe_model_find(model, text);
-        model->byte_end_ids[byte] = bpe_model_find(model, ended);
+        snprintf(spelling->ended, sizeof(spelling->ended), "%s" WORD_END, spelling->text);
+    }
+}
+
+static void make_byte_ids(struct bpe_model *model)
+{
+    struct byte_spelling spellings[256];
+    spell_bytes(spellings);
+    for (int byte = 0; byte < 256; byte++) {
+        model->byte_ids[byte] = bpe_model_find(model, spellings[byte].text);
+        model->byte_end_ids[byte] = bpe_model_find(model, spellings[byte].ended);
     }
 }
 
@@ -283,21 +302,19 @@ static int open_combined(struct bpe_model *model, const char *path, struct error
     return problems_finish(&problems, STATUS_CORRUPT, path, err);
 }
 
-int bpe_model_open(struct bpe_model **out, const char *dir, struct error *err)
+static struct bpe_model *create_empty(void)
 {
-    char combined[PATH_MAX];
-    *out = NULL;
-    if ((size_t)snprintf(combined, sizeof(combined), "%s/tokenizer.json", dir) >=
-        sizeof(combined)) {
-        return ERROR(err, STATUS_INVALID, "%s: path too long", dir);
-    }
     struct bpe_model *model = xcalloc(1, sizeof(*model));
     model->token_room = ROOM_FIRST;
     model->tokens = xcalloc(ROOM_FIRST, sizeof(*model->tokens));
     model->merge_room = ROOM_FIRST;
     model->merges = xcalloc(ROOM_FIRST, sizeof(*model->merges));
-    int result = access(combined, F_OK) == 0 ? open_combined(model, combined, err)
-                                             : open_lists(model, dir, err);
+    return model;
+}
+
+/* The tables are filled, or result says why not. */
+static int finish_opening(struct bpe_model *model, int result, struct bpe_model **out)
+{
     if (result < 0) {
         bpe_model_close(model);
         return result;
@@ -306,6 +323,62 @@ int bpe_model_open(struct bpe_model **out, const char *dir, struct error *err)
     make_byte_ids(model);
     *out = model;
     return STATUS_OK;
+}
+
+int bpe_model_open(struct bpe_model **out, const char *dir, struct error *err)
+{
+    char combined[PATH_MAX];
+    *out = NULL;
+    if ((size_t)snprintf(combined, sizeof(combined), "%s/tokenizer.json", dir) >=
+        sizeof(combined)) {
+        return ERROR(err, STATUS_INVALID, "%s: path too long", dir);
+    }
+    struct bpe_model *model = create_empty();
+    int result = access(combined, F_OK) == 0 ? open_combined(model, combined, err)
+                                             : open_lists(model, dir, err);
+    return finish_opening(model, result, out);
+}
+
+/* The tokens that need no merge, and those that each line "left right" of merges makes. */
+static void add_packaged_tokens(struct bpe_model *model, const char *merges)
+{
+    struct byte_spelling spellings[256];
+    int32_t id = 0;
+    spell_bytes(spellings);
+    for (int i = 0; i < 4 * 256; i++) { /* plain, then ended; of each those that print first */
+        int byte = i % 256;
+        const struct byte_spelling *spelling = &spellings[byte];
+        if (byte_prints(byte) == (i / 256 % 2 == 0)) {
+            add_token(model, i < 2 * 256 ? spelling->text : spelling->ended, id++);
+        }
+    }
+    const char *line = strchr(merges, '\n') + 1; /* after the version */
+    for (const char *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        char token[TOKEN_BYTES_MAX];
+        int left = (int)strcspn(line, " ");
+        snprintf(token, sizeof(token), "%.*s%.*s", left, line, (int)(end - line) - left - 1,
+                 line + left + 1);
+        add_token(model, token, id++);
+    }
+    add_token(model, "<|startoftext|>", id++);
+    add_token(model, "<|endoftext|>", id);
+    qsort(model->tokens, model->token_count, sizeof(*model->tokens), by_text);
+}
+
+int bpe_model_open_packaged(struct bpe_model **out, struct error *err)
+{
+    struct problems problems;
+    *out = NULL;
+    problems_init(&problems);
+    struct bpe_model *model = create_empty();
+    add_packaged_tokens(model, clip_merges);
+    check_vocabulary(model, &problems);
+    char *text = xmalloc((size_t)(clip_merges_end - clip_merges) + 1);
+    memcpy(text, clip_merges, (size_t)(clip_merges_end - clip_merges) + 1);
+    read_merge_lines(model, text, &problems);
+    xfree(text);
+    return finish_opening(
+        model, problems_finish(&problems, STATUS_CORRUPT, "packaged CLIP vocabulary", err), out);
 }
 
 void bpe_model_close(struct bpe_model *model)

@@ -17,6 +17,12 @@ struct bpe_model;
 /* From vocab.json and merges.txt in dir; or, where there is a tokenizer.json, from that, as
  * transformers does. One error names the file and every problem. */
 int bpe_model_open(struct bpe_model **out, const char *dir, struct error *err) MUST_CHECK;
+
+/* The 49,408 tokens of CLIP, from the merges in the binary (clip_merges.h): the 256 byte stand-ins
+ * in the order of GPT-2's table (printable bytes first), the same ending a word, what each merge
+ * makes, then <|startoftext|> and <|endoftext|>. Source: CLIP, simple_tokenizer.py. */
+int bpe_model_open_packaged(struct bpe_model **out, struct error *err) MUST_CHECK;
+
 void bpe_model_close(struct bpe_model *model);
 
 /* The id of a token as it is spelled in the vocabulary, or -1. */

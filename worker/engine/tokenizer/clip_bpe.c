@@ -181,7 +181,27 @@ static void read_options(struct clip_bpe *bpe, struct json *config)
     }
 }
 
-static int read_specials(struct clip_bpe *bpe, const char *dir, struct error *err)
+/* What the files say about special tokens; legacy and combined may be NULL. */
+static int read_specials(struct clip_bpe *bpe, struct json *config, const struct json *legacy,
+                         const struct json *combined, struct error *err)
+{
+    const struct json_value *list = json_member(json_root(config), "added_tokens_decoder");
+    const struct json_value *map = NULL;
+    if (list != NULL) {
+        add_decoder_list(bpe, config, list);
+    } else {
+        map = legacy != NULL ? json_root(legacy) : NULL;
+    }
+    if (list == NULL && combined != NULL) {
+        add_combined_list(bpe, config, json_member(json_root(combined), "added_tokens"));
+    }
+    bpe->listed_count = bpe->added_count;
+    add_named(bpe, config, map);
+    read_options(bpe, config);
+    return json_finish(config, err);
+}
+
+static int open_specials(struct clip_bpe *bpe, const char *dir, struct error *err)
 {
     struct json *config = NULL, *legacy = NULL, *combined = NULL;
     int result = open_optional(&config, dir, "tokenizer_config.json", err);
@@ -195,20 +215,7 @@ static int read_specials(struct clip_bpe *bpe, const char *dir, struct error *er
         result = json_parse(&config, dir, "{}", 2, err);
     }
     if (result == STATUS_OK) {
-        const struct json_value *list = json_member(json_root(config), "added_tokens_decoder");
-        const struct json_value *map = NULL;
-        if (list != NULL) {
-            add_decoder_list(bpe, config, list);
-        } else {
-            map = legacy != NULL ? json_root(legacy) : NULL;
-        }
-        if (list == NULL && combined != NULL) {
-            add_combined_list(bpe, config, json_member(json_root(combined), "added_tokens"));
-        }
-        bpe->listed_count = bpe->added_count;
-        add_named(bpe, config, map);
-        read_options(bpe, config);
-        result = json_finish(config, err);
+        result = read_specials(bpe, config, legacy, combined, err);
     }
     json_close(config);
     json_close(legacy);
@@ -216,15 +223,43 @@ static int read_specials(struct clip_bpe *bpe, const char *dir, struct error *er
     return result;
 }
 
-int clip_bpe_open(struct clip_bpe **out, const char *tokenizer_dir, struct error *err)
+/* As tokenizer_config.json of those models has them. */
+static int set_packaged_specials(struct clip_bpe *bpe, const char *pad_token, struct error *err)
+{
+    char text[512];
+    struct json *config = NULL;
+    char *pad = json_quote(pad_token);
+    int length =
+        snprintf(text, sizeof(text),
+                 "{\"model_max_length\": %d,"
+                 " \"bos_token\": {\"content\": \"<|startoftext|>\", \"normalized\": true},"
+                 " \"eos_token\": {\"content\": \"<|endoftext|>\", \"normalized\": true},"
+                 " \"unk_token\": {\"content\": \"<|endoftext|>\", \"normalized\": true},"
+                 " \"pad_token\": %s}",
+                 MAX_LENGTH_DEFAULT, pad);
+    xfree(pad);
+    ASSERT(length > 0 && (size_t)length < sizeof(text));
+    int result = json_parse(&config, "packaged CLIP vocabulary", text, (size_t)length, err);
+    if (result == STATUS_OK) {
+        result = read_specials(bpe, config, NULL, NULL, err);
+    }
+    json_close(config);
+    return result;
+}
+
+/* dir is NULL for the packaged vocabulary, which dir's files are otherwise. */
+static int open_tokenizer(struct clip_bpe **out, const char *dir, const char *pad_token,
+                          struct error *err)
 {
     *out = NULL;
     struct clip_bpe *bpe = xcalloc(1, sizeof(*bpe));
-    int result = bpe_model_open(&bpe->model, tokenizer_dir, err);
+    int result = dir != NULL ? bpe_model_open(&bpe->model, dir, err)
+                             : bpe_model_open_packaged(&bpe->model, err);
     if (result == STATUS_OK) {
         bpe->vocabulary_size = bpe_model_size(bpe->model);
         bpe->added = xcalloc(ADDED_MAX, sizeof(*bpe->added));
-        result = read_specials(bpe, tokenizer_dir, err);
+        result =
+            dir != NULL ? open_specials(bpe, dir, err) : set_packaged_specials(bpe, pad_token, err);
     }
     if (result < 0) {
         clip_bpe_close(bpe);
@@ -232,6 +267,16 @@ int clip_bpe_open(struct clip_bpe **out, const char *tokenizer_dir, struct error
     }
     *out = bpe;
     return STATUS_OK;
+}
+
+int clip_bpe_open(struct clip_bpe **out, const char *tokenizer_dir, struct error *err)
+{
+    return open_tokenizer(out, tokenizer_dir, NULL, err);
+}
+
+int clip_bpe_open_packaged(struct clip_bpe **out, const char *pad_token, struct error *err)
+{
+    return open_tokenizer(out, NULL, pad_token, err);
 }
 
 void clip_bpe_close(struct clip_bpe *bpe)

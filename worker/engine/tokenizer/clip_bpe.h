@@ -31,6 +31,14 @@ struct clip_bpe; /* read-only after opening: threads may share it */
  * are repeated or not whole, merges of unknown tokens, special tokens that have no id.
  * Free with clip_bpe_close (accepts NULL). */
 int clip_bpe_open(struct clip_bpe **out, const char *tokenizer_dir, struct error *err) MUST_CHECK;
+
+/* CLIP's own vocabulary of 49,408 tokens, which is linked into the binary, with the special tokens
+ * of the models that OpenAI and Stability AI published; pad_token fills up an encoding:
+ * "<|endoftext|>" with CLIP ViT-L, "!" with OpenCLIP's encoders. For checkpoints, which bring no
+ * tokenizer. */
+int clip_bpe_open_packaged(struct clip_bpe **out, const char *pad_token,
+                           struct error *err) MUST_CHECK;
+
 void clip_bpe_close(struct clip_bpe *bpe);
 
 /* model_max_length: how many ids an encoding has (77 for CLIP). */

@@ -66,6 +66,32 @@ TEST(words_merge_and_unknown_bytes_become_the_unknown_token)
     scratch_remove(&scratch);
 }
 
+TEST(the_packaged_vocabulary_is_clips)
+{
+    struct error err;
+    struct clip_bpe *bpe = NULL;
+    int32_t ids[LENGTH];
+    bool truncated = true;
+    CHECK_INT(clip_bpe_open_packaged(&bpe, "!", &err), STATUS_OK);
+    CHECK_INT(clip_bpe_vocabulary_size(bpe), 49408);
+    CHECK_INT(clip_bpe_max_length(bpe), LENGTH);
+    CHECK_INT(clip_bpe_end_id(bpe), 49407);
+    CHECK_INT(clip_bpe_pad_id(bpe), 0);
+    /* As transformers' CLIPTokenizer of SDXL's second encoder gives them. */
+    CHECK_INT(
+        clip_bpe_encode(bpe, "A photo of a caf\u00e9, 12\u20ac \U0001F600", ids, &truncated, &err),
+        STATUS_OK);
+    const int32_t expected[] = {49406, 320, 1125, 539,  320,   15304, 267,
+                                272,   273, 6309, 7334, 49407, 0};
+    CHECK(memcmp(ids, expected, sizeof(expected)) == 0);
+    CHECK_INT(ids[LENGTH - 1], 0);
+    CHECK(!truncated);
+    clip_bpe_close(bpe);
+    CHECK_INT(clip_bpe_open_packaged(&bpe, "<|endoftext|>", &err), STATUS_OK);
+    CHECK_INT(clip_bpe_pad_id(bpe), 49407);
+    clip_bpe_close(bpe);
+}
+
 TEST(vocabularies_and_merges_that_lie_are_refused)
 {
     scratch_create(&scratch);
