@@ -21,6 +21,14 @@ int64_t conv2d_width_out(const struct conv2d *conv)
     return (conv->width_in + 2 * conv->padding - conv->kernel) / conv->stride + 1;
 }
 
+int64_t conv2d_source(int64_t i, int64_t size, bool wrap)
+{
+    if (i >= 0 && i < size) {
+        return i;
+    }
+    return wrap ? (i % size + size) % size : -1;
+}
+
 double conv2d_flop(const struct conv2d *conv)
 {
     return 2.0 * (double)(conv->batch * conv2d_height_out(conv) * conv2d_width_out(conv)) *
@@ -76,25 +84,27 @@ struct band {
     int kernel_row, kernel_end; /* kernel rows laid out in this pass */
 };
 
-/* Copy kernel pixels x[row, column ..] with zeros outside the picture. */
+/* Copy kernel pixels x[row, column ..], with the padding where they lie outside the picture. */
 static void copy_neighbours(const struct conv2d *conv, const float *picture, int64_t row,
                             int64_t column, float *to)
 {
     size_t pixel = (size_t)conv->channels_in * sizeof(float);
-    if (row < 0 || row >= conv->height_in) {
+    row = conv2d_source(row, conv->height_in, conv->wrap_y);
+    if (row < 0) {
         memset(to, 0, (size_t)conv->kernel * pixel);
         return;
     }
-    const float *from = picture + (row * conv->width_in + column) * conv->channels_in;
+    const float *from = picture + row * conv->width_in * conv->channels_in;
     if (column >= 0 && column + conv->kernel <= conv->width_in) {
-        memcpy(to, from, (size_t)conv->kernel * pixel);
+        memcpy(to, from + column * conv->channels_in, (size_t)conv->kernel * pixel);
         return;
     }
-    for (int i = 0; i < conv->kernel; i++) {
-        if (column + i < 0 || column + i >= conv->width_in) {
-            memset(to + i * conv->channels_in, 0, pixel);
+    for (int i = 0; i < conv->kernel; i++, to += conv->channels_in) {
+        int64_t source = conv2d_source(column + i, conv->width_in, conv->wrap_x);
+        if (source < 0) {
+            memset(to, 0, pixel);
         } else {
-            memcpy(to + i * conv->channels_in, from + i * conv->channels_in, pixel);
+            memcpy(to, from + source * conv->channels_in, pixel);
         }
     }
 }

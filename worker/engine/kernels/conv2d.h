@@ -20,11 +20,16 @@ struct conv2d {
     int64_t batch, height_in, width_in, channels_in, channels_out;
     int kernel;  /* 1 (then stride is 1 and padding 0) or 3 */
     int stride;  /* 1 or 2 */
-    int padding; /* zeros on each side */
+    int padding; /* pixels on each side: zeros, or where an axis wraps the opposite edge's */
+    bool wrap_x, wrap_y; /* circular padding of the columns, of the rows (torch's "circular") */
 };
 
 int64_t conv2d_height_out(const struct conv2d *conv);
 int64_t conv2d_width_out(const struct conv2d *conv);
+
+/* The pixel of an axis of this size that index i, which padding may put outside, stands for; -1 for
+ * a zero. */
+int64_t conv2d_source(int64_t i, int64_t size, bool wrap);
 
 double conv2d_flop(const struct conv2d *conv);
 

@@ -152,9 +152,10 @@ static void input_tiles(const struct winograd_call *call, int64_t begin, int64_t
         struct place place = place_of(call, tile);
         const float *from[WINOGRAD_POSITIONS];
         for (int i = 0; i < WINOGRAD_POSITIONS; i++) {
-            int64_t row = place.row - 1 + i / SIDE, column = place.column - 1 + i % SIDE;
-            bool inside =
-                row >= 0 && row < conv->height_in && column >= 0 && column < conv->width_in;
+            int64_t row = conv2d_source(place.row - 1 + i / SIDE, conv->height_in, conv->wrap_y);
+            int64_t column =
+                conv2d_source(place.column - 1 + i % SIDE, conv->width_in, conv->wrap_x);
+            bool inside = row >= 0 && column >= 0;
             int64_t pixel = (place.n * conv->height_in + row) * conv->width_in + column;
             from[i] = inside ? call->arguments->x + pixel * conv->channels_in : zeros;
         }

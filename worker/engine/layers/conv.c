@@ -43,7 +43,7 @@ void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int
     arena_release(loader->model, mark);
 }
 
-static struct conv2d geometry(const struct conv *conv, struct tensor x)
+static struct conv2d geometry(const struct conv *conv, const struct exec *ex, struct tensor x)
 {
     ASSERT(x.rank == 4 && x.shape[3] == conv->channels_in);
     return (struct conv2d){
@@ -55,13 +55,15 @@ static struct conv2d geometry(const struct conv *conv, struct tensor x)
         .kernel = KERNEL,
         .stride = conv->stride,
         .padding = KERNEL / 2,
+        .wrap_x = ex->wrap_x,
+        .wrap_y = ex->wrap_y,
     };
 }
 
 static void run(const struct conv *conv, struct exec *ex, struct tensor x,
                 struct conv2d_arguments *arguments)
 {
-    struct conv2d shape = geometry(conv, x);
+    struct conv2d shape = geometry(conv, ex, x);
     size_t mark = arena_mark(ex->step);
     arguments->x = x.data;
     arguments->weight = conv->weight;
@@ -80,7 +82,7 @@ static void run(const struct conv *conv, struct exec *ex, struct tensor x,
 
 static struct tensor result(const struct conv *conv, struct exec *ex, struct tensor x)
 {
-    struct conv2d shape = geometry(conv, x);
+    struct conv2d shape = geometry(conv, ex, x);
     return tensor_4d(ex->step, shape.batch, conv2d_height_out(&shape), conv2d_width_out(&shape),
                      shape.channels_out);
 }

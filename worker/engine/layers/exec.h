@@ -4,13 +4,17 @@
 #ifndef WORKER_ENGINE_LAYERS_EXEC_H
 #define WORKER_ENGINE_LAYERS_EXEC_H
 
+#include <stdbool.h>
+
 #include "common/base/arena.h"
 #include "worker/engine/kernels/parallel.h"
 
 struct exec {
     struct arena *step;    /* activations: results and temporaries */
     struct parallel *pool; /* may be NULL: one thread */
-    double flop;           /* of matrix products so far */
+    bool wrap_x,
+        wrap_y;  /* seamless pictures: every 3x3 convolution pads circularly along the axis */
+    double flop; /* of matrix products so far */
 };
 
 #endif

@@ -20,7 +20,9 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r)
                           .channels_out = r->channels_out,
                           .kernel = (int)r->kernel,
                           .stride = (int)r->stride,
-                          .padding = (int)r->padding};
+                          .padding = (int)r->padding,
+                          .wrap_x = r->wrap_x != 0,
+                          .wrap_y = r->wrap_y != 0};
     int64_t taps = r->channels_in * r->kernel * r->kernel;
     int64_t outputs = r->batch * conv2d_height_out(&conv) * conv2d_width_out(&conv);
     int64_t count = outputs * r->channels_out, picture = count / r->batch;
@@ -51,7 +53,7 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r)
     free(y), free(expected), free(workspace);
 }
 
-TEST(convolutions_of_odd_shapes_match_plain_loops)
+TEST(convolutions_of_odd_shapes_and_each_padding_match_plain_loops)
 {
     CHECK_INT(gemm_init(NULL), 0);
     for (int threads = 1; threads <= 3; threads += 2) {
@@ -59,7 +61,11 @@ TEST(convolutions_of_odd_shapes_match_plain_loops)
         struct error err;
         REQUIRE(parallel_create(&pool, threads, &err) == 0);
         for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-            check_shape(pool, &shapes[i]);
+            for (int wrap = 0; wrap < 4; wrap++) {
+                struct ref_conv shape = shapes[i];
+                shape.wrap_x = wrap & 1, shape.wrap_y = wrap >> 1;
+                check_shape(pool, &shape);
+            }
         }
         parallel_destroy(pool);
     }

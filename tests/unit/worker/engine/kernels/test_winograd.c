@@ -19,7 +19,9 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r)
                           .channels_out = r->channels_out,
                           .kernel = 3,
                           .stride = 1,
-                          .padding = 1};
+                          .padding = 1,
+                          .wrap_x = r->wrap_x != 0,
+                          .wrap_y = r->wrap_y != 0};
     int64_t pairs = r->channels_in * r->channels_out, pixels = r->batch * r->height * r->width;
     int64_t count = pixels * r->channels_out, picture = count / r->batch;
     float *x = ref_random(pixels * r->channels_in, 1), *weight = ref_random(pairs * 9, 2);
@@ -48,7 +50,7 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r)
     free(y), free(expected), free(workspace);
 }
 
-TEST(convolutions_of_odd_sizes_match_plain_loops)
+TEST(convolutions_of_odd_sizes_and_each_padding_match_plain_loops)
 {
     CHECK_INT(gemm_init(NULL), 0);
     for (int threads = 1; threads <= 3; threads += 2) {
@@ -56,7 +58,11 @@ TEST(convolutions_of_odd_sizes_match_plain_loops)
         struct error err;
         REQUIRE(parallel_create(&pool, threads, &err) == 0);
         for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-            check_shape(pool, &shapes[i]);
+            for (int wrap = 0; wrap < 4; wrap++) {
+                struct ref_conv shape = shapes[i];
+                shape.wrap_x = wrap & 1, shape.wrap_y = wrap >> 1;
+                check_shape(pool, &shape);
+            }
         }
         parallel_destroy(pool);
     }
