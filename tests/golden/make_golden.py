@@ -12,6 +12,7 @@ import shutil
 import torch
 
 import golden_noise
+import golden_pictures
 import golden_pipeline
 import golden_schedulers
 import golden_tokenizer
@@ -27,6 +28,7 @@ def main():
     golden_noise.make(root)
     golden_schedulers.make(root)
     golden_pipeline.make(root, root / "tiny-sdxl", vocabulary)
+    golden_pictures.make(root, root / "tiny-sdxl")
 
 
 if __name__ == "__main__":

@@ -54,12 +54,12 @@ static inline void ref_gemm(int64_t m, int64_t n, int64_t k, const float *a, con
 
 struct ref_conv {
     int64_t batch, height, width, channels_in, channels_out, kernel, stride, padding;
-    int wrap_x, wrap_y; /* circular padding of columns, of rows */
 };
 
-/* x [n, h, w, c_in], weight [c_out, c_in, kernel, kernel] -> y [n, h_out, w_out, c_out] */
-static inline void ref_conv2d(const struct ref_conv *r, const float *x, const float *weight,
-                              const float *bias, float *y)
+/* x [n, h, w, c_in], weight [c_out, c_in, kernel, kernel] -> y [n, h_out, w_out, c_out]; circular
+ * padding of the columns (wrap_x), of the rows (wrap_y). */
+static inline void ref_conv2d(const struct ref_conv *r, int wrap_x, int wrap_y, const float *x,
+                              const float *weight, const float *bias, float *y)
 {
     int64_t height_out = (r->height + 2 * r->padding - r->kernel) / r->stride + 1;
     int64_t width_out = (r->width + 2 * r->padding - r->kernel) / r->stride + 1;
@@ -74,10 +74,10 @@ static inline void ref_conv2d(const struct ref_conv *r, const float *x, const fl
             int64_t in = tap / (r->kernel * r->kernel), k = tap % (r->kernel * r->kernel);
             int64_t from_row = row * r->stride - r->padding + k / r->kernel;
             int64_t from_column = column * r->stride - r->padding + k % r->kernel;
-            if (r->wrap_y) {
+            if (wrap_y) {
                 from_row = (from_row + r->height) % r->height;
             }
-            if (r->wrap_x) {
+            if (wrap_x) {
                 from_column = (from_column + r->width) % r->width;
             }
             if (from_row < 0 || from_row >= r->height || from_column < 0 ||

@@ -36,7 +36,7 @@ struct options {
     int width, height, steps; /* 0: the model's */
     double guidance;          /* negative: the model's */
     uint64_t seed;
-    bool has_seed, timings;
+    bool has_seed, timings, tile_x, tile_y;
     int batch, threads;
 };
 
@@ -55,6 +55,7 @@ enum option_key {
     KEY_PRECISION,
     KEY_LATENTS,
     KEY_DUMP,
+    KEY_TILE,
     KEY_TIMINGS,
     KEY_OUTPUT,
     KEY_VERSION,
@@ -81,6 +82,7 @@ static const struct {
     {"precision", KEY_PRECISION, "NAME", "fp32 (bf16 and int8 are not in this version)"},
     {"latents", KEY_LATENTS, "FILE", "initial noise: safetensors with a tensor named latents"},
     {"dump", KEY_DUMP, "FILE", "write every stage's tensors as safetensors"},
+    {"tile", KEY_TILE, "AXES", "seamless along x, y or xy, for textures"},
     {"timings", KEY_TIMINGS, NULL, "print one JSON line a picture on stdout"},
     {"output", KEY_OUTPUT, "FILE", "the PNG to write (required)"},
     {"help", 'h', NULL, "show this text"},
@@ -143,6 +145,14 @@ static int parse_guidance(const char *text, struct options *options)
     return 0;
 }
 
+static int parse_tile(const char *text, struct options *options)
+{
+    options->tile_x = strcmp(text, "x") == 0 || strcmp(text, "xy") == 0;
+    options->tile_y = strcmp(text, "y") == 0 || strcmp(text, "xy") == 0;
+    return options->tile_x || options->tile_y ? 0
+                                              : usage_error("expected x, y or xy", "tile", text);
+}
+
 static int parse_precision(const char *text)
 {
     if (strcmp(text, "fp32") == 0) {
@@ -196,6 +206,8 @@ static int apply_option(int key, const char *value, struct options *options)
         return parse_guidance(value, options);
     case KEY_SEED:
         return parse_seed(value, options);
+    case KEY_TILE:
+        return parse_tile(value, options);
     case KEY_PRECISION:
         return parse_precision(value);
     default:
@@ -344,6 +356,8 @@ static int write_png(const char *path, const struct picture *picture,
         .height = (uint32_t)generation->height,
         .model_name = info->model_name,
         .model_digest = info->digest,
+        .tile_x = generation->tile_x,
+        .tile_y = generation->tile_y,
     };
     char *text = parameters_text(&parameters);
     struct png_text texts[] = {
@@ -432,6 +446,8 @@ static int run(const struct options *options, struct error *err)
         .guidance = options->guidance >= 0 ? options->guidance : info->default_guidance,
         .seed = options->has_seed ? options->seed : id_random() >> 32,
         .scheduler = options->scheduler != NULL ? options->scheduler : info->default_scheduler,
+        .tile_x = options->tile_x,
+        .tile_y = options->tile_y,
     };
     float *latents = NULL;
     result = engine_check(engine, &generation, err);

@@ -298,6 +298,8 @@ int engine_generate(struct engine *engine, const struct generation *generation,
         .user = user,
         .dump = dump,
     };
+    engine->ex.wrap_x = generation->tile_x;
+    engine->ex.wrap_y = generation->tile_y;
     result = generate(&run, out, err);
     out->timings.peak_bytes = arena_peak(engine->ex.step) + arena_peak(engine->job);
     /* An idle worker keeps its weights, not gigabytes of old activations. */

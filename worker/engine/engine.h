@@ -59,6 +59,9 @@ struct generation {
     /* Initial standard normal noise [latent_channels, height/8, width/8] in place of the one the
      * seed gives (scaled by the scheduler, as in diffusers); NULL = from the seed. */
     const float *latents;
+    /* Seamless along an axis: every 3x3 convolution of the UNet and the VAE pads circularly there,
+     * so that the left edge continues the right one (x), the top the bottom (y). */
+    bool tile_x, tile_y;
 };
 
 enum engine_stage { ENGINE_STAGE_TEXT, ENGINE_STAGE_DENOISE, ENGINE_STAGE_DECODE };

@@ -5,7 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/buf.h"
 #include "common/base/panic.h"
+
+/* Room for all that is not a prompt. */
+#define OTHERS_MAX 4096
 
 /* Values stand between commas: one that holds a comma or a colon is quoted, as readers expect. */
 static void quote(const char *value, char out[256])
@@ -14,22 +18,33 @@ static void quote(const char *value, char out[256])
     snprintf(out, 256, plain ? "%.250s" : "\"%.250s\"", value);
 }
 
+/* The controls that are not at their defaults. */
+static void append_controls(struct buf *text, const struct picture_parameters *p)
+{
+    if (p->tile_x && p->tile_y) {
+        (void)buf_printf(text, NULL, ", Tiling: True");
+    } else if (p->tile_x || p->tile_y) {
+        (void)buf_printf(text, NULL, ", Tile %s: True", p->tile_x ? "X" : "Y");
+    }
+}
+
 char *parameters_text(const struct picture_parameters *p)
 {
     const char *negative = p->negative_prompt != NULL ? p->negative_prompt : "";
-    size_t size = strlen(p->prompt) + strlen(negative) + 1024;
-    char *text = xmalloc(size);
     char model[256], scheduler[256];
     quote(p->model_name, model);
     quote(p->scheduler, scheduler);
-    int used = snprintf(text, size, "%s\n", p->prompt);
+    struct buf text;
+    buf_init(&text, strlen(p->prompt) + strlen(negative) + OTHERS_MAX); /* so nothing fails */
+    (void)buf_printf(&text, NULL, "%s\n", p->prompt);
     if (negative[0] != '\0') {
-        used += snprintf(text + used, size - (size_t)used, "Negative prompt: %s\n", negative);
+        (void)buf_printf(&text, NULL, "Negative prompt: %s\n", negative);
     }
-    snprintf(text + used, size - (size_t)used,
-             "Steps: %" PRIu32 ", Sampler: %s, CFG scale: %.9g, Seed: %" PRIu64 ", Size: %" PRIu32
-             "x%" PRIu32 ", Model hash: %.64s, Model: %s",
-             p->steps, scheduler, p->guidance, p->seed, p->width, p->height, p->model_digest,
-             model);
-    return text;
+    (void)buf_printf(&text, NULL,
+                     "Steps: %" PRIu32 ", Sampler: %s, CFG scale: %.9g, Seed: %" PRIu64
+                     ", Size: %" PRIu32 "x%" PRIu32 ", Model hash: %.64s, Model: %s",
+                     p->steps, scheduler, p->guidance, p->seed, p->width, p->height,
+                     p->model_digest, model);
+    append_controls(&text, p);
+    return buf_take(&text, NULL);
 }

@@ -3,6 +3,7 @@
 #ifndef WORKER_ENGINE_IMAGE_PARAMETERS_H
 #define WORKER_ENGINE_IMAGE_PARAMETERS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The strings stay the caller's. */
@@ -14,6 +15,7 @@ struct picture_parameters {
     uint64_t seed;
     uint32_t width, height;
     const char *model_name, *model_digest;
+    bool tile_x, tile_y; /* both: "Tiling: True"; one: "Tile X: True" or "Tile Y: True" */
 };
 
 /* The text for the PNG keyword "parameters"; xfree. A pure function of its input. */

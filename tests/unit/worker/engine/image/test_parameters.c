@@ -36,4 +36,23 @@ TEST(without_a_negative_prompt_there_is_no_line_for_it)
     xfree(text);
 }
 
+TEST(controls_follow_the_model_only_when_they_are_used)
+{
+    struct picture_parameters p = {
+        .prompt = "", .scheduler = "euler", .model_name = "m", .model_digest = "d"};
+    const struct {
+        bool tile_x, tile_y;
+        const char *end;
+    } cases[] = {{false, false, "Model: m"},
+                 {true, true, "Model: m, Tiling: True"},
+                 {true, false, "Model: m, Tile X: True"},
+                 {false, true, "Model: m, Tile Y: True"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        p.tile_x = cases[i].tile_x, p.tile_y = cases[i].tile_y;
+        char *text = parameters_text(&p);
+        CHECK_STR(strstr(text, "Model: "), cases[i].end);
+        xfree(text);
+    }
+}
+
 TEST_MAIN()

@@ -11,7 +11,7 @@ static const struct ref_conv shapes[] = {
     {2, 3, 5, 7, 11, 1, 1, 0},   {1, 16, 16, 8, 3, 3, 1, 1},   {1, 40, 300, 256, 5, 3, 1, 1},
 };
 
-static void check_shape(struct parallel *pool, const struct ref_conv *r)
+static void check_shape(struct parallel *pool, const struct ref_conv *r, bool wrap_x, bool wrap_y)
 {
     struct conv2d conv = {.batch = r->batch,
                           .height_in = r->height,
@@ -21,8 +21,8 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r)
                           .kernel = (int)r->kernel,
                           .stride = (int)r->stride,
                           .padding = (int)r->padding,
-                          .wrap_x = r->wrap_x != 0,
-                          .wrap_y = r->wrap_y != 0};
+                          .wrap_x = wrap_x,
+                          .wrap_y = wrap_y};
     int64_t taps = r->channels_in * r->kernel * r->kernel;
     int64_t outputs = r->batch * conv2d_height_out(&conv) * conv2d_width_out(&conv);
     int64_t count = outputs * r->channels_out, picture = count / r->batch;
@@ -34,7 +34,7 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r)
     float *y = ref_random(count, 6), *expected = ref_random(count, 7);
     float *workspace = ref_random((int64_t)conv2d_workspace(&conv), 8);
     conv2d_pack_weights(r->channels_out, r->channels_in, conv.kernel, weight, packed);
-    ref_conv2d(r, x, weight, bias, expected);
+    ref_conv2d(r, wrap_x, wrap_y, x, weight, bias, expected);
 
     struct conv2d_arguments arguments = {
         .x = x, .weight = packed, .bias = bias, .y = y, .workspace = workspace};
@@ -62,9 +62,7 @@ TEST(convolutions_of_odd_shapes_and_each_padding_match_plain_loops)
         REQUIRE(parallel_create(&pool, threads, &err) == 0);
         for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
             for (int wrap = 0; wrap < 4; wrap++) {
-                struct ref_conv shape = shapes[i];
-                shape.wrap_x = wrap & 1, shape.wrap_y = wrap >> 1;
-                check_shape(pool, &shape);
+                check_shape(pool, &shapes[i], wrap % 2 != 0, wrap / 2 != 0);
             }
         }
         parallel_destroy(pool);

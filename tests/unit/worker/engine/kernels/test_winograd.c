@@ -10,7 +10,7 @@ static const struct ref_conv shapes[] = {
     {2, 40, 33, 16, 16, 3, 1, 1}, {1, 41, 39, 16, 2048, 3, 1, 1}, /* the last in several blocks */
 };
 
-static void check_shape(struct parallel *pool, const struct ref_conv *r)
+static void check_shape(struct parallel *pool, const struct ref_conv *r, bool wrap_x, bool wrap_y)
 {
     struct conv2d conv = {.batch = r->batch,
                           .height_in = r->height,
@@ -20,8 +20,8 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r)
                           .kernel = 3,
                           .stride = 1,
                           .padding = 1,
-                          .wrap_x = r->wrap_x != 0,
-                          .wrap_y = r->wrap_y != 0};
+                          .wrap_x = wrap_x,
+                          .wrap_y = wrap_y};
     int64_t pairs = r->channels_in * r->channels_out, pixels = r->batch * r->height * r->width;
     int64_t count = pixels * r->channels_out, picture = count / r->batch;
     float *x = ref_random(pixels * r->channels_in, 1), *weight = ref_random(pairs * 9, 2);
@@ -31,7 +31,7 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r)
     float *y = ref_random(count, 6), *expected = ref_random(count, 7);
     float *workspace = ref_random((int64_t)winograd_workspace(&conv, parallel_threads(pool)), 8);
     winograd_pack_weights(r->channels_out, r->channels_in, weight, packed);
-    ref_conv2d(r, x, weight, bias, expected);
+    ref_conv2d(r, wrap_x, wrap_y, x, weight, bias, expected);
 
     struct conv2d_arguments arguments = {
         .x = x, .weight = packed, .bias = bias, .y = y, .workspace = workspace};
@@ -59,9 +59,7 @@ TEST(convolutions_of_odd_sizes_and_each_padding_match_plain_loops)
         REQUIRE(parallel_create(&pool, threads, &err) == 0);
         for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
             for (int wrap = 0; wrap < 4; wrap++) {
-                struct ref_conv shape = shapes[i];
-                shape.wrap_x = wrap & 1, shape.wrap_y = wrap >> 1;
-                check_shape(pool, &shape);
+                check_shape(pool, &shapes[i], wrap % 2 != 0, wrap / 2 != 0);
             }
         }
         parallel_destroy(pool);
