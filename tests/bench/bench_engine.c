@@ -122,7 +122,12 @@ static const float *random_weights(struct bench *bench, int64_t count)
 
 static struct linear make_linear(struct bench *bench, int64_t in, int64_t out)
 {
-    return (struct linear){in, out, random_weights(bench, in * out), random_weights(bench, out)};
+    return (struct linear){
+        .channels_in = in,
+        .channels_out = out,
+        .weight = random_weights(bench, in * out),
+        .bias = random_weights(bench, out),
+    };
 }
 
 static struct conv make_conv(struct bench *bench, int64_t in, int64_t out, int stride)

@@ -18,6 +18,13 @@ void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int
         (struct conv){.channels_in = channels_in, .channels_out = channels_out, .stride = stride};
     conv->is_winograd = conv_is_winograd(channels_in, channels_out, stride);
     conv->bias = loader_take_vector(loader, prefix, "bias", channels_out);
+    struct module module = {
+        .channels_in = channels_in,
+        .channels_out = channels_out,
+        .kernel = KERNEL,
+        .adapters = &conv->adapters,
+    };
+    loader_enter_module(loader, prefix, &module);
 
     struct weight_view view;
     if (!weights_take(loader->weights, weight_name(prefix, "weight").text, 4,
@@ -78,6 +85,7 @@ static void run(const struct conv *conv, struct exec *ex, struct tensor x,
     }
     ex->flop += conv2d_flop(&shape);
     arena_release(ex->step, mark);
+    adapter_conv_add(conv->adapters, ex, &shape, x.data, arguments->y);
 }
 
 static struct tensor result(const struct conv *conv, struct exec *ex, struct tensor x)

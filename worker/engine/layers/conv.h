@@ -6,16 +6,18 @@
 
 #include <stdbool.h>
 
+#include "worker/engine/layers/adapter.h"
 #include "worker/engine/layers/exec.h"
 #include "worker/engine/layers/loader.h"
 #include "worker/engine/tensor/tensor.h"
 
 struct conv {
     int64_t channels_in, channels_out;
-    int stride;          /* 1, or 2 to halve the map */
-    bool is_winograd;    /* see conv_is_winograd */
-    const float *weight; /* packed at load for conv2d.h, or for winograd.h */
-    const float *bias;   /* [channels_out] */
+    int stride;                     /* 1, or 2 to halve the map */
+    bool is_winograd;               /* see conv_is_winograd */
+    const float *weight;            /* packed at load for conv2d.h, or for winograd.h */
+    const float *bias;              /* [channels_out] */
+    const struct adapter *adapters; /* beside the convolution; NULL: none */
 };
 
 /* Whether such a convolution is done by kernels/winograd.h: where it can be, it is faster. */

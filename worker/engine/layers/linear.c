@@ -3,6 +3,17 @@
 #include "common/base/panic.h"
 #include "worker/engine/kernels/gemm.h"
 
+static void enter_module(struct linear *linear, struct loader *loader, const char *prefix)
+{
+    struct module module = {
+        .channels_in = linear->channels_in,
+        .channels_out = linear->channels_out,
+        .kernel = 1,
+        .adapters = &linear->adapters,
+    };
+    loader_enter_module(loader, prefix, &module);
+}
+
 void linear_load(struct linear *linear, struct loader *loader, const char *prefix,
                  int64_t channels_in, int64_t channels_out, bool with_bias)
 {
@@ -12,6 +23,7 @@ void linear_load(struct linear *linear, struct loader *loader, const char *prefi
     if (with_bias) {
         linear->bias = loader_take_vector(loader, prefix, "bias", channels_out);
     }
+    enter_module(linear, loader, prefix);
 }
 
 void linear_load_pointwise(struct linear *linear, struct loader *loader, const char *prefix,
@@ -21,6 +33,7 @@ void linear_load_pointwise(struct linear *linear, struct loader *loader, const c
     linear->weight =
         loader_take(loader, prefix, "weight", 4, (int64_t[]){channels_out, channels_in, 1, 1});
     linear->bias = loader_take_vector(loader, prefix, "bias", channels_out);
+    enter_module(linear, loader, prefix);
 }
 
 static void product(const struct linear *linear, struct exec *ex, struct tensor x, struct tensor y,
@@ -45,6 +58,7 @@ static void product(const struct linear *linear, struct exec *ex, struct tensor 
     };
     gemm_run(ex->pool, &gemm);
     ex->flop += gemm_flop(&gemm);
+    adapter_linear_add(linear->adapters, ex, x, y);
 }
 
 struct tensor linear_forward(const struct linear *linear, struct exec *ex, struct tensor x)

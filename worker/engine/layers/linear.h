@@ -5,14 +5,16 @@
 
 #include <stdbool.h>
 
+#include "worker/engine/layers/adapter.h"
 #include "worker/engine/layers/exec.h"
 #include "worker/engine/layers/loader.h"
 #include "worker/engine/tensor/tensor.h"
 
 struct linear {
     int64_t channels_in, channels_out;
-    const float *weight; /* [channels_out, channels_in] */
-    const float *bias;   /* [channels_out], or NULL */
+    const float *weight;            /* [channels_out, channels_in] */
+    const float *bias;              /* [channels_out], or NULL */
+    const struct adapter *adapters; /* beside the product; NULL: none */
 };
 
 /* Load prefix.weight and, with_bias, prefix.bias. */

@@ -41,3 +41,10 @@ const float *loader_take_vector(struct loader *loader, const char *prefix, const
 {
     return loader_take(loader, prefix, name, 1, &count);
 }
+
+void loader_enter_module(struct loader *loader, const char *name, const struct module *module)
+{
+    if (loader->modules != NULL) {
+        module_table_add(loader->modules, name, module);
+    }
+}

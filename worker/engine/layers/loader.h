@@ -11,13 +11,15 @@
 #include <stdint.h>
 
 #include "common/base/arena.h"
+#include "worker/engine/layers/module_table.h"
 #include "worker/engine/weights/weights.h"
 
 struct loader {
     struct weights *weights;
-    struct arena *model;      /* what cannot be used in place in the mapped file goes here */
-    uint64_t parameter_count; /* taken so far */
-    size_t mapped_bytes;      /* of the file that are used in place */
+    struct module_table *modules; /* where layers enter themselves; NULL: nowhere */
+    struct arena *model;          /* what cannot be used in place in the mapped file goes here */
+    uint64_t parameter_count;     /* taken so far */
+    size_t mapped_bytes;          /* of the file that are used in place */
 };
 
 /* A parameter's or module's dotted name. */
@@ -37,5 +39,8 @@ const float *loader_take(struct loader *loader, const char *prefix, const char *
 /* The same for a vector of count numbers. */
 const float *loader_take_vector(struct loader *loader, const char *prefix, const char *name,
                                 int64_t count);
+
+/* Enter a layer under its module's name; it must stay where it is from now on. */
+void loader_enter_module(struct loader *loader, const char *name, const struct module *module);
 
 #endif
