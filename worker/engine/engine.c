@@ -27,10 +27,8 @@
 #define GUIDANCE_MAX 100.0
 #define SCHEDULERS_MAX 8
 
-/* What diffusers' pipeline and most users of SDXL take. */
-#define DEFAULT_SIDE 1024
-#define DEFAULT_STEPS 20
-#define DEFAULT_GUIDANCE 5.0
+/* For a UNet whose config does not say what size it was trained on. */
+#define DEFAULT_SIDE 512
 
 struct engine {
     struct engine_info info;
@@ -122,6 +120,21 @@ static int side_max(const struct components *components)
     return side;
 }
 
+struct defaults {
+    int steps;
+    double guidance;
+};
+
+/* Steps that most users take; the guidance scale that diffusers' pipeline has as its default. */
+static const struct defaults *find_defaults(const struct components *components)
+{
+    static const struct defaults consistency = {4, 8.5}, sd = {20, 7.5}, sdxl = {20, 5.0};
+    if (components->unet.config.time_cond_proj_dim > 0) {
+        return &consistency;
+    }
+    return components->kind == PIPELINE_SDXL ? &sdxl : &sd;
+}
+
 static void fill_info(struct engine *engine)
 {
     const struct components *components = engine->components;
@@ -131,9 +144,10 @@ static void fill_info(struct engine *engine)
     side = side < most ? side : most;
     engine->info.default_width = side;
     engine->info.default_height = side;
+    const struct defaults *defaults = find_defaults(components);
     engine->info.default_steps =
-        DEFAULT_STEPS < engine->limits.steps_max ? DEFAULT_STEPS : engine->limits.steps_max;
-    engine->info.default_guidance = DEFAULT_GUIDANCE;
+        defaults->steps < engine->limits.steps_max ? defaults->steps : engine->limits.steps_max;
+    engine->info.default_guidance = defaults->guidance;
     engine->info.parameter_count = components->parameter_count;
     engine->limits.width_max = most;
     engine->limits.height_max = most;

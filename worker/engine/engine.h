@@ -53,7 +53,9 @@ struct generation {
     const char *negative_prompt; /* UTF-8; "" or NULL = not given */
     int width, height;           /* pixels */
     int steps;
-    double guidance; /* classifier-free guidance scale; 1 or less turns guidance off */
+    /* Classifier-free guidance scale; 1 or less turns guidance off. A latent consistency model
+     * takes it as an input instead, and reads no negative prompt. */
+    double guidance;
     uint64_t seed;
     const char *scheduler; /* "ddim", "euler", "euler_ancestral"; "" or NULL = the model's */
     /* Initial standard normal noise [latent_channels, height/8, width/8] in place of the one the
@@ -116,9 +118,10 @@ int engine_load_latents(const struct engine *engine, const char *path, int width
                         float **latents, struct error *err) MUST_CHECK;
 
 /* A dump collects every stage's tensors of one generation in diffusers' layouts: prompt_embeds
- * [1, 77, d], pooled_prompt_embeds, negative_prompt_embeds and negative_pooled_prompt_embeds (with
- * guidance), timesteps [steps], noise_pred_uncond.<i> and noise_pred_text.<i> (with guidance),
- * noise_pred.<i> (guided), latents.<i> [1, 4, h, w] after step i, image [1, 3, H, W] in [-1, 1]. */
+ * [1, 77, d], pooled_prompt_embeds (of SDXL), negative_prompt_embeds and
+ * negative_pooled_prompt_embeds (with guidance), timesteps [steps], noise_pred_uncond.<i> and
+ * noise_pred_text.<i> (with guidance), noise_pred.<i> (guided), latents.<i> [1, 4, h, w] after step
+ * i, image [1, 3, H, W] in [-1, 1]. */
 struct engine_dump *engine_dump_create(void);
 void engine_dump_destroy(struct engine_dump *dump); /* accepts NULL */
 

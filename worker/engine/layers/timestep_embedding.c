@@ -22,9 +22,29 @@ void sinusoid_fill(const struct sinusoid *sinusoid, double value, float *out)
     }
 }
 
-void timestep_embedding_load(struct timestep_embedding *embedding, struct loader *loader,
-                             const char *prefix, int64_t channels_in, int64_t channels)
+void guidance_embedding_fill(int64_t channels, double w, float *out)
 {
+    int64_t half = channels / 2;
+    float scaled = ((float)w - 1.0f) * 1000.0f;
+    float rate = logf((float)PERIOD_MAX) / (float)(half - 1);
+    for (int64_t i = 0; i < half; i++) {
+        float angle = scaled * expf((float)i * -rate);
+        out[i] = sinf(angle);
+        out[half + i] = cosf(angle);
+    }
+    if (channels % 2 != 0) {
+        out[channels - 1] = 0.0f;
+    }
+}
+
+void timestep_embedding_load(struct timestep_embedding *embedding, struct loader *loader,
+                             const char *prefix, int64_t channels_in, int64_t channels,
+                             int64_t condition_channels)
+{
+    if (condition_channels > 0) {
+        linear_load(&embedding->cond_proj, loader, weight_name(prefix, "cond_proj").text,
+                    condition_channels, channels_in, false);
+    }
     linear_load(&embedding->linear_1, loader, weight_name(prefix, "linear_1").text, channels_in,
                 channels, true);
     linear_load(&embedding->linear_2, loader, weight_name(prefix, "linear_2").text, channels,

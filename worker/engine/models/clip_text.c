@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "common/base/panic.h"
-#include "worker/engine/config/json.h"
 #include "worker/engine/kernels/elementwise.h"
 
 /* ---- Config ---------------------------------------------------------------------------------- */
@@ -20,13 +19,8 @@ static enum activation read_activation(struct json *json)
     return ACTIVATION_GELU;
 }
 
-int clip_text_config_load(struct clip_text_config *config, const char *path, struct error *err)
+int clip_text_config_read(struct clip_text_config *config, struct json *json, struct error *err)
 {
-    struct json *json = NULL;
-    int result = json_open(&json, path, err);
-    if (result < 0) {
-        return result;
-    }
     *config = (struct clip_text_config){
         .hidden_size = json_int_required(json, "hidden_size", 1, 65536),
         .intermediate_size = json_int_required(json, "intermediate_size", 1, 1 << 20),
@@ -44,9 +38,7 @@ int clip_text_config_load(struct clip_text_config *config, const char *path, str
         json_problem(json, "num_attention_heads: %d does not divide hidden_size %d", heads,
                      config->hidden_size);
     }
-    result = json_finish(json, err);
-    json_close(json);
-    return result;
+    return json_finish(json, err);
 }
 
 /* ---- Weights --------------------------------------------------------------------------------- */
@@ -160,28 +152,45 @@ static int end_position(const struct clip_text_config *config, const int32_t *id
     return position;
 }
 
-struct clip_text_output clip_text_forward(const struct clip_text *model, struct exec *ex,
-                                          const int32_t *ids, int count)
+/* text_projection(final_layer_norm(the end token's state)); x [1, count, hidden_size] is what the
+ * last layer gave. */
+static void pool(const struct clip_text *model, struct exec *ex, const int32_t *ids,
+                 struct tensor x, struct tensor pooled)
 {
-    ASSERT(count > 0 && count <= model->config.max_position_embeddings);
-    struct clip_text_output output = {.hidden = embed(model, ex, ids, count)};
-    struct tensor x = output.hidden;
-    int last = model->config.num_hidden_layers - 1;
-    for (int i = 0; i < last; i++) {
+    int64_t channels = model->config.hidden_size;
+    int position = end_position(&model->config, ids, (int)x.shape[1]);
+    struct tensor end = {.rank = 2, .shape = {1, channels, 1, 1}};
+    end.data = x.data + position * channels;
+    end = layer_norm_forward(&model->final_layer_norm, ex, end);
+    linear_forward_into(&model->text_projection, ex, end, pooled);
+}
+
+struct clip_text_output clip_text_forward(const struct clip_text *model, struct exec *ex,
+                                          const int32_t *ids, int count,
+                                          const struct clip_text_wanted *wanted)
+{
+    const struct clip_text_config *config = &model->config;
+    int layers = config->num_hidden_layers, used = layers - wanted->layers_left_out;
+    ASSERT(count > 0 && count <= config->max_position_embeddings);
+    ASSERT(used >= 0 && used <= layers && (!wanted->pooled || model->has_projection));
+    struct clip_text_output output = {.hidden = tensor_3d(ex->step, 1, count, config->hidden_size)};
+    if (wanted->pooled) {
+        output.pooled = tensor_2d(ex->step, 1, config->projection_dim);
+    }
+    size_t mark = arena_mark(ex->step);
+    struct tensor x = embed(model, ex, ids, count);
+    for (int i = 0; i < used; i++) {
         layer_in_place(model, ex, &model->layers[i], x);
     }
-    if (!model->has_projection) {
-        return output;
+    struct tensor state =
+        wanted->final_norm ? layer_norm_forward(&model->final_layer_norm, ex, x) : x;
+    elementwise_copy(ex->pool, state.data, output.hidden.data, tensor_count(x));
+    if (wanted->pooled) {
+        for (int i = used; i < layers; i++) {
+            layer_in_place(model, ex, &model->layers[i], x);
+        }
+        pool(model, ex, ids, x, output.pooled);
     }
-    output.pooled = tensor_2d(ex->step, 1, model->config.projection_dim);
-    size_t mark = arena_mark(ex->step);
-    struct tensor y = tensor_like(ex->step, x, model->config.hidden_size);
-    elementwise_copy(ex->pool, x.data, y.data, tensor_count(x));
-    layer_in_place(model, ex, &model->layers[last], y);
-    struct tensor end = {.rank = 2, .shape = {1, model->config.hidden_size, 1, 1}};
-    end.data = y.data + end_position(&model->config, ids, count) * end.shape[1];
-    end = layer_norm_forward(&model->final_layer_norm, ex, end);
-    linear_forward_into(&model->text_projection, ex, end, output.pooled);
     arena_release(ex->step, mark);
     return output;
 }

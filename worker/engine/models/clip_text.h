@@ -1,8 +1,10 @@
 /* CLIP's text encoder (Radford et al. 2021): token ids to the embeddings that condition the UNet.
  *
- * Equals transformers' CLIPTextModel and CLIPTextModelWithProjection in float32. Stable Diffusion
- * XL uses what enters the last layer ("hidden state before the last"), not its output, and from the
- * second encoder also the projection of the final state of the end token.
+ * Equals transformers' CLIPTextModel and CLIPTextModelWithProjection in float32, for CLIP ViT-L and
+ * the OpenCLIP towers alike (they differ in size and activation). Stable Diffusion 1 and 2 use the
+ * last layer's output after the final norm. Stable Diffusion XL uses what enters the last layer
+ * ("hidden state before the last"), not its output and without the norm, and from the second
+ * encoder also the projection of the final state of the end token.
  */
 #ifndef WORKER_ENGINE_MODELS_CLIP_TEXT_H
 #define WORKER_ENGINE_MODELS_CLIP_TEXT_H
@@ -10,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "worker/engine/config/json.h"
 #include "worker/engine/kernels/activation.h"
 #include "worker/engine/layers/attention.h"
 #include "worker/engine/layers/layer_norm.h"
@@ -42,8 +45,8 @@ struct clip_text {
     struct linear text_projection; /* no bias */
 };
 
-/* Read config.json. STATUS_INVALID or STATUS_UNSUPPORTED naming every key that is wrong. */
-int clip_text_config_load(struct clip_text_config *config, const char *path,
+/* Read and finish config.json. STATUS_INVALID naming every key that is wrong or not supported. */
+int clip_text_config_read(struct clip_text_config *config, struct json *json,
                           struct error *err) MUST_CHECK;
 
 /* Take the weights; what is missing is recorded in them. has_projection is what the file holds.
@@ -51,13 +54,22 @@ int clip_text_config_load(struct clip_text_config *config, const char *path,
 void clip_text_load(struct clip_text *model, struct loader *loader,
                     const struct clip_text_config *config);
 
+/* Which of the encoder's states. */
+struct clip_text_wanted {
+    int layers_left_out; /* at the end, 0 to num_hidden_layers: 1 gives what enters the last layer
+                          */
+    bool final_norm;     /* hidden after final_layer_norm */
+    bool pooled;         /* the pooled vector too (always from all layers); needs a projection */
+};
+
 struct clip_text_output {
-    struct tensor hidden; /* [1, t, hidden_size]: what enters the last layer */
-    struct tensor pooled; /* [1, projection_dim]; rank 0 without a projection */
+    struct tensor hidden; /* [1, t, hidden_size] */
+    struct tensor pooled; /* [1, projection_dim]; rank 0 when not wanted */
 };
 
 /* ids[count], count at most max_position_embeddings, every id below vocab_size -> in ex->step. */
 struct clip_text_output clip_text_forward(const struct clip_text *model, struct exec *ex,
-                                          const int32_t *ids, int count);
+                                          const int32_t *ids, int count,
+                                          const struct clip_text_wanted *wanted);
 
 #endif

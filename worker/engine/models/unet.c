@@ -97,10 +97,11 @@ void unet_load(struct unet *unet, struct loader *loader, const struct unet_confi
     unet->config = *config;
     int width = config->block_out_channels[0], deepest = config->blocks - 1;
     conv_load(&unet->conv_in, loader, "conv_in", config->in_channels, width, 1);
-    timestep_embedding_load(&unet->time_embedding, loader, "time_embedding", width, 4 * width);
+    timestep_embedding_load(&unet->time_embedding, loader, "time_embedding", width, 4 * width,
+                            config->time_cond_proj_dim);
     if (config->text_time) {
         timestep_embedding_load(&unet->add_embedding, loader, "add_embedding",
-                                config->projection_class_embeddings_input_dim, 4 * width);
+                                config->projection_class_embeddings_input_dim, 4 * width, 0);
     }
     for (int level = 0; level < config->blocks; level++) {
         load_down_block(unet, loader, level);
@@ -131,9 +132,10 @@ static void create_contexts(const struct unet_block *block, struct exec *ex, str
 }
 
 /* add_embedding(pooled text, sinusoids of the six sizes) -> [n, 4 * width] in arena */
-static struct tensor create_added(const struct unet *unet, struct exec *ex, struct tensor pooled,
-                                  const double time_ids[UNET_TIME_IDS], struct arena *arena)
+static struct tensor create_added(const struct unet *unet, struct exec *ex,
+                                  const struct unet_inputs *inputs, struct arena *arena)
 {
+    struct tensor pooled = inputs->pooled;
     const struct unet_config *config = &unet->config;
     struct sinusoid sinusoid = {.channels = config->addition_time_embed_dim,
                                 .flip_sin_to_cos = config->flip_sin_to_cos,
@@ -147,7 +149,7 @@ static struct tensor create_added(const struct unet *unet, struct exec *ex, stru
         float *row = x.data + i * x.shape[1];
         memcpy(row, pooled.data + i * channels, (size_t)channels * sizeof(float));
         for (int id = 0; id < UNET_TIME_IDS; id++) {
-            sinusoid_fill(&sinusoid, time_ids[id], row + channels + id * sinusoid.channels);
+            sinusoid_fill(&sinusoid, inputs->time_ids[id], row + channels + id * sinusoid.channels);
         }
     }
     struct tensor embedded = timestep_embedding_forward(&unet->add_embedding, ex, x);
@@ -156,11 +158,23 @@ static struct tensor create_added(const struct unet *unet, struct exec *ex, stru
     return added;
 }
 
-struct unet_condition unet_condition_create(const struct unet *unet, struct exec *ex,
-                                            struct tensor text, struct tensor pooled,
-                                            const double time_ids[UNET_TIME_IDS],
-                                            struct arena *arena)
+/* time_embedding.cond_proj(embedding of the scale) -> [1, width] in arena */
+static struct tensor create_guidance(const struct unet *unet, struct exec *ex, double scale,
+                                     struct arena *arena)
 {
+    struct tensor guidance = tensor_2d(arena, 1, unet->config.block_out_channels[0]);
+    size_t mark = arena_mark(ex->step);
+    struct tensor x = tensor_2d(ex->step, 1, unet->config.time_cond_proj_dim);
+    guidance_embedding_fill(x.shape[1], scale, x.data);
+    linear_forward_into(&unet->time_embedding.cond_proj, ex, x, guidance);
+    arena_release(ex->step, mark);
+    return guidance;
+}
+
+struct unet_condition unet_condition_create(const struct unet *unet, struct exec *ex,
+                                            const struct unet_inputs *inputs, struct arena *arena)
+{
+    struct tensor text = inputs->text;
     struct unet_condition condition = {.added = {.rank = 0}};
     condition.contexts =
         arena_alloc(arena, (size_t)unet->context_count * sizeof(*condition.contexts));
@@ -171,7 +185,10 @@ struct unet_condition unet_condition_create(const struct unet *unet, struct exec
     spatial_transformer_contexts(&unet->mid_block.attentions[0], ex, text, arena,
                                  condition.contexts + unet->mid_block.contexts[0]);
     if (unet->config.text_time) {
-        condition.added = create_added(unet, ex, pooled, time_ids, arena);
+        condition.added = create_added(unet, ex, inputs, arena);
+    }
+    if (unet->config.time_cond_proj_dim > 0) {
+        condition.guidance = create_guidance(unet, ex, inputs->guidance, arena);
     }
     return condition;
 }
@@ -196,7 +213,7 @@ static struct tensor pop(struct skips *skips)
     return skips->items[--skips->count];
 }
 
-/* silu(time_embedding(t) + added) -> [n, 4 * width] */
+/* silu(time_embedding(t, guidance) + added) -> [n, 4 * width] */
 static struct tensor embed_time(const struct unet *unet, struct exec *ex, double timestep,
                                 int64_t n, const struct unet_condition *condition)
 {
@@ -205,7 +222,11 @@ static struct tensor embed_time(const struct unet *unet, struct exec *ex, double
                                 .freq_shift = unet->config.freq_shift};
     struct tensor x = tensor_2d(ex->step, n, sinusoid.channels);
     for (int64_t i = 0; i < n; i++) {
-        sinusoid_fill(&sinusoid, timestep, x.data + i * sinusoid.channels);
+        float *row = x.data + i * sinusoid.channels;
+        sinusoid_fill(&sinusoid, timestep, row);
+        if (condition->guidance.rank > 0) {
+            elementwise_add(ex->pool, condition->guidance.data, row, sinusoid.channels);
+        }
     }
     struct tensor t = timestep_embedding_forward(&unet->time_embedding, ex, x);
     if (condition->added.rank > 0) {

@@ -49,17 +49,23 @@ void unet_load(struct unet *unet, struct loader *loader, const struct unet_confi
 struct unet_condition {
     struct attention_context *contexts; /* keys and values of every cross-attention */
     struct tensor added;                /* [n, 4 * block_out_channels[0]]; rank 0: none */
+    struct tensor guidance;             /* [1, block_out_channels[0]]; rank 0: none */
 };
 
 #define UNET_TIME_IDS 6
 
-/* text [n, t, cross_attention_dim]; with text_time also pooled [n, projection of the text encoder]
- * and time_ids: original height and width, crop top and left, target height and width. The result
- * lives in arena; temporaries in ex->step. */
+/* What a picture is conditioned on; a UNet reads what its config asks for. */
+struct unet_inputs {
+    struct tensor text;   /* [n, t, cross_attention_dim] */
+    struct tensor pooled; /* text_time: [n, projection of the text encoder] */
+    /* text_time: original height and width, crop top and left, target height and width */
+    double time_ids[UNET_TIME_IDS];
+    double guidance; /* time_cond_proj_dim > 0: the guidance scale */
+};
+
+/* The result lives in arena; temporaries in ex->step. */
 struct unet_condition unet_condition_create(const struct unet *unet, struct exec *ex,
-                                            struct tensor text, struct tensor pooled,
-                                            const double time_ids[UNET_TIME_IDS],
-                                            struct arena *arena);
+                                            const struct unet_inputs *inputs, struct arena *arena);
 
 /* The prediction for sample [n, h, w, in_channels] at a timestep -> [n, h, w, out_channels] in
  * ex->step. Any h and w of at least 1. */

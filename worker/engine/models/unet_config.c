@@ -2,22 +2,14 @@
 
 #include <string.h>
 
-#include "worker/engine/config/json.h"
-
 /* Options of UNet2DConditionModel that select parts we do not have; null or absent in every
  * Stable Diffusion model. */
 static const char *const absent_keys[] = {
-    "class_embed_type",
-    "num_class_embeds",
-    "encoder_hid_dim",
-    "encoder_hid_dim_type",
-    "time_embedding_dim",
-    "time_embedding_act_fn",
-    "timestep_post_act",
-    "time_cond_proj_dim",
-    "cross_attention_norm",
-    "num_attention_heads",
-    "reverse_transformer_layers_per_block",
+    "class_embed_type",    "num_class_embeds",
+    "encoder_hid_dim",     "encoder_hid_dim_type",
+    "time_embedding_dim",  "time_embedding_act_fn",
+    "timestep_post_act",   "cross_attention_norm",
+    "num_attention_heads", "reverse_transformer_layers_per_block",
 };
 
 static const char *const false_keys[] = {
@@ -164,23 +156,17 @@ static void read_config(struct json *json, struct unet_config *config)
     config->norm_eps = json_number(json, "norm_eps", 1e-5);
     config->flip_sin_to_cos = json_bool(json, "flip_sin_to_cos", true);
     config->freq_shift = json_number(json, "freq_shift", 0);
+    config->time_cond_proj_dim = json_int(json, "time_cond_proj_dim", 4, 65536, 0);
     read_added(json, config);
     if (config->norm_num_groups > 0) {
         check_divisibility(json, config);
     }
 }
 
-int unet_config_load(struct unet_config *config, const char *path, struct error *err)
+int unet_config_read(struct unet_config *config, struct json *json, struct error *err)
 {
     memset(config, 0, sizeof(*config));
-    struct json *json = NULL;
-    int result = json_open(&json, path, err);
-    if (result < 0) {
-        return result;
-    }
     read_config(json, config);
     refuse_unsupported(json);
-    result = json_finish(json, err);
-    json_close(json);
-    return result;
+    return json_finish(json, err);
 }

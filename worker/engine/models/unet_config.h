@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "common/base/error.h"
+#include "worker/engine/config/json.h"
 
 #define UNET_BLOCKS_MAX 8
 #define UNET_LAYERS_MAX 8 /* of a down block; an up block has one more */
@@ -30,10 +30,11 @@ struct unet_config {
     bool text_time;              /* addition_embed_type "text_time": pooled text and sizes */
     int addition_time_embed_dim; /* of each size */
     int projection_class_embeddings_input_dim;
+    int time_cond_proj_dim; /* of the guidance scale as an input (latent consistency); 0: none */
 };
 
-/* Read config.json. STATUS_INVALID naming every key that is wrong or not supported, and its value.
- */
-int unet_config_load(struct unet_config *config, const char *path, struct error *err) MUST_CHECK;
+/* Read and finish config.json. STATUS_INVALID naming every key that is wrong or not supported, and
+ * its value. */
+int unet_config_read(struct unet_config *config, struct json *json, struct error *err) MUST_CHECK;
 
 #endif

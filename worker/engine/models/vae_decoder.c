@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "common/base/panic.h"
-#include "worker/engine/config/json.h"
 
 /* Not in any config: diffusers fixes it for the VAE. */
 #define EPSILON 1e-6
@@ -61,18 +60,11 @@ static void read_config(struct json *json, struct vae_config *config)
     }
 }
 
-int vae_config_load(struct vae_config *config, const char *path, struct error *err)
+int vae_config_read(struct vae_config *config, struct json *json, struct error *err)
 {
     memset(config, 0, sizeof(*config));
-    struct json *json = NULL;
-    int result = json_open(&json, path, err);
-    if (result < 0) {
-        return result;
-    }
     read_config(json, config);
-    result = json_finish(json, err);
-    json_close(json);
-    return result;
+    return json_finish(json, err);
 }
 
 /* ---- Weights --------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "worker/engine/config/json.h"
 #include "worker/engine/layers/attention.h"
 #include "worker/engine/layers/conv.h"
 #include "worker/engine/layers/group_norm.h"
@@ -44,9 +45,9 @@ struct vae_decoder {
     struct conv conv_out;
 };
 
-/* Read config.json. STATUS_INVALID naming every key that is wrong or not supported, and its value.
- */
-int vae_config_load(struct vae_config *config, const char *path, struct error *err) MUST_CHECK;
+/* Read and finish config.json. STATUS_INVALID naming every key that is wrong or not supported, and
+ * its value. */
+int vae_config_read(struct vae_config *config, struct json *json, struct error *err) MUST_CHECK;
 
 /* Take the decoder's weights (and leave the encoder's). */
 void vae_decoder_load(struct vae_decoder *vae, struct loader *loader,

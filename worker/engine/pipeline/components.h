@@ -1,6 +1,11 @@
-/* A model folder, opened: every component's config read, weights mapped and checked against it, and
- * the components checked against each other, so that nothing can fail for shape once a picture is
+/* A model, opened: every component's config read, weights mapped and checked against it, and the
+ * components checked against each other, so that nothing can fail for shape once a picture is
  * begun.
+ *
+ * The class of the pipeline in model_index.json says only how prompts are read (enum
+ * pipeline_kind); what the components are is in their own configs. Components that make no
+ * difference to the picture's arithmetic (safety_checker, feature_extractor, image_encoder) are
+ * not looked at.
  */
 #ifndef WORKER_ENGINE_PIPELINE_COMPONENTS_H
 #define WORKER_ENGINE_PIPELINE_COMPONENTS_H
@@ -8,30 +13,48 @@
 #include "worker/engine/models/clip_text.h"
 #include "worker/engine/models/unet.h"
 #include "worker/engine/models/vae_decoder.h"
-#include "worker/engine/tokenizer/clip_bpe.h"
+#include "worker/engine/pipeline/model_source.h"
 
-#define TEXT_ENCODERS 2
-#define WEIGHT_FILES (TEXT_ENCODERS + 2)
+#define TEXT_ENCODERS_MAX 2
+#define WEIGHT_FILES_MAX (TEXT_ENCODERS_MAX + 2)
+
+enum pipeline_kind {
+    /* StableDiffusion*Pipeline, LatentConsistencyModel*Pipeline: the prompt is the last state of
+     * one text encoder, normalised. */
+    PIPELINE_SD,
+    /* StableDiffusionXL*Pipeline: the states before the last layers of the text encoders side by
+     * side, and the pooled vector of the last encoder. */
+    PIPELINE_SDXL,
+};
 
 struct components {
-    bool force_zeros_for_empty_prompt;
-    int tokens; /* of an encoded prompt: 77 */
-    struct clip_bpe *tokenizers[TEXT_ENCODERS];
-    struct clip_text text_encoders[TEXT_ENCODERS];
+    enum pipeline_kind kind;
+    bool force_zeros_for_empty_prompt; /* never with PIPELINE_SD, which has no such option */
+    int tokens;                        /* of an encoded prompt: 77 */
+    int text_encoder_count;            /* tokenizers[i] belongs to text_encoders[i] */
+    struct clip_bpe *tokenizers[TEXT_ENCODERS_MAX];
+    struct clip_text text_encoders[TEXT_ENCODERS_MAX];
     struct unet unet;
     struct vae_decoder vae;
     uint64_t parameter_count;
-    size_t mapped_bytes;                   /* of weights that are used in place in their files */
-    struct weights *weights[WEIGHT_FILES]; /* mapped for as long as the models are used */
-    struct arena *model;                   /* converted and repacked weights */
+    size_t mapped_bytes; /* of weights that are used in place in their files */
+    struct model_source *source;
+    struct weights *weights[WEIGHT_FILES_MAX]; /* mapped for as long as the models are used */
+    int weight_file_count;
+    struct arena *model; /* converted and repacked weights */
 };
 
-/* Open the diffusers folder at path (StableDiffusionXLPipeline). On failure *out is NULL and err
- * names the file and its problems. Free with components_close (accepts NULL). */
+/* Open the model at path (see model_source.h). On failure *out is NULL and err names the file and
+ * its problems. Free with components_close (accepts NULL). */
 int components_open(struct components **out, const char *path, struct error *err) MUST_CHECK;
 void components_close(struct components *components);
 
 /* Memory that the weights take: what is used in place, and what was converted or repacked. */
 size_t components_bytes(const struct components *components);
+
+/* Length of a prompt's vector per token (all text encoders side by side: the UNet's
+ * cross_attention_dim) and of its pooled vector (0 when the UNet takes none). */
+int components_text_channels(const struct components *components);
+int components_pooled_channels(const struct components *components);
 
 #endif

@@ -7,18 +7,20 @@
 
 /* What the UNet sees of one prompt. */
 struct embeddings {
-    struct tensor text;   /* [1, tokens, hidden_size of both encoders] */
-    struct tensor pooled; /* [1, projection_dim of the second] */
+    struct tensor text;   /* [1, tokens, hidden_size of all encoders] */
+    struct tensor pooled; /* [1, projection_dim of the last]; rank 0 when the UNet takes none */
 };
 
 static struct embeddings embeddings_create(const struct components *components, struct arena *arena,
                                            int64_t n)
 {
-    const struct unet_config *unet = &components->unet.config;
-    return (struct embeddings){
-        .text = tensor_3d(arena, n, components->tokens, unet->cross_attention_dim),
-        .pooled = tensor_2d(arena, n, components->text_encoders[1].config.projection_dim),
+    struct embeddings all = {
+        .text = tensor_3d(arena, n, components->tokens, components_text_channels(components)),
     };
+    if (components_pooled_channels(components) > 0) {
+        all.pooled = tensor_2d(arena, n, components_pooled_channels(components));
+    }
+    return all;
 }
 
 /* Put one encoder's states beside the others' columns. */
@@ -35,7 +37,14 @@ static int encode_prompt(struct run *run, const char *prompt, struct embeddings 
 {
     const struct components *components = run->components;
     int64_t column = 0;
-    for (int i = 0; i < TEXT_ENCODERS; i++) {
+    bool is_xl = components->kind == PIPELINE_SDXL;
+    for (int i = 0; i < components->text_encoder_count; i++) {
+        bool is_last = i == components->text_encoder_count - 1;
+        struct clip_text_wanted wanted = {
+            .layers_left_out = is_xl ? 1 : 0,
+            .final_norm = !is_xl,
+            .pooled = is_last && out.pooled.rank > 0,
+        };
         size_t mark = arena_mark(run->ex->step);
         const struct clip_text *encoder = &components->text_encoders[i];
         int32_t *ids = arena_alloc(run->ex->step, (size_t)components->tokens * sizeof(int32_t));
@@ -46,10 +55,10 @@ static int encode_prompt(struct run *run, const char *prompt, struct embeddings 
         }
         run->prompt_truncated |= truncated;
         struct clip_text_output output =
-            clip_text_forward(encoder, run->ex, ids, components->tokens);
+            clip_text_forward(encoder, run->ex, ids, components->tokens, &wanted);
         place_hidden(output.hidden, out.text, column);
         column += encoder->config.hidden_size;
-        if (i == TEXT_ENCODERS - 1) {
+        if (wanted.pooled) {
             memcpy(out.pooled.data, output.pooled.data,
                    (size_t)tensor_count(out.pooled) * sizeof(float));
         }
@@ -62,10 +71,20 @@ static int encode_prompt(struct run *run, const char *prompt, struct embeddings 
 static struct embeddings embeddings_row(struct embeddings all, int64_t i)
 {
     all.text.shape[0] = 1;
-    all.pooled.shape[0] = 1;
     all.text.data += i * tensor_count(all.text);
-    all.pooled.data += i * tensor_count(all.pooled);
+    if (all.pooled.rank > 0) {
+        all.pooled.shape[0] = 1;
+        all.pooled.data += i * tensor_count(all.pooled);
+    }
     return all;
+}
+
+static void dump_embeddings(struct run *run, struct embeddings embeddings, const char *prefix)
+{
+    dump_add(run->dump, embeddings.text, "%sprompt_embeds", prefix);
+    if (embeddings.pooled.rank > 0) {
+        dump_add(run->dump, embeddings.pooled, "%spooled_prompt_embeds", prefix);
+    }
 }
 
 /* The negative prompt's embeddings; zeros where none is given and the model was trained so. */
@@ -76,13 +95,14 @@ static int encode_negative(struct run *run, struct embeddings out, struct error 
     int result = STATUS_OK;
     if (!given && run->components->force_zeros_for_empty_prompt) {
         memset(out.text.data, 0, (size_t)tensor_count(out.text) * sizeof(float));
-        memset(out.pooled.data, 0, (size_t)tensor_count(out.pooled) * sizeof(float));
+        if (out.pooled.rank > 0) {
+            memset(out.pooled.data, 0, (size_t)tensor_count(out.pooled) * sizeof(float));
+        }
     } else {
         result = encode_prompt(run, given ? negative : "", out, err);
     }
     if (result == STATUS_OK) {
-        dump_add(run->dump, out.text, "negative_prompt_embeds");
-        dump_add(run->dump, out.pooled, "negative_pooled_prompt_embeds");
+        dump_embeddings(run, out, "negative_");
     }
     return result;
 }
@@ -90,9 +110,9 @@ static int encode_negative(struct run *run, struct embeddings out, struct error 
 int conditioning_encode(struct run *run, struct error *err)
 {
     const struct generation *generation = run->generation;
-    int64_t n = guidance_batch(generation->guidance);
+    int64_t n = guidance_batch(run_guidance(run));
     struct embeddings all = embeddings_create(run->components, run->job, n);
-    if (guidance_is_on(generation->guidance)) {
+    if (guidance_is_on(run_guidance(run))) {
         int result = encode_negative(run, embeddings_row(all, 0), err);
         if (result < 0) {
             return result;
@@ -103,12 +123,15 @@ int conditioning_encode(struct run *run, struct error *err)
     if (result < 0) {
         return result;
     }
-    dump_add(run->dump, prompt.text, "prompt_embeds");
-    dump_add(run->dump, prompt.pooled, "pooled_prompt_embeds");
+    dump_embeddings(run, prompt, "");
     /* Original size, top left corner of the crop, target size: a whole picture of this size. */
     double height = generation->height, width = generation->width;
-    double time_ids[UNET_TIME_IDS] = {height, width, 0, 0, height, width};
-    run->condition = unet_condition_create(&run->components->unet, run->ex, all.text, all.pooled,
-                                           time_ids, run->job);
+    struct unet_inputs inputs = {
+        .text = all.text,
+        .pooled = all.pooled,
+        .time_ids = {height, width, 0, 0, height, width},
+        .guidance = generation->guidance,
+    };
+    run->condition = unet_condition_create(&run->components->unet, run->ex, &inputs, run->job);
     return STATUS_OK;
 }

@@ -32,7 +32,7 @@ static void dump_batch(struct run *run, struct tensor prediction, int i)
 static void denoise_step(struct run *run, int i)
 {
     struct scheduler *scheduler = run->scheduler;
-    double scale = run->generation->guidance;
+    double scale = run_guidance(run);
     size_t mark = arena_mark(run->ex->step), count = (size_t)tensor_count(run->latents);
 
     struct tensor input = run->latents;

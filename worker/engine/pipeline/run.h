@@ -29,6 +29,10 @@ struct run {
     struct tensor latents;           /* [1, h, w, c]; latents.c, then denoise.c */
 };
 
+/* The scale of classifier-free guidance: the generation's, or 1 (none) where the UNet takes the
+ * scale as an input and has learnt what guidance would do. */
+double run_guidance(const struct run *run);
+
 /* Tell the caller how far the run is; false when it is to stop. */
 bool run_go_on(struct run *run, enum engine_stage stage, int step, int steps);
 

@@ -1,0 +1,96 @@
+#include "worker/engine/pipeline/model_source.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/base/panic.h"
+
+struct model_source {
+    char path[PATH_MAX];
+};
+
+struct path {
+    char text[PATH_MAX];
+};
+
+/* folder/component/file; without component or file where they are "". */
+static int locate(const struct model_source *source, const char *component, const char *file,
+                  struct path *out, struct error *err)
+{
+    const char *first = *component != '\0' ? "/" : "", *second = *file != '\0' ? "/" : "";
+    int length = snprintf(out->text, sizeof(out->text), "%s%s%s%s%s", source->path, first,
+                          component, second, file);
+    if (length < 0 || (size_t)length >= sizeof(out->text)) {
+        return ERROR(err, STATUS_INVALID, "%s: path too long", source->path);
+    }
+    return STATUS_OK;
+}
+
+int model_source_open(struct model_source **out, const char *path, struct error *err)
+{
+    struct stat about;
+    *out = NULL;
+    if (strlen(path) >= PATH_MAX) {
+        return ERROR(err, STATUS_INVALID, "%.80s...: path too long", path);
+    }
+    if (stat(path, &about) == 0 && !S_ISDIR(about.st_mode)) {
+        return ERROR(err, STATUS_UNSUPPORTED,
+                     "%s: a model is a folder with a model_index.json, as diffusers writes it; a "
+                     "single-file checkpoint is not read: convert it with diffusers' "
+                     "from_single_file and save_pretrained",
+                     path);
+    }
+    struct model_source *source = xcalloc(1, sizeof(*source));
+    snprintf(source->path, sizeof(source->path), "%s", path);
+    *out = source;
+    return STATUS_OK;
+}
+
+void model_source_close(struct model_source *source)
+{
+    xfree(source);
+}
+
+const char *model_source_path(const struct model_source *source)
+{
+    return source->path;
+}
+
+int model_source_index(const struct model_source *source, struct json **out, struct error *err)
+{
+    struct path path;
+    *out = NULL;
+    int result = locate(source, "", "model_index.json", &path, err);
+    return result < 0 ? result : json_open(out, path.text, err);
+}
+
+int model_source_config(const struct model_source *source, const char *component, struct json **out,
+                        struct error *err)
+{
+    struct path path;
+    bool is_scheduler = strcmp(component, "scheduler") == 0;
+    *out = NULL;
+    int result = locate(source, component, is_scheduler ? "scheduler_config.json" : "config.json",
+                        &path, err);
+    return result < 0 ? result : json_open(out, path.text, err);
+}
+
+int model_source_weights(const struct model_source *source, const char *component,
+                         struct weights **out, struct error *err)
+{
+    struct path path;
+    *out = NULL;
+    int result = locate(source, component, "", &path, err);
+    return result < 0 ? result : weights_open(out, path.text, err);
+}
+
+int model_source_tokenizer(const struct model_source *source, const char *component,
+                           struct clip_bpe **out, struct error *err)
+{
+    struct path path;
+    *out = NULL;
+    int result = locate(source, component, "", &path, err);
+    return result < 0 ? result : clip_bpe_open(out, path.text, err);
+}
