@@ -17,8 +17,9 @@ static void add_row(const struct shift_sum *sum, const float *picture, int64_t r
     const struct conv2d *shape = sum->shape;
     int64_t positions = (int64_t)shape->kernel * shape->kernel;
     for (int k = 0; k < shape->kernel; k++) {
-        int64_t from = column * shape->stride - shape->padding + k;
-        if (from < 0 || from >= shape->width_in) {
+        int64_t from = conv2d_source(column * shape->stride - shape->padding + k, shape->width_in,
+                                     shape->wrap_x);
+        if (from < 0) {
             continue;
         }
         int64_t position = (int64_t)kernel_row * shape->kernel + k;
@@ -44,8 +45,9 @@ static void sum_piece(void *argument, int64_t piece, int thread)
     for (int64_t column = 0; column < width; column++, y += sum->y_stride) {
         memset(y, 0, (size_t)sum->count * sizeof(*y));
         for (int k = 0; k < shape->kernel; k++) {
-            int64_t from = row * shape->stride - shape->padding + k;
-            if (from >= 0 && from < shape->height_in) {
+            int64_t from = conv2d_source(row * shape->stride - shape->padding + k, shape->height_in,
+                                         shape->wrap_y);
+            if (from >= 0) {
                 add_row(sum, picture, from, k, column, y);
             }
         }

@@ -116,7 +116,7 @@ TEST(half_precision_matrices_are_read_as_they_are_stored)
 }
 
 /* The convolution with the factors' plain product, or with each factor in turn. */
-static void check_conv(int threads, const struct ref_conv *r, int64_t rank, bool with_mid)
+static void check_conv(const struct ref_conv *r, int threads, int64_t rank, bool with_mid, int wrap)
 {
     struct exec ex;
     struct matrices m;
@@ -131,7 +131,9 @@ static void check_conv(int threads, const struct ref_conv *r, int64_t rank, bool
                            .channels_out = r->channels_out,
                            .kernel = (int)r->kernel,
                            .stride = (int)r->stride,
-                           .padding = (int)r->padding};
+                           .padding = (int)r->padding,
+                           .wrap_x = wrap % 2 != 0,
+                           .wrap_y = wrap / 2 != 0};
     int64_t rows = r->batch * r->height * r->width;
     int64_t rows_out = r->batch * conv2d_height_out(&shape) * conv2d_width_out(&shape);
     int64_t count = rows_out * r->channels_out;
@@ -144,9 +146,9 @@ static void check_conv(int threads, const struct ref_conv *r, int64_t rank, bool
     if (with_mid) {
         ref_gemm(rows, rank, r->channels_in, x, m.down, first);
         small.channels_in = rank;
-        ref_conv2d(&small, first, m.mid, zeros, low);
+        ref_conv2d(&small, shape.wrap_x, shape.wrap_y, first, m.mid, zeros, low);
     } else {
-        ref_conv2d(&small, x, m.down, zeros, low);
+        ref_conv2d(&small, shape.wrap_x, shape.wrap_y, x, m.down, zeros, low);
     }
     ref_gemm(rows_out, r->channels_out, rank, low, m.up, high);
     for (int64_t i = 0; i < count; i++) {
@@ -167,9 +169,10 @@ TEST(convolutions_of_low_rank_match_plain_loops)
         {2, 8, 6, 16, 4, 3, 2, 1}, {1, 12, 10, 40, 9, 3, 1, 1},
     };
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-        for (int with_mid = 0; with_mid <= 1; with_mid++) {
-            check_conv(1, &shapes[i], 1, with_mid);
-            check_conv(3, &shapes[i], 21, with_mid);
+        for (int wrap = 0; wrap < 4; wrap++) {
+            check_conv(&shapes[i], 1, 1, false, wrap);
+            check_conv(&shapes[i], 3, 21, false, wrap);
+            check_conv(&shapes[i], 3, 21, true, wrap);
         }
     }
 }
