@@ -49,7 +49,8 @@ static void check_timesteps(const struct golden_case *test, const struct schedul
     xfree(whole);
 }
 
-static double check_samples(const struct golden_case *test, struct scheduler *scheduler)
+static double check_samples(const struct golden_case *test, struct scheduler *scheduler,
+                            struct arena *arena)
 {
     size_t count = 0, output_count = 0, noise_count = 0;
     float *expected = case_tensor(test, "samples", SAFETENSORS_F32, &count);
@@ -61,6 +62,7 @@ static double check_samples(const struct golden_case *test, struct scheduler *sc
         sample[k] =
             noises[(NOISES - 1) * VALUES + k] * (float)scheduler_init_noise_sigma(scheduler);
     }
+    scheduler_begin(scheduler, arena, VALUES);
     for (int i = 0; expected != NULL && i < scheduler_count(scheduler); i++) {
         const float *noise = scheduler_needs_noise(scheduler, i) ? noises + i * VALUES : NULL;
         scheduler_step(scheduler, i, outputs + i * VALUES, sample, noise, VALUES);
@@ -81,8 +83,10 @@ static double check_case(const struct golden_case *test)
     double worst = 0.0;
     size_t count = 0;
     snprintf(path, sizeof(path), CONFIGS "%s.json", test->config);
-    if (scheduler_open(&scheduler, path, test->name, &err) < 0 ||
-        scheduler_set_steps(scheduler, test->steps, &err) < 0) {
+    struct json *config = NULL;
+    if (json_open(&config, path, &err) < 0 ||
+        scheduler_open(&scheduler, config, test->name, false, &err) < 0 ||
+        scheduler_set(scheduler, &(struct scheduler_settings){.steps = test->steps}, &err) < 0) {
         test_report(__FILE__, __LINE__, err.text);
     } else {
         double *sigma = case_tensor(test, "sigma", SAFETENSORS_F64, &count);
@@ -90,13 +94,17 @@ static double check_case(const struct golden_case *test)
         CHECK_NEAR(ours / sigma[0], 1.0, 1e-6);
         xfree(sigma);
         check_timesteps(test, scheduler);
-        worst = check_samples(test, scheduler);
+        struct arena *arena = NULL;
+        CHECK_INT(arena_create(&arena, "test", 1 << 20, &err), STATUS_OK);
+        worst = check_samples(test, scheduler, arena);
+        arena_destroy(arena);
     }
     if (worst > tolerance(test->config)) {
         printf("# %s %s %d steps: %.2g\n", test->config, test->name, test->steps, worst);
     }
     CHECK(worst <= tolerance(test->config));
     scheduler_close(scheduler);
+    json_close(config);
     return worst;
 }
 

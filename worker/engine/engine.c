@@ -25,7 +25,7 @@
 #define SIDE_MAX 2048 /* pixels, where memory allows */
 #define MEMORY_FOR_OTHERS ((uint64_t)512 << 20)
 #define GUIDANCE_MAX 100.0
-#define SCHEDULERS_MAX 8
+#define SCHEDULERS_MAX 16
 
 /* For a UNet whose config does not say what size it was trained on. */
 #define DEFAULT_SIDE 512
@@ -41,44 +41,40 @@ struct engine {
 
 /* ---- Opening --------------------------------------------------------------------------------- */
 
-/* The most steps: as many as the model was trained on. */
-static int read_steps_max(const char *path, int *steps_max, struct error *err)
+/* The model's scheduler of this name; NULL: the one its config names. */
+static int open_scheduler(struct scheduler **out, const struct components *components,
+                          const char *name, struct error *err)
 {
-    struct json *json = NULL;
-    int result = json_open(&json, path, err);
-    if (result < 0) {
-        return result;
+    struct json *config = NULL;
+    *out = NULL;
+    int result = model_source_config(components->source, "scheduler", &config, err);
+    if (result == STATUS_OK) {
+        result = scheduler_open(out, config, name, components->kind == PIPELINE_SD, err);
     }
-    *steps_max = json_int(json, "num_train_timesteps", 1, SCHEDULER_STEPS_MAX, 1000);
-    result = json_finish(json, err);
-    json_close(json);
+    json_close(config);
     return result;
 }
 
 /* One scheduler of each name, so that no request waits for a file or meets a broken one. The
  * config's own must open; another may refuse options of the config, and is then not offered. */
-static int open_schedulers(struct engine *engine, const char *model_path, struct error *err)
+static int open_schedulers(struct engine *engine, struct error *err)
 {
-    char path[PATH_MAX];
-    if ((size_t)snprintf(path, sizeof(path), "%s/scheduler/scheduler_config.json", model_path) >=
-        sizeof(path)) {
-        return ERROR(err, STATUS_INVALID, "%s: path too long", model_path);
-    }
     struct scheduler *own = NULL;
-    int result = scheduler_open(&own, path, NULL, err);
+    int result = open_scheduler(&own, engine->components, NULL, err);
     if (result < 0) {
         return result;
     }
     snprintf(engine->info.default_scheduler, sizeof(engine->info.default_scheduler), "%s",
              scheduler_name(own));
+    engine->limits.steps_max = scheduler_steps_max(own);
     scheduler_close(own);
     const char *const *names = scheduler_names();
     for (int i = 0; names[i] != NULL; i++) {
         ASSERT(i < SCHEDULERS_MAX);
         struct error refused;
-        (void)!scheduler_open(&engine->schedulers[i], path, names[i], &refused);
+        (void)!open_scheduler(&engine->schedulers[i], engine->components, names[i], &refused);
     }
-    return read_steps_max(path, &engine->limits.steps_max, err);
+    return STATUS_OK;
 }
 
 /* The folder's own name, whatever way the path leads there. */
@@ -163,7 +159,7 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     }
     struct engine *engine = xcalloc(1, sizeof(*engine));
     if ((result = components_open(&engine->components, options->model_path, err)) < 0 ||
-        (result = open_schedulers(engine, options->model_path, err)) < 0 ||
+        (result = open_schedulers(engine, err)) < 0 ||
         (result = model_digest(options->model_path, engine->info.digest, err)) < 0 ||
         (result = parallel_create(&engine->ex.pool, options->threads, err)) < 0 ||
         (result = arena_create(&engine->ex.step, "step", STEP_RESERVE, err)) < 0 ||
@@ -219,6 +215,16 @@ static struct scheduler *find_scheduler(const struct engine *engine, const char 
     return NULL;
 }
 
+static struct scheduler_settings settings_of(const struct generation *generation)
+{
+    return (struct scheduler_settings){
+        .steps = generation->steps,
+        .sigmas = generation->sigmas,
+        .timestep_spacing = generation->timestep_spacing,
+        .eta = generation->eta,
+    };
+}
+
 static int check_side(const struct engine *engine, const char *field, int value, int most,
                       struct error *err)
 {
@@ -248,7 +254,7 @@ static int check_scheduler(const struct engine *engine, const char *name, struct
     if (find_scheduler(engine, name) != NULL) {
         return STATUS_OK;
     }
-    char offer[128] = "";
+    char offer[256] = "";
     for (int i = 0; i < SCHEDULERS_MAX; i++) {
         if (engine->schedulers[i] != NULL) {
             size_t length = strlen(offer);
@@ -280,7 +286,12 @@ int engine_check(const struct engine *engine, const struct generation *generatio
         return ERROR(err, STATUS_INVALID, "guidance: %g is not from 0 to %g", generation->guidance,
                      GUIDANCE_MAX);
     }
-    return check_scheduler(engine, generation->scheduler, err);
+    result = check_scheduler(engine, generation->scheduler, err);
+    if (result < 0) {
+        return result;
+    }
+    const struct scheduler_settings settings = settings_of(generation);
+    return scheduler_check(find_scheduler(engine, generation->scheduler), &settings, err);
 }
 
 /* ---- Generating ------------------------------------------------------------------------------ */
@@ -295,7 +306,8 @@ int engine_generate(struct engine *engine, const struct generation *generation,
         return result;
     }
     struct scheduler *scheduler = find_scheduler(engine, generation->scheduler);
-    result = scheduler_set_steps(scheduler, generation->steps, err);
+    const struct scheduler_settings settings = settings_of(generation);
+    result = scheduler_set(scheduler, &settings, err);
     if (result < 0) {
         return result;
     }

@@ -57,7 +57,10 @@ struct generation {
      * takes it as an input instead, and reads no negative prompt. */
     double guidance;
     uint64_t seed;
-    const char *scheduler; /* "ddim", "euler", "euler_ancestral"; "" or NULL = the model's */
+    const char *scheduler; /* "ddim", "euler", ...: docs/SAMPLERS.md; "" or NULL = the model's */
+    const char *sigmas;    /* "karras", "exponential", ...; "" or NULL = the model's */
+    const char *timestep_spacing; /* "leading", "trailing", "linspace"; "" or NULL = the model's */
+    double eta;                   /* of ddim and tcd, 0 to 1; 0 adds no noise between the steps */
     /* Initial standard normal noise [latent_channels, height/8, width/8] in place of the one the
      * seed gives (scaled by the scheduler, as in diffusers); NULL = from the seed. */
     const float *latents;
@@ -100,7 +103,7 @@ const struct engine_info *engine_info(const struct engine *engine);
 const struct engine_limits *engine_limits(const struct engine *engine);
 
 /* Say whether a request can be run: STATUS_INVALID with a message that names the field, its value
- * and what is allowed. Pure: no work, no allocation, safe from any thread. */
+ * and what is allowed. Quick (it plans the steps), changes nothing, safe from any thread. */
 int engine_check(const struct engine *engine, const struct generation *generation,
                  struct error *err) MUST_CHECK;
 

@@ -133,6 +133,11 @@ void json_close(struct json *json)
     }
 }
 
+const char *json_name(const struct json *json)
+{
+    return json->name;
+}
+
 int json_finish(const struct json *json, struct error *err)
 {
     return problems_finish(&json->problems, STATUS_INVALID, json->name, err);

@@ -40,6 +40,9 @@ int json_parse(struct json **out, const char *name, const char *text, size_t len
 /* Everything obtained from the document dies with it. Accepts NULL. */
 void json_close(struct json *json);
 
+/* The path, or the name given to json_parse. */
+const char *json_name(const struct json *json);
+
 /* 0, or STATUS_INVALID naming the file and every problem recorded so far. */
 int json_finish(const struct json *json, struct error *err) MUST_CHECK;
 

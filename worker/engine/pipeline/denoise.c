@@ -62,6 +62,7 @@ static void denoise_step(struct run *run, int i)
 int denoise(struct run *run, struct error *err)
 {
     int steps = scheduler_count(run->scheduler);
+    scheduler_begin(run->scheduler, run->job, (size_t)tensor_count(run->latents));
     dump_timesteps(run);
     for (int i = 0; i < steps; i++) {
         denoise_step(run, i);

@@ -6,16 +6,16 @@ static void read_options(struct json *config, const struct noise_schedule *sched
                          struct sampler_options *options)
 {
     (void)schedule;
-    bool clip = json_bool(config, "clip_sample", true);
-    double range = json_number(config, "clip_sample_range", 1.0);
-    options->clip = clip ? (float)range : HUGE_VALF;
-    if (clip && !(range > 0.0)) {
-        json_problem(config, "clip_sample_range: expected a number above 0");
-    }
+    sampler_read_clip(config, true, options);
     options->alpha_one_at_end = json_bool(config, "set_alpha_to_one", true);
-    if (json_bool(config, "thresholding", false)) {
-        json_problem(config, "thresholding: not supported");
-    }
+}
+
+/* sigma_t of formula (16), in float as the reference: eta 0 is DDIM, eta 1 is DDPM. */
+static float noise_scale(float alpha_bar, float alpha_bar_next, float eta)
+{
+    float variance =
+        (1.0F - alpha_bar_next) / (1.0F - alpha_bar) * (1.0F - alpha_bar / alpha_bar_next);
+    return eta * sqrtf(variance);
 }
 
 static int make_plan(const struct noise_schedule *schedule, const struct sampler_options *options,
@@ -23,7 +23,7 @@ static int make_plan(const struct noise_schedule *schedule, const struct sampler
 {
     double timesteps[SAMPLER_STEPS_MAX + 1];
     int stride = schedule->train_steps / steps;
-    plan->count = noise_schedule_timesteps(schedule, steps, timesteps);
+    plan->count = noise_schedule_timesteps(schedule, options->spacing, steps, timesteps);
     plan->init_noise_sigma = 1.0;
     float alpha_bar_end = options->alpha_one_at_end ? 1.0F : schedule->alpha_bar[0];
     for (int i = 0; i < plan->count; i++) {
@@ -31,58 +31,42 @@ static int make_plan(const struct noise_schedule *schedule, const struct sampler
         /* linspace gives fractions; the reference rounds them for this sampler. */
         int t = (int)rint(timesteps[i]);
         int next = t - stride;
-        if (t >= schedule->train_steps) {
-            return ERROR(
-                err, STATUS_INVALID,
-                "ddim with %d steps: steps_offset puts timestep %d past the %d trained ones", steps,
-                t, schedule->train_steps);
+        int result = sampler_step_at_timestep(schedule, t, "ddim", step, err);
+        if (result < 0) {
+            return result;
         }
-        step->timestep = t;
-        step->input_divisor = 1.0F;
-        step->alpha_bar = schedule->alpha_bar[t];
         step->alpha_bar_next = next >= 0 ? schedule->alpha_bar[next] : alpha_bar_end;
-        if (!(step->alpha_bar > 0.0F) && schedule->prediction == PREDICTION_EPSILON) {
-            return ERROR(err, STATUS_INVALID,
-                         "ddim with %d steps: timestep %d is pure noise, from which an epsilon "
-                         "prediction tells nothing",
-                         steps, t);
-        }
+        step->fresh = noise_scale(step->alpha_bar, step->alpha_bar_next, (float)options->eta);
+        step->draws_noise = options->eta > 0.0;
     }
     return STATUS_OK;
 }
 
-/* Formula (12) with sigma_t = 0: clean is "predicted x_0", and the "direction pointing to x_t" is
- * the predicted eps times sqrt(1 - alpha_bar of the next level). */
-static void advance(const struct sampler_step *step, enum prediction prediction, float clip,
-                    const float *output, float *sample, size_t count)
+/* Formula (12): the "predicted x_0", the "direction pointing to x_t" and the "random noise". */
+static void advance(struct sampler_run *run, int i, const float *output, const float *noise,
+                    float *sample)
 {
-    float a = sqrtf(step->alpha_bar), b = sqrtf(1.0F - step->alpha_bar);
-    float a_next = sqrtf(step->alpha_bar_next), b_next = sqrtf(1.0F - step->alpha_bar_next);
-    for (size_t k = 0; k < count; k++) {
-        float x = sample[k], clean = 0.0F, eps = 0.0F;
-        switch (prediction) {
-        case PREDICTION_EPSILON:
-            eps = output[k];
-            clean = (x - b * eps) / a;
-            break;
-        case PREDICTION_V:
-            eps = a * output[k] + b * x;
-            clean = a * x - b * output[k];
-            break;
-        case PREDICTION_SAMPLE:
-            clean = output[k];
-            eps = (x - a * clean) / b;
-            break;
+    const struct sampler_step step = run->plan->steps[i];
+    const float clip = run->options->clip;
+    float towards_clean = sqrtf(step.alpha_bar_next);
+    float direction = sqrtf(1.0F - step.alpha_bar_next - step.fresh * step.fresh);
+    for (size_t k = 0; k < run->count; k++) {
+        float x = sample[k];
+        float clean = sampler_clean(&step, run->prediction, output[k], x);
+        float eps = sampler_eps(&step, run->prediction, output[k], x);
+        sample[k] = towards_clean * sampler_clamp(clean, clip) + direction * eps;
+        if (noise != NULL) {
+            sample[k] += step.fresh * noise[k];
         }
-        clean = clean < -clip ? -clip : clean > clip ? clip : clean;
-        sample[k] = a_next * clean + b_next * eps;
     }
 }
 
 const struct sampler ddim_sampler = {
     .name = "ddim",
     .class_name = "DDIMScheduler",
-    .default_spacing = "leading",
+    .defaults = {0.0001, 0.02, "linear", "leading", true},
+    .takes_eta = true,
+    .evaluations = 1,
     .read_options = read_options,
     .make_plan = make_plan,
     .advance = advance,

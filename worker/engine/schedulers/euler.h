@@ -1,5 +1,5 @@
 /* Euler steps down a table of sigmas (arXiv 2206.00364, Algorithm 2 without churn), as diffusers'
- * EulerDiscreteScheduler; and the parts of it that the ancestral variant shares. */
+ * EulerDiscreteScheduler; and what the other samplers of that family share with it. */
 #ifndef WORKER_ENGINE_SCHEDULERS_EULER_H
 #define WORKER_ENGINE_SCHEDULERS_EULER_H
 
@@ -7,14 +7,23 @@
 
 extern const struct sampler euler_sampler;
 
-/* The record of a step between two levels: what euler_advance and the model's input need. */
-void euler_plan_step(double timestep, float sigma, float sigma_next, struct sampler_step *step);
+/* The levels of a schedule: count steps, from sigmas[i] at timesteps[i] down to sigmas[i + 1]. */
+struct euler_levels {
+    int count;
+    double timesteps[SAMPLER_STEPS_MAX + 1];
+    double sigmas[SAMPLER_STEPS_MAX + 2]; /* the last one is 0 */
+};
 
-/* sampler.advance of both: sample + (sample - clean) / sigma * (sigma_next - sigma). */
-void euler_advance(const struct sampler_step *step, enum prediction prediction, float clip,
-                   const float *output, float *sample, size_t count);
+/* Fill levels as options.spacing and options.sigmas say. float_timesteps: the class rounds them to
+ * float before it looks the sigmas up. */
+void euler_levels_init(struct euler_levels *levels, const struct noise_schedule *schedule,
+                       const struct sampler_options *options, int steps, bool float_timesteps);
 
 /* What standard normal noise is multiplied with when the first sigma is sigma_max. */
-double euler_init_noise_sigma(const struct noise_schedule *schedule, double sigma_max);
+double euler_init_noise_sigma(enum timestep_spacing spacing, double sigma_max);
+
+/* sample + (sample - clean) / sigma * distance, k by k. */
+void euler_move(const struct sampler_run *run, const struct sampler_step *step, float distance,
+                const float *output, float *sample);
 
 #endif

@@ -8,49 +8,49 @@ static void read_options(struct json *config, const struct noise_schedule *sched
                          struct sampler_options *options)
 {
     (void)options;
-    if (schedule->prediction == PREDICTION_SAMPLE) {
-        json_problem(config, "prediction_type: \"sample\" is not supported by euler_ancestral");
-    }
-}
-
-/* sigma_up and sigma_down of the ancestral step, in float like the reference. */
-static void plan_step(double timestep, float from, float to, struct sampler_step *step)
-{
-    float up = sqrtf(to * to * (from * from - to * to) / (from * from));
-    float down = sqrtf(to * to - up * up);
-    euler_plan_step(timestep, from, down, step);
-    step->noise_level = up;
+    sampler_refuse_sample_prediction(config, schedule, "euler_ancestral");
 }
 
 static int make_plan(const struct noise_schedule *schedule, const struct sampler_options *options,
                      int steps, struct sampler_plan *plan, struct error *err)
 {
-    (void)options;
     (void)err;
-    double timesteps[SAMPLER_STEPS_MAX + 1];
-    float sigmas[SAMPLER_STEPS_MAX + 2];
-    int count = noise_schedule_timesteps(schedule, steps, timesteps);
+    struct euler_levels levels;
+    euler_levels_init(&levels, schedule, options, steps, true);
+    plan->count = levels.count;
     float sigma_max = 0.0F;
-    for (int i = 0; i < count; i++) {
-        timesteps[i] = (double)(float)timesteps[i];
-        sigmas[i] = (float)noise_schedule_sigma_at(schedule, timesteps[i]);
-        sigma_max = fmaxf(sigma_max, sigmas[i]);
+    for (int i = 0; i < levels.count; i++) {
+        struct sampler_step *step = &plan->steps[i];
+        float from = (float)levels.sigmas[i], to = (float)levels.sigmas[i + 1];
+        float up = sqrtf(to * to * (from * from - to * to) / (from * from));
+        sampler_step_at_sigma(step, (double)(float)levels.timesteps[i], from);
+        step->sigma_next = sqrtf(to * to - up * up); /* sigma_down */
+        step->fresh = up;
+        step->draws_noise = true;
+        sigma_max = fmaxf(sigma_max, from);
     }
-    sigmas[count] = 0.0F;
-    plan->count = count;
-    plan->init_noise_sigma = euler_init_noise_sigma(schedule, (double)sigma_max);
-    for (int i = 0; i < count; i++) {
-        plan_step(timesteps[i], sigmas[i], sigmas[i + 1], &plan->steps[i]);
-    }
+    plan->init_noise_sigma = euler_init_noise_sigma(options->spacing, (double)sigma_max);
     return STATUS_OK;
+}
+
+static void advance(struct sampler_run *run, int i, const float *output, const float *noise,
+                    float *sample)
+{
+    const struct sampler_step *step = &run->plan->steps[i];
+    float fresh = step->fresh;
+    euler_move(run, step, step->sigma_next - step->sigma, output, sample);
+    for (size_t k = 0; k < run->count; k++) {
+        sample[k] += noise[k] * fresh;
+    }
 }
 
 const struct sampler euler_ancestral_sampler = {
     .name = "euler_ancestral",
     .class_name = "EulerAncestralDiscreteScheduler",
-    .default_spacing = "linspace",
-    .draws_noise = true,
+    .defaults = {0.0001, 0.02, "linear", "linspace", true},
+    .sigma_kinds = SIGMA_KINDS_RESPACED,
+    .evaluations = 1,
     .read_options = read_options,
     .make_plan = make_plan,
-    .advance = euler_advance,
+    .advance = advance,
 };

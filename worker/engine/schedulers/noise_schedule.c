@@ -59,12 +59,13 @@ static void rescale_to_zero_snr(float *betas, float *alpha_bar, int count)
     }
 }
 
-static void make_alpha_bar(struct noise_schedule *schedule, struct json *config)
+static void make_alpha_bar(struct noise_schedule *schedule, struct json *config,
+                           const struct noise_defaults *defaults)
 {
     int count = schedule->train_steps;
-    double start = json_number(config, "beta_start", 0.0001);
-    double end = json_number(config, "beta_end", 0.02);
-    const char *kind = json_string(config, "beta_schedule", "linear");
+    double start = json_number(config, "beta_start", defaults->beta_start);
+    double end = json_number(config, "beta_end", defaults->beta_end);
+    const char *kind = json_string(config, "beta_schedule", defaults->beta_schedule);
     if (!(start >= 0.0 && start < 1.0 && end >= 0.0 && end < 1.0)) {
         json_problem(config, "beta_start, beta_end: expected numbers from 0 to below 1");
         return;
@@ -94,22 +95,16 @@ static void make_alpha_bar(struct noise_schedule *schedule, struct json *config)
 
 /* ---- Configuration -------------------------------------------------------------------------- */
 
-static enum timestep_spacing read_spacing(struct json *config, const char *otherwise)
+bool timestep_spacing_parse(const char *text, enum timestep_spacing *out)
 {
-    const char *text = json_string(config, "timestep_spacing", otherwise);
-    if (strcmp(text, "leading") == 0) {
-        return SPACING_LEADING;
+    static const char *const names[] = {"leading", "trailing", "linspace"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum timestep_spacing)i;
+            return true;
+        }
     }
-    if (strcmp(text, "trailing") == 0) {
-        return SPACING_TRAILING;
-    }
-    if (strcmp(text, "linspace") != 0) {
-        json_problem(config,
-                     "timestep_spacing: \"%s\" is not supported (leading, trailing, "
-                     "linspace)",
-                     text);
-    }
-    return SPACING_LINSPACE;
+    return false;
 }
 
 static enum prediction read_prediction(struct json *config)
@@ -131,12 +126,11 @@ static enum prediction read_prediction(struct json *config)
 }
 
 void noise_schedule_init(struct noise_schedule *schedule, struct json *config,
-                         const char *default_spacing)
+                         const struct noise_defaults *defaults)
 {
     *schedule = (struct noise_schedule){
         .train_steps = json_int(config, "num_train_timesteps", 1, TRAIN_STEPS_MAX, 1000),
-        .zero_snr = json_bool(config, "rescale_betas_zero_snr", false),
-        .spacing = read_spacing(config, default_spacing),
+        .zero_snr = defaults->can_rescale && json_bool(config, "rescale_betas_zero_snr", false),
         .steps_offset = json_int(config, "steps_offset", 0, TRAIN_STEPS_MAX, 0),
         .prediction = read_prediction(config),
     };
@@ -144,7 +138,7 @@ void noise_schedule_init(struct noise_schedule *schedule, struct json *config,
         json_problem(config, "trained_betas: not supported");
     }
     schedule->alpha_bar = xcalloc((size_t)schedule->train_steps, sizeof(*schedule->alpha_bar));
-    make_alpha_bar(schedule, config);
+    make_alpha_bar(schedule, config, defaults);
 }
 
 void noise_schedule_deinit(struct noise_schedule *schedule)
@@ -205,34 +199,53 @@ double noise_schedule_timestep_of(const struct noise_schedule *schedule, double 
 
 /* ---- Timesteps ------------------------------------------------------------------------------ */
 
-/* numpy.arange(train_steps, 0, -ratio).round() - 1, with numpy's way of stepping: rounding decides
- * whether there is one more. */
-static int trailing_timesteps(int train_steps, int steps, double *timesteps)
+/* numpy.arange(last, 0, -ratio).round() - 1, with numpy's way of stepping: rounding decides whether
+ * there is one more. */
+static int trailing_timesteps(int train_steps, int last, int steps, double *timesteps)
 {
     double ratio = (double)train_steps / steps;
-    double delta = (train_steps - ratio) - train_steps;
-    int count = (int)ceil(-(double)train_steps / -ratio);
+    double delta = (last - ratio) - last;
+    int count = (int)ceil(-(double)last / -ratio);
     ASSERT(count <= steps + 1);
     for (int i = 0; i < count; i++) {
-        timesteps[i] = rint(train_steps + i * delta) - 1.0;
+        timesteps[i] = rint(last + i * delta) - 1.0;
     }
     return count;
 }
 
-int noise_schedule_timesteps(const struct noise_schedule *schedule, int steps, double *timesteps)
+int noise_schedule_timesteps(const struct noise_schedule *schedule, enum timestep_spacing spacing,
+                             int steps, double *timesteps)
 {
-    int last = schedule->train_steps - 1;
-    ASSERT(steps >= 1 && steps <= schedule->train_steps);
-    if (schedule->spacing == SPACING_TRAILING) {
-        return trailing_timesteps(schedule->train_steps, steps, timesteps);
+    int train_steps = schedule->train_steps, last = train_steps - 1;
+    ASSERT(steps >= 1 && steps <= train_steps);
+    if (spacing == SPACING_TRAILING) {
+        return trailing_timesteps(train_steps, train_steps, steps, timesteps);
     }
-    int ratio = schedule->train_steps / steps;
+    int ratio = train_steps / steps;
     double stride = steps > 1 ? (double)last / (steps - 1) : 0.0;
     for (int i = 0; i < steps; i++) {
         int k = steps - 1 - i;
-        timesteps[i] = schedule->spacing == SPACING_LEADING ? k * ratio + schedule->steps_offset
-                       : k == steps - 1 && steps > 1        ? last
-                                                            : k * stride;
+        timesteps[i] = spacing == SPACING_LEADING ? k * ratio + schedule->steps_offset
+                       : k == steps - 1 && k > 0  ? last
+                                                  : k * stride;
+    }
+    return steps;
+}
+
+int noise_schedule_solver_timesteps(const struct noise_schedule *schedule,
+                                    enum timestep_spacing spacing, int last, int steps,
+                                    double *timesteps)
+{
+    if (spacing == SPACING_TRAILING) {
+        return trailing_timesteps(schedule->train_steps, last, steps, timesteps);
+    }
+    int ratio = last / (steps + 1);
+    double stride = (double)(last - 1) / steps;
+    for (int i = 0; i < steps; i++) {
+        int k = steps - i;
+        timesteps[i] = spacing == SPACING_LEADING ? k * ratio + schedule->steps_offset
+                       : k == steps               ? last - 1
+                                                  : rint(k * stride);
     }
     return steps;
 }

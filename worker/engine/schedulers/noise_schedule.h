@@ -3,8 +3,8 @@
  *
  * Numbers are made in the precision and order of diffusers (float32 betas, a cumulative product
  * accumulated in double and stored as float), so that timesteps are equal and sigmas differ in the
- * last bit at most. Source: diffusers 0.42, schedulers/scheduling_ddim.py and
- * scheduling_euler_discrete.py; spacings are Table 2 of arXiv 2305.08891.
+ * last bit at most. Source: diffusers 0.42, schedulers/scheduling_ddim.py,
+ * scheduling_euler_discrete.py and scheduling_dpmsolver_multistep.py.
  */
 #ifndef WORKER_ENGINE_SCHEDULERS_NOISE_SCHEDULE_H
 #define WORKER_ENGINE_SCHEDULERS_NOISE_SCHEDULE_H
@@ -13,6 +13,7 @@
 
 #include "worker/engine/config/json.h"
 
+/* How a sampler picks its steps from the trained ones: Table 2 of arXiv 2305.08891. */
 enum timestep_spacing { SPACING_LEADING, SPACING_TRAILING, SPACING_LINSPACE };
 
 /* What the model's output means for a sample x = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps. */
@@ -26,16 +27,26 @@ struct noise_schedule {
     int train_steps;
     float *alpha_bar; /* [train_steps], falling from near 1 */
     bool zero_snr;    /* alpha_bar was rescaled to end at 0 */
-    enum timestep_spacing spacing;
     int steps_offset;
     enum prediction prediction;
+};
+
+/* What a diffusers class takes where the config is silent. */
+struct noise_defaults {
+    double beta_start, beta_end;
+    const char *beta_schedule;
+    const char *spacing;
+    bool can_rescale; /* knows rescale_betas_zero_snr; the others leave the key alone */
 };
 
 /* Read the keys that all schedulers share; problems are recorded in config. The schedule is usable
  * only when json_finish then succeeds, but may be freed in any case. */
 void noise_schedule_init(struct noise_schedule *schedule, struct json *config,
-                         const char *default_spacing);
+                         const struct noise_defaults *defaults);
 void noise_schedule_deinit(struct noise_schedule *schedule);
+
+/* "leading", "trailing" or "linspace". False when text is none of them. */
+bool timestep_spacing_parse(const char *text, enum timestep_spacing *out);
 
 /* sigma = sqrt((1 - alpha_bar) / alpha_bar) of training step t, in float as the reference. */
 float noise_schedule_sigma(const struct noise_schedule *schedule, int t);
@@ -48,6 +59,13 @@ double noise_schedule_timestep_of(const struct noise_schedule *schedule, double 
 
 /* The timesteps of a schedule of steps steps, from noise to picture. timesteps holds steps + 1, as
  * trailing spacing may round to one more. Returns how many there are. */
-int noise_schedule_timesteps(const struct noise_schedule *schedule, int steps, double *timesteps);
+int noise_schedule_timesteps(const struct noise_schedule *schedule, enum timestep_spacing spacing,
+                             int steps, double *timesteps);
+
+/* The same as the multistep solvers count them: whole numbers out of the first last trained steps,
+ * with the end of the last step as one point more. */
+int noise_schedule_solver_timesteps(const struct noise_schedule *schedule,
+                                    enum timestep_spacing spacing, int last, int steps,
+                                    double *timesteps);
 
 #endif

@@ -9,13 +9,17 @@
 #include "worker/engine/schedulers/euler.h"
 #include "worker/engine/schedulers/euler_ancestral.h"
 
+#define SPACINGS "leading, trailing, linspace"
+
 _Static_assert(SCHEDULER_STEPS_MAX == SAMPLER_STEPS_MAX, "plans have room for every schedule");
 
 struct scheduler {
     const struct sampler *sampler;
     struct noise_schedule schedule;
-    struct sampler_options options;
-    struct sampler_plan plan; /* steps has room for the most steps there can be */
+    struct sampler_options config;  /* as the file says */
+    struct sampler_options options; /* with the settings of the run */
+    struct sampler_plan plan;
+    struct sampler_run run;
 };
 
 static const struct sampler *const samplers[] = {
@@ -26,10 +30,25 @@ static const struct sampler *const samplers[] = {
 
 #define SAMPLER_COUNT (sizeof(samplers) / sizeof(samplers[0]))
 
+#define NAMES_SIZE 256
+
 const char *const *scheduler_names(void)
 {
     static const char *const names[] = {"ddim", "euler", "euler_ancestral", NULL};
     return names;
+}
+
+/* "ddim, ddpm, ...", for messages. */
+static void list_names(char out[NAMES_SIZE])
+{
+    size_t length = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < SAMPLER_COUNT; i++) {
+        int written = snprintf(out + length, NAMES_SIZE - length, "%s%s", i > 0 ? ", " : "",
+                               samplers[i]->name);
+        ASSERT(written > 0 && length + (size_t)written < NAMES_SIZE);
+        length += (size_t)written;
+    }
 }
 
 /* ---- Opening -------------------------------------------------------------------------------- */
@@ -44,20 +63,24 @@ static const struct sampler *find_by_name(const char *name)
     return NULL;
 }
 
-static const struct sampler *find_by_class(const char *class_name)
+static const struct sampler *find_by_class(struct json *config, const char *class_name)
 {
+    const char *algorithm = json_string(config, "algorithm_type", "dpmsolver++");
     for (size_t i = 0; i < SAMPLER_COUNT; i++) {
-        if (strcmp(samplers[i]->class_name, class_name) == 0) {
+        const char *own = samplers[i]->algorithm_type;
+        if (strcmp(samplers[i]->class_name, class_name) == 0 &&
+            (own == NULL || strcmp(own, algorithm) == 0)) {
             return samplers[i];
         }
     }
     return NULL;
 }
 
-static int choose_sampler(struct scheduler *scheduler, struct json *config, const char *path,
-                          const char *name, struct error *err)
+static int choose_sampler(struct scheduler *scheduler, struct json *config, const char *name,
+                          struct error *err)
 {
-    static const char offer[] = "ddim, euler, euler_ancestral";
+    char offer[NAMES_SIZE];
+    list_names(offer);
     if (name != NULL && name[0] != '\0') {
         scheduler->sampler = find_by_name(name);
         return scheduler->sampler != NULL
@@ -70,43 +93,47 @@ static int choose_sampler(struct scheduler *scheduler, struct json *config, cons
     if (result < 0) {
         return result;
     }
-    scheduler->sampler = find_by_class(class_name);
+    scheduler->sampler = find_by_class(config, class_name);
     return scheduler->sampler != NULL
                ? STATUS_OK
                : ERROR(err, STATUS_UNSUPPORTED,
-                       "%s: scheduler class %s is not supported; choose one by name (%s)", path,
-                       class_name, offer);
+                       "%s: scheduler class %s is not supported; choose one by name (%s)",
+                       json_name(config), class_name, offer);
 }
 
-static int read_config(struct scheduler *scheduler, struct json *config, struct error *err)
+static int read_config(struct scheduler *scheduler, struct json *config, bool repair,
+                       struct error *err)
 {
     const struct sampler *sampler = scheduler->sampler;
-    scheduler->options.clip = HUGE_VALF;
-    noise_schedule_init(&scheduler->schedule, config, sampler->default_spacing);
-    sampler->read_options(config, &scheduler->schedule, &scheduler->options);
+    struct sampler_options *options = &scheduler->config;
+    const char *spacing = json_string(config, "timestep_spacing", sampler->defaults.spacing);
+    if (!timestep_spacing_parse(spacing, &options->spacing)) {
+        json_problem(config, "timestep_spacing: \"%s\" is not supported (%s)", spacing, SPACINGS);
+    }
+    options->clip = HUGE_VALF;
+    noise_schedule_init(&scheduler->schedule, config, &sampler->defaults);
+    sampler->read_options(config, &scheduler->schedule, options);
+    if (repair) {
+        scheduler->schedule.steps_offset = 1;
+        options->clip = HUGE_VALF;
+    }
     return json_finish(config, err);
 }
 
-int scheduler_open(struct scheduler **out, const char *config_path, const char *name,
+int scheduler_open(struct scheduler **out, struct json *config, const char *name, bool repair,
                    struct error *err)
 {
-    struct json *config = NULL;
     *out = NULL;
-    int result = json_open(&config, config_path, err);
-    if (result < 0) {
-        return result;
-    }
     struct scheduler *scheduler = xcalloc(1, sizeof(*scheduler));
-    result = choose_sampler(scheduler, config, config_path, name, err);
+    int result = choose_sampler(scheduler, config, name, err);
     if (result == STATUS_OK) {
-        result = read_config(scheduler, config, err);
+        result = read_config(scheduler, config, repair, err);
     }
-    json_close(config);
     if (result < 0) {
         scheduler_close(scheduler);
         return result;
     }
-    scheduler->plan.steps = xcalloc(SCHEDULER_STEPS_MAX + 2, sizeof(*scheduler->plan.steps));
+    scheduler->plan.steps = xcalloc(SAMPLER_PLAN_MAX, sizeof(*scheduler->plan.steps));
     *out = scheduler;
     return STATUS_OK;
 }
@@ -125,36 +152,145 @@ const char *scheduler_name(const struct scheduler *scheduler)
     return scheduler->sampler->name;
 }
 
-/* ---- The plan ------------------------------------------------------------------------------- */
+int scheduler_steps_max(const struct scheduler *scheduler)
+{
+    int trained = scheduler->schedule.train_steps;
+    return trained < SCHEDULER_STEPS_MAX ? trained : SCHEDULER_STEPS_MAX;
+}
 
-int scheduler_set_steps(struct scheduler *scheduler, int steps, struct error *err)
+/* ---- Settings ------------------------------------------------------------------------------- */
+
+static bool is_given(const char *text)
+{
+    return text != NULL && *text != '\0';
+}
+
+static int apply_spacing(const struct sampler *sampler, const char *text,
+                         struct sampler_options *options, struct error *err)
+{
+    if (!is_given(text)) {
+        return STATUS_OK;
+    }
+    if (sampler->own_timesteps) {
+        return ERROR(err, STATUS_INVALID,
+                     "timestep_spacing: %s takes its timesteps from its model's training",
+                     sampler->name);
+    }
+    if (!timestep_spacing_parse(text, &options->spacing)) {
+        return ERROR(err, STATUS_INVALID, "timestep_spacing: \"%s\" is not one of %s", text,
+                     SPACINGS);
+    }
+    return STATUS_OK;
+}
+
+static int apply_sigmas(const struct sampler *sampler, const char *text,
+                        struct sampler_options *options, struct error *err)
+{
+    enum sigma_kind kind = SIGMAS_UNIFORM;
+    if (!is_given(text)) {
+        return STATUS_OK;
+    }
+    if (!sigma_kind_parse(text, &kind)) {
+        return ERROR(err, STATUS_INVALID,
+                     "sigmas: \"%s\" is not one of uniform, karras, exponential, beta, lu_lambdas, "
+                     "sgm_uniform",
+                     text);
+    }
+    if (kind != SIGMAS_UNIFORM && (sampler->sigma_kinds & 1U << kind) == 0) {
+        return ERROR(err, STATUS_INVALID, "sigmas: \"%s\" is not supported by %s", text,
+                     sampler->name);
+    }
+    options->sigmas = kind;
+    return STATUS_OK;
+}
+
+static int apply_settings(const struct scheduler *scheduler,
+                          const struct scheduler_settings *settings,
+                          struct sampler_options *options, struct error *err)
 {
     const struct sampler *sampler = scheduler->sampler;
-    struct sampler_plan *plan = &scheduler->plan;
-    int most = scheduler->schedule.train_steps < SCHEDULER_STEPS_MAX
-                   ? scheduler->schedule.train_steps
-                   : SCHEDULER_STEPS_MAX;
-    plan->count = 0;
-    if (steps < 1 || steps > most) {
-        return ERROR(err, STATUS_INVALID, "%d steps: this schedule can make 1 to %d", steps, most);
+    const char *sigmas = settings->sigmas, *spacing = settings->timestep_spacing;
+    int most = scheduler_steps_max(scheduler);
+    *options = scheduler->config;
+    options->eta = settings->eta;
+    if (settings->steps < 1 || settings->steps > most) {
+        return ERROR(err, STATUS_INVALID, "%d steps: this schedule can make 1 to %d",
+                     settings->steps, most);
     }
-    memset(plan->steps, 0, (SCHEDULER_STEPS_MAX + 2) * sizeof(*plan->steps));
-    int result = sampler->make_plan(&scheduler->schedule, &scheduler->options, steps, plan, err);
+    if (is_given(sigmas) && strcmp(sigmas, "sgm_uniform") == 0) {
+        if (is_given(spacing) && strcmp(spacing, "trailing") != 0) {
+            return ERROR(err, STATUS_INVALID,
+                         "timestep_spacing: \"%s\" contradicts the sigmas sgm_uniform, which are "
+                         "trailing",
+                         spacing);
+        }
+        sigmas = "uniform";
+        spacing = "trailing";
+    }
+    if (!(settings->eta >= 0.0 && settings->eta <= 1.0)) {
+        return ERROR(err, STATUS_INVALID, "eta: %g is not from 0 to 1", settings->eta);
+    }
+    if (settings->eta > 0.0 && !sampler->takes_eta) {
+        return ERROR(err, STATUS_INVALID, "eta: %g is not supported by %s", settings->eta,
+                     sampler->name);
+    }
+    int result = apply_spacing(sampler, spacing, options, err);
+    return result < 0 ? result : apply_sigmas(sampler, sigmas, options, err);
+}
+
+/* Fill *plan, whose steps have room for SAMPLER_PLAN_MAX records. */
+static int make_plan(const struct scheduler *scheduler, const struct scheduler_settings *settings,
+                     struct sampler_options *options, struct sampler_plan *plan, struct error *err)
+{
+    const struct sampler *sampler = scheduler->sampler;
+    plan->count = 0;
+    int result = apply_settings(scheduler, settings, options, err);
+    if (result < 0) {
+        return result;
+    }
+    if (settings->begin < 0 || settings->begin >= settings->steps) {
+        return ERROR(err, STATUS_INVALID, "of %d steps, %d cannot be left out", settings->steps,
+                     settings->begin);
+    }
+    memset(plan->steps, 0, SAMPLER_PLAN_MAX * sizeof(*plan->steps));
+    plan->begin = settings->begin * sampler->evaluations;
+    result = sampler->make_plan(&scheduler->schedule, options, settings->steps, plan, err);
     if (result < 0) {
         plan->count = 0;
+        return result;
     }
+    ASSERT(plan->count > plan->begin && plan->count <= SAMPLER_PLAN_MAX);
+    return STATUS_OK;
+}
+
+int scheduler_check(const struct scheduler *scheduler, const struct scheduler_settings *settings,
+                    struct error *err)
+{
+    struct sampler_options options;
+    struct sampler_plan plan = {.steps = xcalloc(SAMPLER_PLAN_MAX, sizeof(*plan.steps))};
+    int result = make_plan(scheduler, settings, &options, &plan, err);
+    xfree(plan.steps);
     return result;
 }
 
+int scheduler_set(struct scheduler *scheduler, const struct scheduler_settings *settings,
+                  struct error *err)
+{
+    scheduler->run.count = 0;
+    return make_plan(scheduler, settings, &scheduler->options, &scheduler->plan, err);
+}
+
+/* ---- The plan ------------------------------------------------------------------------------- */
+
 int scheduler_count(const struct scheduler *scheduler)
 {
-    return scheduler->plan.count;
+    return scheduler->plan.count > 0 ? scheduler->plan.count - scheduler->plan.begin : 0;
 }
 
 static const struct sampler_step *step_at(const struct scheduler *scheduler, int i)
 {
-    ASSERT(i >= 0 && i < scheduler->plan.count);
-    return &scheduler->plan.steps[i];
+    ASSERT(i >= 0 && i < scheduler_count(scheduler));
+    return &scheduler->plan.steps[scheduler->plan.begin + i];
 }
 
 double scheduler_timestep(const struct scheduler *scheduler, int i)
@@ -170,11 +306,34 @@ double scheduler_init_noise_sigma(const struct scheduler *scheduler)
 
 bool scheduler_needs_noise(const struct scheduler *scheduler, int i)
 {
-    (void)step_at(scheduler, i);
-    return scheduler->sampler->draws_noise;
+    return step_at(scheduler, i)->draws_noise;
 }
 
 /* ---- Arithmetic ----------------------------------------------------------------------------- */
+
+void scheduler_begin(struct scheduler *scheduler, struct arena *arena, size_t count)
+{
+    ASSERT(scheduler->plan.count > 0 && scheduler->sampler->kept <= SAMPLER_KEPT_MAX);
+    scheduler->run = (struct sampler_run){
+        .plan = &scheduler->plan,
+        .options = &scheduler->options,
+        .prediction = scheduler->schedule.prediction,
+        .count = count,
+        .next = scheduler->plan.begin,
+    };
+    for (int i = 0; i < scheduler->sampler->kept; i++) {
+        scheduler->run.kept[i] = arena_floats(arena, count);
+    }
+}
+
+void scheduler_add_noise(const struct scheduler *scheduler, int i, const float *clean,
+                         const float *noise, float *out, size_t count)
+{
+    const struct sampler_step *step = step_at(scheduler, i);
+    for (size_t k = 0; k < count; k++) {
+        out[k] = step->mix_signal * clean[k] + step->mix_noise * noise[k];
+    }
+}
 
 void scheduler_scale_input(const struct scheduler *scheduler, int i, const float *sample,
                            float *out, size_t count)
@@ -185,14 +344,22 @@ void scheduler_scale_input(const struct scheduler *scheduler, int i, const float
     }
 }
 
+void scheduler_denoised(const struct scheduler *scheduler, int i, const float *model_output,
+                        const float *sample, float *out, size_t count)
+{
+    const struct sampler_step *step = step_at(scheduler, i);
+    for (size_t k = 0; k < count; k++) {
+        out[k] = sampler_clean(step, scheduler->schedule.prediction, model_output[k], sample[k]);
+    }
+}
+
 void scheduler_step(struct scheduler *scheduler, int i, const float *model_output, float *sample,
                     const float *noise, size_t count)
 {
     const struct sampler_step *step = step_at(scheduler, i);
-    ASSERT(scheduler->sampler->draws_noise == (noise != NULL));
-    scheduler->sampler->advance(step, scheduler->schedule.prediction, scheduler->options.clip,
-                                model_output, sample, count);
-    for (size_t k = 0; noise != NULL && k < count; k++) {
-        sample[k] += noise[k] * step->noise_level;
-    }
+    struct sampler_run *run = &scheduler->run;
+    ASSERT(run->count == count && run->next == scheduler->plan.begin + i);
+    ASSERT(step->draws_noise == (noise != NULL));
+    scheduler->sampler->advance(run, run->next, model_output, noise, sample);
+    run->next++;
 }

@@ -1,14 +1,16 @@
 /* Schedulers: which noise levels a picture passes through, and the arithmetic of one step down.
  *
- * Each equals a diffusers class in float32, step by step, with the same configuration:
- *   "ddim"             DDIMScheduler (eta 0)
- *   "euler"            EulerDiscreteScheduler (s_churn 0)
- *   "euler_ancestral"  EulerAncestralDiscreteScheduler (noise given by the caller, drawn in the
- *                      reference's order: one draw a step after the initial noise)
+ * Each equals a diffusers class in float32, step by step, with the same configuration;
+ * docs/SAMPLERS.md is the table of them. Those that add noise are given it by the caller, drawn in
+ * the reference's order: after the initial noise, one draw for every evaluation i of which
+ * scheduler_needs_noise says so.
  *
- * The sampling loop is the same for all of them:
+ * The sampling loop is the same for all of them. It counts evaluations of the model: some samplers
+ * need two a step.
  *
- *   sample = noise * scheduler_init_noise_sigma(s)
+ *   scheduler_set(s, &settings); scheduler_begin(s, arena, count)
+ *   sample = noise * scheduler_init_noise_sigma(s)     or, with settings.begin above 0:
+ *            scheduler_add_noise(s, 0, clean, noise, sample, count)
  *   for i in 0 .. scheduler_count(s):
  *       scheduler_scale_input(s, i, sample, input, count)
  *       output = model(input, scheduler_timestep(s, i)), guided
@@ -24,47 +26,86 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "common/base/arena.h"
 #include "common/base/error.h"
+#include "worker/engine/config/json.h"
 
 #define SCHEDULER_STEPS_MAX 1000
 
 struct scheduler;
 
-/* Read scheduler_config.json. name picks the scheduler; NULL or "" means the class that the config
- * names. Options that change the result and are not supported are refused, all in one error.
- * The scheduler has no steps until scheduler_set_steps. Free with scheduler_close (accepts NULL).
- */
-int scheduler_open(struct scheduler **out, const char *config_path, const char *name,
+/* What one run asks for. Strings may be NULL or "": as the config says. */
+struct scheduler_settings {
+    int steps; /* 1 to scheduler_steps_max */
+    int begin; /* steps left out at the start, below steps: the t_start of image-to-image */
+    /* "uniform", "karras", "exponential", "beta", "lu_lambdas", or "sgm_uniform", which is the
+     * uniform kind with trailing timesteps. */
+    const char *sigmas;
+    const char *timestep_spacing; /* "leading", "trailing", "linspace" */
+    double eta;                   /* 0 to 1; only ddim and tcd know another than 0 */
+};
+
+/* Read the document of scheduler_config.json, which is finished but not closed here: take a fresh
+ * one for each scheduler. name picks the scheduler; NULL or "" means the class that the config
+ * names. repair: change the config as StableDiffusionPipeline does on opening old ones
+ * (steps_offset 1, no clip_sample); StableDiffusionXLPipeline takes it as it is. Options that
+ * change the result and are not supported are refused, all in one error. The scheduler has no steps
+ * until scheduler_set. Free with scheduler_close (accepts NULL). */
+int scheduler_open(struct scheduler **out, struct json *config, const char *name, bool repair,
                    struct error *err) MUST_CHECK;
 void scheduler_close(struct scheduler *scheduler);
 
-/* "ddim", "euler" or "euler_ancestral". */
+/* "ddim", "euler", ...: one of scheduler_names. */
 const char *scheduler_name(const struct scheduler *scheduler);
 
-/* The NULL-terminated list of the names above, for help texts and the worker's announcement. */
+/* The NULL-terminated list of all names, for help texts and the worker's announcement. */
 const char *const *scheduler_names(void);
 
-/* Start over with this many inference steps, 1 to the config's num_train_timesteps. May be called
- * again for the next picture. STATUS_INVALID. */
-int scheduler_set_steps(struct scheduler *scheduler, int steps, struct error *err) MUST_CHECK;
+/* The most steps that settings may ask for: as many as the model was trained on, or 1000. */
+int scheduler_steps_max(const struct scheduler *scheduler);
 
-/* Steps of the loop, and for each i the value the model gets as its timestep (a fraction with some
- * spacings) . */
+/* Whether these settings can be run: STATUS_INVALID names the setting. Changes nothing and may be
+ * called from any thread; it makes a plan to find out, which takes well under a millisecond. */
+int scheduler_check(const struct scheduler *scheduler, const struct scheduler_settings *settings,
+                    struct error *err) MUST_CHECK;
+
+/* Start over with these settings. May be called again for the next picture. */
+int scheduler_set(struct scheduler *scheduler, const struct scheduler_settings *settings,
+                  struct error *err) MUST_CHECK;
+
+/* Begin a run over samples of count values: forget the steps of the one before. What the sampler
+ * keeps between steps (at most six tensors like the sample) is taken from arena, which must live as
+ * long as the run. */
+void scheduler_begin(struct scheduler *scheduler, struct arena *arena, size_t count);
+
+/* Evaluations in the loop, settings.begin taken off; and for each i the value the model gets as its
+ * timestep (a fraction with some spacings). */
 int scheduler_count(const struct scheduler *scheduler);
 double scheduler_timestep(const struct scheduler *scheduler, int i);
 
-/* Standard normal noise times this is the first sample. */
+/* Standard normal noise times this is the first sample, when begin is 0. */
 double scheduler_init_noise_sigma(const struct scheduler *scheduler);
 
-/* out = what the model is to see of sample at step i. out may be sample itself. */
+/* out = the clean sample with standard normal noise added up to the level of evaluation i, as the
+ * class's add_noise makes it in image-to-image and inpainting. out may be any of the others. */
+void scheduler_add_noise(const struct scheduler *scheduler, int i, const float *clean,
+                         const float *noise, float *out, size_t count);
+
+/* out = what the model is to see of sample at evaluation i. out may be sample itself. */
 void scheduler_scale_input(const struct scheduler *scheduler, int i, const float *sample,
                            float *out, size_t count);
 
-/* Does step i consume count standard normal values? */
+/* out = the clean sample that the model's output implies, from the sample before scheduler_step:
+ * what a preview shows. out may be any of the others. */
+void scheduler_denoised(const struct scheduler *scheduler, int i, const float *model_output,
+                        const float *sample, float *out, size_t count);
+
+/* Does evaluation i consume count standard normal values? */
 bool scheduler_needs_noise(const struct scheduler *scheduler, int i);
 
-/* One step down, in place. model_output: the guided prediction for the unscaled sample; noise: as
- * scheduler_needs_noise says, else NULL. */
+/* One evaluation further, in place; in order from 0. model_output: the guided prediction for the
+ * unscaled sample; noise: as scheduler_needs_noise says, else NULL; count: as scheduler_begin was
+ * told. */
 void scheduler_step(struct scheduler *scheduler, int i, const float *model_output, float *sample,
                     const float *noise, size_t count);
 
