@@ -286,6 +286,11 @@ int engine_check(const struct engine *engine, const struct generation *generatio
         return ERROR(err, STATUS_INVALID, "guidance: %g is not from 0 to %g", generation->guidance,
                      GUIDANCE_MAX);
     }
+    if (components_is_inpainting(engine->components)) {
+        return ERROR(err, STATUS_UNSUPPORTED,
+                     "mask_image: an inpainting model makes no picture without a mask, and masks "
+                     "are not in this version");
+    }
     result = check_scheduler(engine, generation->scheduler, err);
     if (result < 0) {
         return result;

@@ -6,10 +6,11 @@
 static void load_projection(struct linear *linear, struct loader *loader, const char *prefix,
                             const struct spatial_transformer_shape *shape)
 {
+    int64_t channels = shape->transformer.channels;
     if (shape->linear_projection) {
-        linear_load(linear, loader, prefix, shape->channels, shape->channels, true);
+        linear_load(linear, loader, prefix, channels, channels, true);
     } else {
-        linear_load_pointwise(linear, loader, prefix, shape->channels, shape->channels);
+        linear_load_pointwise(linear, loader, prefix, channels, channels);
     }
 }
 
@@ -17,8 +18,8 @@ void spatial_transformer_load(struct spatial_transformer *transformer, struct lo
                               const char *prefix, const struct spatial_transformer_shape *shape)
 {
     transformer->shape = *shape;
-    group_norm_load(&transformer->norm, loader, weight_name(prefix, "norm").text, shape->channels,
-                    shape->groups, EPSILON);
+    group_norm_load(&transformer->norm, loader, weight_name(prefix, "norm").text,
+                    shape->transformer.channels, shape->groups, EPSILON);
     load_projection(&transformer->proj_in, loader, weight_name(prefix, "proj_in").text, shape);
     load_projection(&transformer->proj_out, loader, weight_name(prefix, "proj_out").text, shape);
     transformer->transformer_blocks =
@@ -26,8 +27,19 @@ void spatial_transformer_load(struct spatial_transformer *transformer, struct lo
     for (int i = 0; i < shape->blocks; i++) {
         transformer_block_load(&transformer->transformer_blocks[i], loader,
                                weight_name(prefix, "transformer_blocks.%d", i).text,
-                               shape->channels, shape->heads, shape->context_channels);
+                               &shape->transformer);
     }
+}
+
+int spatial_transformer_context_count(const struct spatial_transformer_shape *shape)
+{
+    return shape->blocks * transformer_block_context_count(&shape->transformer);
+}
+
+/* Where the contexts of block i begin. */
+static size_t first_context(const struct spatial_transformer *transformer, int i)
+{
+    return (size_t)i * (size_t)transformer_block_context_count(&transformer->shape.transformer);
 }
 
 void spatial_transformer_contexts(const struct spatial_transformer *transformer, struct exec *ex,
@@ -35,8 +47,8 @@ void spatial_transformer_contexts(const struct spatial_transformer *transformer,
                                   struct attention_context *contexts)
 {
     for (int i = 0; i < transformer->shape.blocks; i++) {
-        contexts[i] =
-            attention_context_of(&transformer->transformer_blocks[i].attn2, ex, context, arena);
+        transformer_block_contexts(&transformer->transformer_blocks[i], ex, context, arena,
+                                   contexts + first_context(transformer, i));
     }
 }
 
@@ -48,7 +60,8 @@ void spatial_transformer_in_place(const struct spatial_transformer *transformer,
     struct tensor h = group_norm_forward(&transformer->norm, ex, tokens); /* [n, h * w, c] */
     h = linear_forward(&transformer->proj_in, ex, h);
     for (int i = 0; i < transformer->shape.blocks; i++) {
-        transformer_block_in_place(&transformer->transformer_blocks[i], ex, h, &contexts[i]);
+        transformer_block_in_place(&transformer->transformer_blocks[i], ex, h,
+                                   contexts + first_context(transformer, i));
     }
     linear_add(&transformer->proj_out, ex, h, tokens);
     arena_release(ex->step, mark);

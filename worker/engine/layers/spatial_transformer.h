@@ -10,8 +10,9 @@
 #include "worker/engine/layers/transformer_block.h"
 
 struct spatial_transformer_shape {
-    int64_t channels, heads, context_channels, groups;
-    int blocks;             /* transformer blocks */
+    struct transformer_shape transformer;
+    int64_t groups;
+    int blocks;             /* transformer blocks; may be 0 */
     bool linear_projection; /* proj_in and proj_out are stored as linear layers, not 1x1 convs */
 };
 
@@ -25,13 +26,15 @@ struct spatial_transformer {
 void spatial_transformer_load(struct spatial_transformer *transformer, struct loader *loader,
                               const char *prefix, const struct spatial_transformer_shape *shape);
 
-/* Fill contexts[blocks] with every block's keys and values of context [n, t, context_channels], in
- * the given arena. */
+int spatial_transformer_context_count(const struct spatial_transformer_shape *shape);
+
+/* Fill contexts[context_count] with every block's keys and values of context
+ * [n, t, context_channels], in the given arena. */
 void spatial_transformer_contexts(const struct spatial_transformer *transformer, struct exec *ex,
                                   struct tensor context, struct arena *arena,
                                   struct attention_context *contexts);
 
-/* x [n, h, w, channels] in place. contexts: [blocks], for the same n. */
+/* x [n, h, w, channels] in place. contexts: [context_count], for the same n. */
 void spatial_transformer_in_place(const struct spatial_transformer *transformer, struct exec *ex,
                                   struct tensor x, const struct attention_context *contexts);
 

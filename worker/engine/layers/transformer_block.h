@@ -4,23 +4,38 @@
 #ifndef WORKER_ENGINE_LAYERS_TRANSFORMER_BLOCK_H
 #define WORKER_ENGINE_LAYERS_TRANSFORMER_BLOCK_H
 
+#include <stdbool.h>
+
 #include "worker/engine/layers/attention.h"
 #include "worker/engine/layers/feed_forward.h"
 #include "worker/engine/layers/layer_norm.h"
 
 struct transformer_block {
     struct layer_norm norm1, norm2, norm3;
-    struct attention attn1; /* self */
+    bool only_cross_attention;
+    struct attention attn1; /* self, or cross with only_cross_attention */
     struct attention attn2; /* cross */
     struct feed_forward ff;
 };
 
-void transformer_block_load(struct transformer_block *block, struct loader *loader,
-                            const char *prefix, int64_t channels, int64_t heads,
-                            int64_t context_channels);
+struct transformer_shape {
+    int64_t channels, heads, context_channels;
+    bool only_cross_attention; /* attn1 attends to the prompt as well, not to x */
+};
 
-/* x [n, t, channels] in place; context: attn2's keys and values. */
+void transformer_block_load(struct transformer_block *block, struct loader *loader,
+                            const char *prefix, const struct transformer_shape *shape);
+
+/* The contexts a block needs: attn2's keys and values and, with only_cross_attention, attn1's. */
+int transformer_block_context_count(const struct transformer_shape *shape);
+
+/* Fill them in for context [n, t, context_channels], in the given arena. */
+void transformer_block_contexts(const struct transformer_block *block, struct exec *ex,
+                                struct tensor context, struct arena *arena,
+                                struct attention_context *contexts);
+
+/* x [n, t, channels] in place. */
 void transformer_block_in_place(const struct transformer_block *block, struct exec *ex,
-                                struct tensor x, const struct attention_context *context);
+                                struct tensor x, const struct attention_context *contexts);
 
 #endif

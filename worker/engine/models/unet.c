@@ -8,22 +8,28 @@
 
 /* ---- Weights --------------------------------------------------------------------------------- */
 
+/* depth: transformer blocks. only_cross: see unet_config. */
 static void load_attention(struct unet *unet, struct unet_block *block, int layer,
-                           struct loader *loader, const char *prefix, int level)
+                           struct loader *loader, const char *prefix, int level, int depth,
+                           bool only_cross)
 {
     const struct unet_config *config = &unet->config;
     struct spatial_transformer_shape shape = {
-        .channels = config->block_out_channels[level],
-        .heads = config->heads[level],
-        .context_channels = config->cross_attention_dim,
+        .transformer =
+            {
+                .channels = config->block_out_channels[level],
+                .heads = config->heads[level],
+                .context_channels = config->cross_attention_dim,
+                .only_cross_attention = only_cross,
+            },
         .groups = config->norm_num_groups,
-        .blocks = config->transformer_layers_per_block[level],
+        .blocks = depth,
         .linear_projection = config->use_linear_projection,
     };
     spatial_transformer_load(&block->attentions[layer], loader,
                              weight_name(prefix, "attentions.%d", layer).text, &shape);
     block->contexts[layer] = unet->context_count;
-    unet->context_count += shape.blocks;
+    unet->context_count += spatial_transformer_context_count(&shape);
 }
 
 static void load_resnet(const struct unet *unet, struct unet_block *block, int layer,
@@ -54,12 +60,30 @@ static void load_down_block(struct unet *unet, struct loader *loader, int level)
     for (int i = 0; i < block->layers; i++) {
         load_resnet(unet, block, i, loader, prefix.text, i == 0 ? channels_in : channels, channels);
         if (block->has_attention) {
-            load_attention(unet, block, i, loader, prefix.text, level);
+            load_attention(unet, block, i, loader, prefix.text, level,
+                           config->down_transformers[level][i],
+                           config->only_cross_attention[level]);
         }
     }
     if (block->has_sampler) {
         downsample_load(&block->downsampler, loader,
                         weight_name(prefix.text, "downsamplers.0").text, channels);
+    }
+}
+
+static void load_mid_block(struct unet *unet, struct loader *loader)
+{
+    const struct unet_config *config = &unet->config;
+    struct unet_block *block = &unet->mid_block;
+    int level = config->blocks - 1, channels = config->block_out_channels[level];
+    block->layers = config->mid == UNET_MID_NONE ? 0 : 1;
+    block->has_attention = config->mid == UNET_MID_CROSS_ATTENTION;
+    if (block->layers > 0) {
+        load_resnet(unet, block, 0, loader, "mid_block", channels, channels);
+    }
+    if (block->has_attention) {
+        load_attention(unet, block, 0, loader, "mid_block", level, config->mid_transformers, false);
+        load_resnet(unet, block, 1, loader, "mid_block", channels, channels);
     }
 }
 
@@ -82,7 +106,8 @@ static void load_up_block(struct unet *unet, struct loader *loader, int i)
         load_resnet(unet, block, layer, loader, prefix.text, (layer == 0 ? below : channels) + skip,
                     channels);
         if (block->has_attention) {
-            load_attention(unet, block, layer, loader, prefix.text, level);
+            load_attention(unet, block, layer, loader, prefix.text, level,
+                           config->up_transformers[i][layer], config->only_cross_attention[level]);
         }
     }
     if (block->has_sampler) {
@@ -95,7 +120,7 @@ void unet_load(struct unet *unet, struct loader *loader, const struct unet_confi
 {
     memset(unet, 0, sizeof(*unet));
     unet->config = *config;
-    int width = config->block_out_channels[0], deepest = config->blocks - 1;
+    int width = config->block_out_channels[0];
     conv_load(&unet->conv_in, loader, "conv_in", config->in_channels, width, 1);
     timestep_embedding_load(&unet->time_embedding, loader, "time_embedding", width, 4 * width,
                             config->time_cond_proj_dim);
@@ -106,10 +131,7 @@ void unet_load(struct unet *unet, struct loader *loader, const struct unet_confi
     for (int level = 0; level < config->blocks; level++) {
         load_down_block(unet, loader, level);
     }
-    int deep = config->block_out_channels[deepest];
-    load_resnet(unet, &unet->mid_block, 0, loader, "mid_block", deep, deep);
-    load_attention(unet, &unet->mid_block, 0, loader, "mid_block", deepest);
-    load_resnet(unet, &unet->mid_block, 1, loader, "mid_block", deep, deep);
+    load_mid_block(unet, loader);
     for (int i = 0; i < config->blocks; i++) {
         load_up_block(unet, loader, i);
     }
@@ -182,8 +204,7 @@ struct unet_condition unet_condition_create(const struct unet *unet, struct exec
         create_contexts(&unet->down_blocks[i], ex, text, arena, condition.contexts);
         create_contexts(&unet->up_blocks[i], ex, text, arena, condition.contexts);
     }
-    spatial_transformer_contexts(&unet->mid_block.attentions[0], ex, text, arena,
-                                 condition.contexts + unet->mid_block.contexts[0]);
+    create_contexts(&unet->mid_block, ex, text, arena, condition.contexts);
     if (unet->config.text_time) {
         condition.added = create_added(unet, ex, inputs, arena);
     }
@@ -258,9 +279,13 @@ static struct tensor down_block(const struct unet_block *block, struct exec *ex,
 static struct tensor mid_block(const struct unet_block *block, struct exec *ex, struct tensor x,
                                struct tensor t_emb, const struct attention_context *contexts)
 {
-    x = resnet_block_forward(&block->resnets[0], ex, x, t_emb);
-    spatial_transformer_in_place(&block->attentions[0], ex, x, contexts + block->contexts[0]);
-    resnet_block_in_place(&block->resnets[1], ex, x, t_emb);
+    if (block->layers > 0) {
+        x = resnet_block_forward(&block->resnets[0], ex, x, t_emb);
+    }
+    if (block->has_attention) {
+        spatial_transformer_in_place(&block->attentions[0], ex, x, contexts + block->contexts[0]);
+        resnet_block_in_place(&block->resnets[1], ex, x, t_emb);
+    }
     return x;
 }
 

@@ -34,7 +34,7 @@ struct unet {
     struct conv conv_in;
     struct timestep_embedding time_embedding, add_embedding;
     struct unet_block down_blocks[UNET_BLOCKS_MAX];
-    struct unet_block mid_block; /* resnets 0 and 1 around attention 0 */
+    struct unet_block mid_block; /* resnets 0 and 1 around attention 0, or less: enum unet_mid */
     struct unet_block up_blocks[UNET_BLOCKS_MAX];
     struct group_norm conv_norm_out;
     struct conv conv_out;

@@ -2,19 +2,23 @@
 
 #include <string.h>
 
+#define TRANSFORMERS_MAX 256
+#define DOWN_TRANSFORMERS "transformer_layers_per_block"
+#define UP_TRANSFORMERS "reverse_transformer_layers_per_block"
+
 /* Options of UNet2DConditionModel that select parts we do not have; null or absent in every
  * Stable Diffusion model. */
 static const char *const absent_keys[] = {
-    "class_embed_type",    "num_class_embeds",
-    "encoder_hid_dim",     "encoder_hid_dim_type",
-    "time_embedding_dim",  "time_embedding_act_fn",
-    "timestep_post_act",   "cross_attention_norm",
-    "num_attention_heads", "reverse_transformer_layers_per_block",
+    "class_embed_type",     "num_class_embeds",     "encoder_hid_dim",
+    "encoder_hid_dim_type", "time_embedding_dim",   "time_embedding_act_fn",
+    "timestep_post_act",    "cross_attention_norm", "num_attention_heads",
 };
 
 static const char *const false_keys[] = {
-    "center_input_sample",     "dual_cross_attention",           "resnet_skip_time_act",
-    "class_embeddings_concat", "mid_block_only_cross_attention",
+    "center_input_sample",
+    "dual_cross_attention",
+    "resnet_skip_time_act",
+    "class_embeddings_concat",
 };
 
 static const struct {
@@ -23,7 +27,6 @@ static const struct {
     {"time_embedding_type", "positional"},
     {"resnet_time_scale_shift", "default"},
     {"attention_type", "default"},
-    {"mid_block_type", "UNetMidBlock2DCrossAttn"},
 };
 
 static const struct {
@@ -94,7 +97,7 @@ static void check_divisibility(struct json *json, const struct unet_config *conf
                          i, channels, config->norm_num_groups);
         }
         bool attends = config->down_attention[i] || config->up_attention[config->blocks - 1 - i] ||
-                       i == config->blocks - 1;
+                       (i == config->blocks - 1 && config->mid == UNET_MID_CROSS_ATTENTION);
         if (attends && config->heads[i] > 0 && channels % config->heads[i] != 0) {
             json_problem(json,
                          "attention_head_dim: %d heads do not divide block_out_channels[%d], "
@@ -121,6 +124,115 @@ static void read_added(struct json *json, struct unet_config *config)
         json_int_required(json, "projection_class_embeddings_input_dim", 1, 1 << 20);
 }
 
+static void read_mid(struct json *json, struct unet_config *config)
+{
+    const struct json_value *type = json_member(json_root(json), "mid_block_type");
+    const char *name = json_text(type);
+    if (type != NULL && json_kind(type) == JSON_NULL) {
+        config->mid = UNET_MID_NONE;
+    } else if (type == NULL || (name != NULL && strcmp(name, "UNetMidBlock2DCrossAttn") == 0)) {
+        config->mid = UNET_MID_CROSS_ATTENTION;
+    } else if (name != NULL && strcmp(name, "UNetMidBlock2D") == 0) {
+        config->mid = UNET_MID_RESNET;
+    } else {
+        json_problem(json,
+                     "mid_block_type: \"%s\" is not supported (null, UNetMidBlock2D or "
+                     "UNetMidBlock2DCrossAttn)",
+                     name != NULL ? name : "");
+    }
+}
+
+/* The depths of one block's attentions: a number for all of its layers, or a list. As in diffusers,
+ * entries past the layers do not count. */
+static bool read_depths(const struct json_value *value, int layers, int *out)
+{
+    bool is_list = json_kind(value) == JSON_ARRAY;
+    const struct json_value *at = is_list ? json_first(value) : value;
+    for (int i = 0; i < layers; i++) {
+        int64_t depth = 0;
+        if (!json_whole(at, 0, TRANSFORMERS_MAX, &depth)) {
+            return false;
+        }
+        out[i] = (int)depth;
+        at = is_list ? json_next(at) : at;
+    }
+    return true;
+}
+
+static void depth_problem(struct json *json, const char *key)
+{
+    json_problem(json,
+                 "%s: expected whole numbers from 0 to %d, one for all blocks, one for each, or a "
+                 "list for each with one for each layer",
+                 key, TRANSFORMERS_MAX);
+}
+
+/* The entry of one level, where there is one for each. */
+static const struct json_value *level_entry(const struct json_value *value, int level)
+{
+    if (json_kind(value) != JSON_ARRAY) {
+        return value;
+    }
+    const struct json_value *at = json_first(value);
+    for (int i = 0; i < level; i++) {
+        at = json_next(at);
+    }
+    return at;
+}
+
+static void read_down_transformers(struct json *json, struct unet_config *config,
+                                   const struct json_value *down)
+{
+    for (int level = 0; level < config->blocks; level++) {
+        int *depths = config->down_transformers[level];
+        if (!read_depths(level_entry(down, level), config->layers_per_block[level], depths)) {
+            depth_problem(json, DOWN_TRANSFORMERS);
+            return;
+        }
+        config->mid_transformers = depths[0];
+    }
+}
+
+static void read_up_transformers(struct json *json, struct unet_config *config,
+                                 const struct json_value *down)
+{
+    const struct json_value *up = json_member(json_root(json), UP_TRANSFORMERS);
+    bool is_own = json_has(json, UP_TRANSFORMERS);
+    for (int i = 0; i < config->blocks; i++) {
+        int level = config->blocks - 1 - i, layers = config->layers_per_block[level] + 1;
+        const struct json_value *entry = level_entry(is_own ? up : down, is_own ? i : level);
+        if (!is_own && json_kind(entry) == JSON_ARRAY) {
+            json_problem(json, UP_TRANSFORMERS ": missing, but " DOWN_TRANSFORMERS
+                                               " has lists for single layers");
+            return;
+        }
+        if (!read_depths(entry, layers, config->up_transformers[i])) {
+            depth_problem(json, is_own ? UP_TRANSFORMERS : DOWN_TRANSFORMERS);
+            return;
+        }
+    }
+}
+
+/* How many transformer blocks each attention has; one where nothing is said. */
+static void read_transformers(struct json *json, struct unet_config *config)
+{
+    const struct json_value *down = json_member(json_root(json), DOWN_TRANSFORMERS);
+    if (json_has(json, DOWN_TRANSFORMERS)) {
+        read_down_transformers(json, config, down);
+        read_up_transformers(json, config, down);
+        return;
+    }
+    config->mid_transformers = 1;
+    for (int i = 0; i < config->blocks; i++) {
+        for (int layer = 0; layer < UNET_LAYERS_MAX; layer++) {
+            config->down_transformers[i][layer] = 1;
+        }
+        for (int layer = 0; layer <= UNET_LAYERS_MAX; layer++) {
+            config->up_transformers[i][layer] = 1;
+        }
+    }
+}
+
 static void read_config(struct json *json, struct unet_config *config)
 {
     config->blocks = json_ints(json, "block_out_channels", 1, 65536, config->block_out_channels, 1,
@@ -132,23 +244,21 @@ static void read_config(struct json *json, struct unet_config *config)
                      config->up_attention);
     json_ints_spread(json, "layers_per_block", 1, UNET_LAYERS_MAX, 2, config->layers_per_block,
                      blocks);
-    json_ints_spread(json, "transformer_layers_per_block", 1, 256, 1,
-                     config->transformer_layers_per_block, blocks);
+    read_mid(json, config);
+    read_transformers(json, config);
     json_ints_spread(json, "attention_head_dim", 1, 1024, 8, config->heads, blocks);
     int context[UNET_BLOCKS_MAX] = {0};
     json_ints_spread(json, "cross_attention_dim", 1, 65536, 1280, context, blocks);
-    bool only_cross[UNET_BLOCKS_MAX] = {false};
-    json_bools_spread(json, "only_cross_attention", false, only_cross, blocks);
+    json_bools_spread(json, "only_cross_attention", false, config->only_cross_attention, blocks);
     config->cross_attention_dim = context[0];
     for (int i = 0; i < blocks; i++) {
         if (context[i] != context[0]) {
             json_problem(json, "cross_attention_dim: different widths are not supported");
         }
-        if (only_cross[i]) {
-            json_problem(json, "only_cross_attention: true is not supported");
-        }
     }
-    config->sample_size = json_int(json, "sample_size", 1, 65536, 0);
+    int sample_size[2] = {0, 0}; /* a number, or height and width */
+    json_ints_spread(json, "sample_size", 1, 65536, 0, sample_size, 2);
+    config->sample_size = sample_size[0] < sample_size[1] ? sample_size[0] : sample_size[1];
     config->in_channels = json_int(json, "in_channels", 1, 64, 4);
     config->out_channels = json_int(json, "out_channels", 1, 64, 4);
     config->use_linear_projection = json_bool(json, "use_linear_projection", false);

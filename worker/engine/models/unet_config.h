@@ -11,6 +11,13 @@
 #define UNET_BLOCKS_MAX 8
 #define UNET_LAYERS_MAX 8 /* of a down block; an up block has one more */
 
+/* What stands between the way down and the way up. */
+enum unet_mid {
+    UNET_MID_CROSS_ATTENTION, /* UNetMidBlock2DCrossAttn: resnet, attention, resnet */
+    UNET_MID_RESNET,          /* UNetMidBlock2D, which diffusers makes with one resnet here */
+    UNET_MID_NONE,            /* null */
+};
+
 struct unet_config {
     int sample_size; /* the size of the latents it was trained on; 0 when not said */
     int in_channels, out_channels;
@@ -19,8 +26,15 @@ struct unet_config {
     bool up_attention[UNET_BLOCKS_MAX];   /* CrossAttnUpBlock2D, else UpBlock2D; in order */
     int block_out_channels[UNET_BLOCKS_MAX];
     int layers_per_block[UNET_BLOCKS_MAX];
-    int transformer_layers_per_block[UNET_BLOCKS_MAX];
-    int heads[UNET_BLOCKS_MAX]; /* the key attention_head_dim, which is misnamed */
+    enum unet_mid mid;
+    /* Transformer blocks in each attention. The keys transformer_layers_per_block (one number, one
+     * a level, or one a layer of a level) and reverse_transformer_layers_per_block (the same for
+     * the up blocks in their order; absent: the levels' numbers). */
+    int down_transformers[UNET_BLOCKS_MAX][UNET_LAYERS_MAX];
+    int up_transformers[UNET_BLOCKS_MAX][UNET_LAYERS_MAX + 1];
+    int mid_transformers;
+    bool only_cross_attention[UNET_BLOCKS_MAX]; /* attn1 attends to the prompt too; by level */
+    int heads[UNET_BLOCKS_MAX];                 /* the key attention_head_dim, which is misnamed */
     int cross_attention_dim;
     bool use_linear_projection;
     int norm_num_groups;

@@ -192,6 +192,11 @@ int components_pooled_channels(const struct components *components)
                                              : 0;
 }
 
+bool components_is_inpainting(const struct components *components)
+{
+    return components->unet.config.in_channels == 2 * components->vae.config.latent_channels + 1;
+}
+
 static void check_text_encoder(const struct components *components, int i,
                                struct problems *problems)
 {
@@ -257,9 +262,12 @@ static int check_fit(const struct components *components, struct error *err)
                      components_text_channels(components), unet->cross_attention_dim);
     }
     check_added(components, &problems);
-    if (unet->in_channels != latent_channels || unet->out_channels != latent_channels) {
+    bool takes_latents = unet->in_channels == latent_channels;
+    if ((!takes_latents && !components_is_inpainting(components)) ||
+        unet->out_channels != latent_channels) {
         problems_add(&problems,
-                     "the unet has %d channels in and %d out, the vae has latent_channels %d",
+                     "the unet has %d channels in and %d out, the vae has latent_channels %d (in: "
+                     "as many, or for inpainting twice as many and one)",
                      unet->in_channels, unet->out_channels, latent_channels);
     }
     return problems_finish(&problems, STATUS_INVALID, model_source_path(components->source), err);

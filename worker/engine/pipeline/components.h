@@ -57,4 +57,8 @@ size_t components_bytes(const struct components *components);
 int components_text_channels(const struct components *components);
 int components_pooled_channels(const struct components *components);
 
+/* Whether the UNet is one for inpainting: besides the latents it takes a mask (one channel) and the
+ * latents of the picture without what is under the mask, in this order. */
+bool components_is_inpainting(const struct components *components);
+
 #endif
