@@ -33,6 +33,8 @@ ALLOWED = {
     "worker/engine/weights": ["common/base", "worker/engine/tensor", "worker/engine/config"],
     "worker/engine/kernels": ["common/base", "worker/engine/tensor"],
     "worker/engine/tokenizer": ["common/base", "worker/engine/config"],
+    "worker/engine/prompt": ["common/base", "worker/engine/tensor", "worker/engine/config",
+                             "worker/engine/weights", "worker/engine/tokenizer"],
     "worker/engine/schedulers": ["common/base", "worker/engine/tensor", "worker/engine/config"],
     "worker/engine/layers": ["common/base", "worker/engine/tensor", "worker/engine/kernels",
                              "worker/engine/weights", "worker/engine/config"],
