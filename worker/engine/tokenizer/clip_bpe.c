@@ -298,6 +298,11 @@ int clip_bpe_vocabulary_size(const struct clip_bpe *bpe)
     return bpe->vocabulary_size;
 }
 
+int32_t clip_bpe_start_id(const struct clip_bpe *bpe)
+{
+    return bpe->start_id;
+}
+
 int32_t clip_bpe_end_id(const struct clip_bpe *bpe)
 {
     return bpe->end_id;
@@ -308,32 +313,40 @@ int32_t clip_bpe_pad_id(const struct clip_bpe *bpe)
     return bpe->pad_id;
 }
 
+int32_t clip_bpe_find(const struct clip_bpe *bpe, const char *token)
+{
+    return bpe_model_find(bpe->model, token);
+}
+
 /* ---- Encoding ------------------------------------------------------------------------------- */
 
-/* The ids so far. One more than fit is enough to know that the rest does not matter. */
-struct id_list {
+/* One text on its way, and the ids so far. */
+struct encoding {
+    const struct clip_bpe *bpe;
+    const struct clip_bpe_extra *extras;
+    int extra_count;
     int32_t *ids;
     int count;
-    int room; /* of the tokens between start and end */
-    bool full;
+    int room;
+    bool full; /* an id found no room: the rest of the text does not matter */
 };
 
-static void append_id(struct id_list *list, int32_t id)
+static void append_id(struct encoding *encoding, int32_t id)
 {
-    if (list->count == list->room) {
-        list->full = true;
+    if (encoding->count == encoding->room) {
+        encoding->full = true;
     } else {
-        list->ids[list->count++] = id;
+        encoding->ids[encoding->count++] = id;
     }
 }
 
-static void append_word(const struct clip_bpe *bpe, struct id_list *list, const char *word,
-                        size_t length)
+static void append_word(struct encoding *encoding, const char *word, size_t length)
 {
+    const struct clip_bpe *bpe = encoding->bpe;
     int32_t *ids = xcalloc(length, sizeof(*ids));
     size_t count = bpe_model_encode(bpe->model, word, length, bpe->unknown_id, ids);
     for (size_t i = 0; i < count; i++) {
-        append_id(list, ids[i]);
+        append_id(encoding, ids[i]);
     }
     xfree(ids);
 }
@@ -370,16 +383,15 @@ static size_t next_word(const char *text, size_t length)
     return class == UNICODE_NUMBER ? step : run_of(text, length, class);
 }
 
-static size_t append_marker(const struct clip_bpe *bpe, struct id_list *list, const char *text,
-                            size_t length)
+static size_t append_marker(struct encoding *encoding, const char *text, size_t length)
 {
     static const char *const markers[] = {"<|startoftext|>", "<|endoftext|>"};
     for (size_t i = 0; i < sizeof(markers) / sizeof(markers[0]); i++) {
         if (starts_with(text, length, markers[i])) {
             size_t size = strlen(markers[i]);
-            append_word(bpe, list, text, 2);
-            append_word(bpe, list, text + 2, size - 4);
-            append_word(bpe, list, text + size - 2, 2);
+            append_word(encoding, text, 2);
+            append_word(encoding, text + 2, size - 4);
+            append_word(encoding, text + size - 2, 2);
             return size;
         }
     }
@@ -387,69 +399,91 @@ static size_t append_marker(const struct clip_bpe *bpe, struct id_list *list, co
 }
 
 /* Normalised text without added tokens in it. */
-static void encode_plain(const struct clip_bpe *bpe, struct id_list *list, const char *text,
-                         size_t length)
+static void encode_plain(struct encoding *encoding, const char *text, size_t length)
 {
     size_t step;
-    for (size_t i = 0; i < length && !list->full; i += step) {
+    for (size_t i = 0; i < length && !encoding->full; i += step) {
         if (unicode_class_at(text + i, length - i, &step) == UNICODE_SPACE) {
             continue;
         }
-        size_t marker = append_marker(bpe, list, text + i, length - i);
+        size_t marker = append_marker(encoding, text + i, length - i);
         step = marker > 0 ? marker : next_word(text + i, length - i);
         if (marker == 0) {
-            append_word(bpe, list, text + i, step);
+            append_word(encoding, text + i, step);
         }
     }
 }
 
-/* The longest added token of the given kind at the start of text, or NULL. */
-static const struct added_token *added_at(const struct clip_bpe *bpe, const char *text,
-                                          size_t length, bool normalised)
+/* The longest added token of the given kind at the start of text: its bytes, 0 when none is there.
+ * The caller's extras are normalised ones. */
+static size_t added_at(const struct encoding *encoding, const char *text, size_t length,
+                       bool normalised, int32_t *id)
 {
-    const struct added_token *longest = NULL;
-    for (int i = 0; i < bpe->added_count; i++) {
-        const struct added_token *token = &bpe->added[i];
-        if (token->normalised == normalised && starts_with(text, length, token->content) &&
-            (longest == NULL || strlen(token->content) > strlen(longest->content))) {
-            longest = token;
+    size_t longest = 0;
+    for (int i = 0; i < encoding->bpe->added_count; i++) {
+        const struct added_token *token = &encoding->bpe->added[i];
+        if (token->content[0] == text[0] && token->normalised == normalised &&
+            starts_with(text, length, token->content) && strlen(token->content) > longest) {
+            longest = strlen(token->content);
+            *id = token->id;
+        }
+    }
+    for (int i = 0; normalised && i < encoding->extra_count; i++) {
+        const struct clip_bpe_extra *extra = &encoding->extras[i];
+        if (extra->content[0] == text[0] && starts_with(text, length, extra->content) &&
+            strlen(extra->content) > longest) {
+            longest = strlen(extra->content);
+            *id = extra->id;
         }
     }
     return longest;
 }
 
-typedef void encode_part(const struct clip_bpe *bpe, struct id_list *list, const char *text,
-                         size_t length);
+typedef void encode_part(struct encoding *encoding, const char *text, size_t length);
 
 /* Added tokens of one kind become their ids; what lies between them goes to the next stage. */
-static void split_added(const struct clip_bpe *bpe, struct id_list *list, const char *text,
-                        size_t length, bool normalised, encode_part *next)
+static void split_added(struct encoding *encoding, const char *text, size_t length, bool normalised,
+                        encode_part *next)
 {
     size_t begin = 0;
-    for (size_t i = 0; i < length && !list->full;) {
-        const struct added_token *token = added_at(bpe, text + i, length - i, normalised);
-        if (token == NULL) {
+    for (size_t i = 0; i < length && !encoding->full;) {
+        int32_t id = 0;
+        size_t size = added_at(encoding, text + i, length - i, normalised, &id);
+        if (size == 0) {
             i++;
             continue;
         }
-        next(bpe, list, text + begin, i - begin);
-        append_id(list, token->id);
-        i += strlen(token->content);
+        next(encoding, text + begin, i - begin);
+        append_id(encoding, id);
+        i += size;
         begin = i;
     }
-    next(bpe, list, text + begin, length - begin);
+    next(encoding, text + begin, length - begin);
 }
 
-static void encode_raw(const struct clip_bpe *bpe, struct id_list *list, const char *text,
-                       size_t length)
+static void encode_raw(struct encoding *encoding, const char *text, size_t length)
 {
     size_t normal_length = 0;
-    if (length == 0 || list->full) {
+    if (length == 0 || encoding->full) {
         return;
     }
     char *normal = unicode_normalise(text, length, &normal_length);
-    split_added(bpe, list, normal, normal_length, true, encode_plain);
+    split_added(encoding, normal, normal_length, true, encode_plain);
     xfree(normal);
+}
+
+int clip_bpe_tokenize(const struct clip_bpe *bpe, const char *utf8, size_t length,
+                      const struct clip_bpe_extra *extras, int extra_count, int32_t *ids, int room)
+{
+    struct encoding encoding = {
+        .bpe = bpe,
+        .extras = extras,
+        .extra_count = extra_count,
+        .ids = ids,
+        .room = room,
+    };
+    split_added(&encoding, utf8, length, false, encode_raw);
+    return encoding.full ? room + 1 : encoding.count;
 }
 
 int clip_bpe_encode(const struct clip_bpe *bpe, const char *utf8, int32_t *ids, bool *truncated,
@@ -463,15 +497,16 @@ int clip_bpe_encode(const struct clip_bpe *bpe, const char *utf8, int32_t *ids, 
     if (!utf8_is_valid(utf8, length)) {
         return ERROR(err, STATUS_INVALID, "the prompt is not valid UTF-8");
     }
-    struct id_list list = {.ids = ids + 1, .room = bpe->max_length - 2};
-    split_added(bpe, &list, utf8, length, false, encode_raw);
+    int room = bpe->max_length - 2;
+    int found = clip_bpe_tokenize(bpe, utf8, length, NULL, 0, ids + 1, room);
+    int count = found < room ? found : room;
     ids[0] = bpe->start_id;
-    ids[1 + list.count] = bpe->end_id;
-    for (int i = list.count + 2; i < bpe->max_length; i++) {
+    ids[1 + count] = bpe->end_id;
+    for (int i = count + 2; i < bpe->max_length; i++) {
         ids[i] = bpe->pad_id;
     }
     if (truncated != NULL) {
-        *truncated = list.full;
+        *truncated = found > room;
     }
     return STATUS_OK;
 }

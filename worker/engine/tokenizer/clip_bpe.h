@@ -17,6 +17,7 @@
 #define WORKER_ENGINE_TOKENIZER_CLIP_BPE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/base/error.h"
@@ -48,13 +49,34 @@ int clip_bpe_max_length(const struct clip_bpe *bpe);
 int clip_bpe_vocabulary_size(const struct clip_bpe *bpe);
 
 /* The ids of the special tokens, as the folder names them. */
+int32_t clip_bpe_start_id(const struct clip_bpe *bpe);
 int32_t clip_bpe_end_id(const struct clip_bpe *bpe);
 int32_t clip_bpe_pad_id(const struct clip_bpe *bpe);
+
+/* The id of a token as the vocabulary spells it (",</w>"), or -1. */
+int32_t clip_bpe_find(const struct clip_bpe *bpe, const char *token);
 
 /* ids[0..max_length): start, the text's tokens, end, padding. *truncated (may be NULL): tokens
  * were dropped to fit. STATUS_INVALID when utf8 is not valid UTF-8, STATUS_TOO_LARGE past
  * CLIP_BPE_TEXT_MAX bytes. */
 int clip_bpe_encode(const struct clip_bpe *bpe, const char *utf8, int32_t *ids, bool *truncated,
                     struct error *err) MUST_CHECK;
+
+/* A token that the caller adds for one call, as transformers' add_tokens does: found in the
+ * normalised text wherever it stands, the longest of several first. */
+struct clip_bpe_extra {
+    const char *content; /* not empty, and normalised: unicode_normalise */
+    int32_t id;          /* any number */
+};
+
+/* Room that the ids of so many bytes always fit into: a byte gives at most one id, and NFC and lower
+ * case together make at most five bytes of one. */
+#define CLIP_BPE_ROOM(bytes) (5 * (bytes) + 1)
+
+/* The text's tokens alone, without start, end and padding, however many: ids[0..count). Returns the
+ * count, or room + 1 when they did not fit (then the first room ids are there). utf8 must be valid
+ * and at most CLIP_BPE_TEXT_MAX bytes; it need not be terminated. */
+int clip_bpe_tokenize(const struct clip_bpe *bpe, const char *utf8, size_t length,
+                      const struct clip_bpe_extra *extras, int extra_count, int32_t *ids, int room);
 
 #endif

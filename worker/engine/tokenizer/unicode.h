@@ -1,7 +1,7 @@
 /* What the tokenizer needs of Unicode, equal to what the tokenizers library does: its NFC, its
  * lower case (character by character, no final sigma), and the classes \s, \p{L} and \p{N} of its
- * regular expressions. Tables are utf8proc's; characters that Unicode assigned later than those are
- * "other" here.
+ * regular expressions. Tables are utf8proc's, and a small one for characters that are newer than
+ * Debian 12's.
  */
 #ifndef WORKER_ENGINE_TOKENIZER_UNICODE_H
 #define WORKER_ENGINE_TOKENIZER_UNICODE_H
