@@ -16,6 +16,7 @@ import golden_pictures
 import golden_pipeline
 import golden_schedulers
 import golden_tokenizer
+import golden_tokens
 
 
 def main():
@@ -25,6 +26,7 @@ def main():
     for folder in ("tiny-sdxl", "tokenizers", "schedulers", "expected"):
         shutil.rmtree(root / folder, ignore_errors=True)
     vocabulary = golden_tokenizer.make(root, root / "tiny-sdxl")
+    golden_tokens.make(root)
     golden_noise.make(root)
     golden_schedulers.make(root)
     golden_pipeline.make(root, root / "tiny-sdxl", vocabulary)

@@ -16,6 +16,7 @@
 #define NUMBER_BYTES_MAX 32
 #define PARTS_FIRST 16
 #define SHOWN_BYTES 32 /* of the text, in a message */
+#define TAG_SHOWN_BYTES 128
 
 /* ---- Characters ------------------------------------------------------------------------------ */
 
@@ -67,9 +68,9 @@ struct tag_text {
 static bool find_tag(const char *text, size_t length, struct tag_text *tag)
 {
     size_t at = 1;
-    while (at < length && (text[at] == '_' || (text[at] >= '0' && text[at] <= '9') ||
-                           (text[at] >= 'A' && text[at] <= 'Z') ||
-                           (text[at] >= 'a' && text[at] <= 'z'))) {
+    while (at < length &&
+           (text[at] == '_' || (text[at] >= '0' && text[at] <= '9') ||
+            (text[at] >= 'A' && text[at] <= 'Z') || (text[at] >= 'a' && text[at] <= 'z'))) {
         at++;
     }
     if (text[0] != '<' || at == 1 || at == length || text[at] != ':') {
@@ -115,31 +116,42 @@ static bool read_number(const char *text, size_t length, double *number)
     return *end == '\0' && end != copy;
 }
 
-static int add_tag(struct prompt_syntax *out, const struct tag_text *text, struct error *err)
+/* One argument after the name: a weight by position, the text encoders' first, or te= or unet=.
+ * Alone, the first counts for both. */
+static int read_tag_weight(struct prompt_tag *tag, const char *text, size_t length, int position,
+                           const char *all, size_t shown, struct error *err)
 {
-    int shown = text->bytes < 128 ? (int)text->bytes : 128;
-    const char *start = text->kind - 1;
-    const char *colon = memchr(text->arguments, ':', text->arguments_length);
-    size_t name_length =
-        colon != NULL ? (size_t)(colon - text->arguments) : text->arguments_length;
-    size_t rest = colon != NULL ? text->arguments_length - name_length - 1 : 0;
-    double weight = 1.0;
-    if (colon != NULL &&
-        (memchr(colon + 1, ':', rest) != NULL || memchr(colon + 1, '=', rest) != NULL)) {
+    bool is_text = length > 3 && memcmp(text, "te=", 3) == 0;
+    bool is_unet = length > 5 && memcmp(text, "unet=", 5) == 0;
+    size_t skip = is_text ? 3 : is_unet ? 5 : 0;
+    double weight;
+    if (position > 1 && skip == 0) {
         return ERROR(err, STATUS_UNSUPPORTED,
-                     "\"%.*s\": separate weights for text encoder and UNet are not supported, "
-                     "write one",
-                     shown, start);
+                     "\"%.*s\": only a name, and weights for text encoders and UNet, are supported",
+                     (int)shown, all);
     }
-    if (colon != NULL && !read_number(colon + 1, rest, &weight)) {
-        return ERROR(err, STATUS_INVALID, "\"%.*s\": the weight is not a number", shown, start);
+    if (!read_number(text + skip, length - skip, &weight)) {
+        return ERROR(err, STATUS_INVALID, "\"%.*s\": the weight is not a number", (int)shown, all);
     }
     if (fabs(weight) > PROMPT_WEIGHT_MAX) {
-        return ERROR(err, STATUS_TOO_LARGE, "\"%.*s\": a weight is at most %g", shown, start,
+        return ERROR(err, STATUS_TOO_LARGE, "\"%.*s\": a weight is at most %g", (int)shown, all,
                      PROMPT_WEIGHT_MAX);
     }
+    bool both = skip == 0 && position == 0;
+    tag->text_weight = both || is_text ? weight : tag->text_weight;
+    tag->weight = both || is_unet || (skip == 0 && position == 1) ? weight : tag->weight;
+    return STATUS_OK;
+}
+
+static int add_tag(struct prompt_syntax *out, const struct tag_text *text, struct error *err)
+{
+    const char *all = text->kind - 1, *at = text->arguments;
+    const char *end = at + text->arguments_length;
+    size_t shown = text->bytes < TAG_SHOWN_BYTES ? text->bytes : TAG_SHOWN_BYTES;
+    const char *colon = memchr(at, ':', text->arguments_length);
+    size_t name_length = colon != NULL ? (size_t)(colon - at) : text->arguments_length;
     if (name_length == 0 || name_length >= PROMPT_TAG_NAME_MAX) {
-        return ERROR(err, STATUS_INVALID, "\"%.*s\": a name has 1 to %d bytes", shown, start,
+        return ERROR(err, STATUS_INVALID, "\"%.*s\": a name has 1 to %d bytes", (int)shown, all,
                      PROMPT_TAG_NAME_MAX - 1);
     }
     if (out->tag_count == PROMPT_TAGS_MAX) {
@@ -149,8 +161,18 @@ static int add_tag(struct prompt_syntax *out, const struct tag_text *text, struc
         out->tags = xcalloc(PROMPT_TAGS_MAX, sizeof(*out->tags));
     }
     struct prompt_tag *tag = &out->tags[out->tag_count++];
-    memcpy(tag->name, text->arguments, name_length);
-    tag->weight = weight;
+    memcpy(tag->name, at, name_length);
+    tag->weight = 1.0;
+    tag->text_weight = 1.0;
+    for (int position = 0; colon != NULL; position++) {
+        at = colon + 1;
+        colon = memchr(at, ':', (size_t)(end - at));
+        size_t length = (size_t)((colon != NULL ? colon : end) - at);
+        int result = read_tag_weight(tag, at, length, position, all, shown, err);
+        if (result < 0) {
+            return result;
+        }
+    }
     return STATUS_OK;
 }
 

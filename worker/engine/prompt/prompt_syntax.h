@@ -2,7 +2,8 @@
  *
  *   (word)          1.1 times the attention       \( \) \[ \] \\   the character itself
  *   (word:1.3)      1.3 times                     BREAK            the next chunk of tokens begins
- *   [word]          1/1.1 times                   <lora:name:0.8>  an adapter, taken out of the text
+ *   [word]          1/1.1 times                   <lora:name:0.8>  an adapter, taken out of the
+ * text
  *
  * Brackets nest and their weights multiply. A closing bracket without its opening one is a
  * character like any other; an opening one that is never closed holds to the end. A backslash
@@ -37,10 +38,11 @@ struct prompt_part {
     bool is_break; /* no text: the chunk ends here */
 };
 
-/* <lora:name:weight> */
+/* <lora:name>, <lora:name:weight>, <lora:name:text:unet>, <lora:name:te=text:unet=unet> */
 struct prompt_tag {
     char name[PROMPT_TAG_NAME_MAX];
-    double weight; /* 1 when not given */
+    double weight;      /* of the UNet's part; 1 when not given */
+    double text_weight; /* of the text encoders' */
 };
 
 struct prompt_syntax {
@@ -54,7 +56,7 @@ struct prompt_syntax {
 /* Parse UTF-8 text. with_tags: take <lora:...> out (<lyco:...> is another name for it); they count
  * in a prompt only, in a negative prompt they are text. On success deinit it. STATUS_TOO_LARGE past
  * a limit above, STATUS_INVALID for text that is not UTF-8 and for a weight that is no number,
- * STATUS_UNSUPPORTED for <hypernet:...> and for tags with separate weights. */
+ * STATUS_UNSUPPORTED for <hypernet:...> and for tags with more than weights. */
 int prompt_syntax_parse(struct prompt_syntax *out, const char *utf8, bool with_tags,
                         struct error *err) MUST_CHECK;
 void prompt_syntax_deinit(struct prompt_syntax *syntax);

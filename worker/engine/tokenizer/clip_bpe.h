@@ -69,8 +69,8 @@ struct clip_bpe_extra {
     int32_t id;          /* any number */
 };
 
-/* Room that the ids of so many bytes always fit into: a byte gives at most one id, and NFC and lower
- * case together make at most five bytes of one. */
+/* Room that the ids of so many bytes always fit into: a byte gives at most one id, and NFC and
+ * lower case together make at most five bytes of one. */
 #define CLIP_BPE_ROOM(bytes) (5 * (bytes) + 1)
 
 /* The text's tokens alone, without start, end and padding, however many: ids[0..count). Returns the

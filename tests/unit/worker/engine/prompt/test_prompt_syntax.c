@@ -102,11 +102,26 @@ TEST(adapter_tags_leave_the_text)
     prompt_syntax_deinit(&syntax);
 }
 
+TEST(a_tag_may_weight_text_encoders_and_unet_apart)
+{
+    struct error err;
+    struct prompt_syntax syntax;
+    const char *prompt = "<lora:a:0.5:0.8><lora:b:te=0.3><lora:c:0.7:unet=0.2><lora:d:0.6>";
+    CHECK_INT(prompt_syntax_parse(&syntax, prompt, true, &err), STATUS_OK);
+    REQUIRE(syntax.tag_count == 4);
+    const double expected[][2] = {{0.5, 0.8}, {0.3, 1.0}, {0.7, 0.2}, {0.6, 0.6}};
+    for (int i = 0; i < 4; i++) {
+        CHECK_NEAR(syntax.tags[i].text_weight, expected[i][0], 1e-12);
+        CHECK_NEAR(syntax.tags[i].weight, expected[i][1], 1e-12);
+    }
+    prompt_syntax_deinit(&syntax);
+}
+
 TEST(tags_that_cannot_be_done_are_refused)
 {
     CHECK_CONTAINS(parts_of("<lora:x:strong>"), "\"<lora:x:strong>\": the weight is not a number");
-    CHECK_CONTAINS(parts_of("<lora:x:0.5:0.8>"), "separate weights");
-    CHECK_CONTAINS(parts_of("<lora:x:te=0.5>"), "separate weights");
+    CHECK_CONTAINS(parts_of("<lora:x:0.5:0.8:16>"), "only a name, and weights");
+    CHECK_CONTAINS(parts_of("<lora:x:dyn=16>"), "the weight is not a number");
     CHECK_CONTAINS(parts_of("<lora::1>"), "a name has 1 to 255 bytes");
     CHECK_CONTAINS(parts_of("<lora:x:1000>"), "a weight is at most 100");
     CHECK_CONTAINS(parts_of("<hypernet:x:1>"), "hypernetworks are not run here");
@@ -141,7 +156,8 @@ TEST(the_worst_nesting_of_a_longest_prompt_is_quick)
     for (int i = PROMPT_DEPTH_MAX; i < PROMPT_BYTES_MAX; i++) {
         text[i] = i % 2 == 0 ? ':' : '\\';
     }
-    CHECK(prompt_syntax_parse(&syntax, text, true, &err) < 0); /* 1.1^64 is past the weight's limit */
+    CHECK(prompt_syntax_parse(&syntax, text, true, &err) <
+          0); /* 1.1^64 is past the weight's limit */
     memset(text, '[', PROMPT_DEPTH_MAX);
     CHECK_INT(prompt_syntax_parse(&syntax, text, true, &err), STATUS_OK);
     CHECK_INT(syntax.part_count, 1);

@@ -184,4 +184,23 @@ TEST(the_longest_word_is_encoded_without_delay)
     clip_bpe_close(bpe);
 }
 
+TEST(tokens_of_the_callers_are_found_wherever_they_stand)
+{
+    int32_t ids[64];
+    const struct clip_bpe_extra extras[] = {{"<cat>", -2}, {"<cat>_1", -3}, {"\xc3\xa9", -4}};
+    struct clip_bpe *bpe = open_folder(TINY);
+    const char *text = "a<CAT>_1,<cat> \xc3\x89";
+    int plain = clip_bpe_tokenize(bpe, text, strlen(text), NULL, 0, ids, 64);
+    CHECK(plain > 7);
+    int count = clip_bpe_tokenize(bpe, text, strlen(text), extras, 3, ids, 64);
+    REQUIRE(count == 5);
+    CHECK_INT(ids[1], -3);
+    CHECK_INT(ids[3], -2);
+    CHECK_INT(ids[4], -4);
+    CHECK_INT(clip_bpe_tokenize(bpe, text, strlen(text), extras, 3, ids, 4), 5);
+    CHECK_INT(clip_bpe_tokenize(bpe, text, 1, extras, 3, ids, 64), 1);
+    CHECK_INT(clip_bpe_tokenize(bpe, "", 0, extras, 3, ids, 64), 0);
+    clip_bpe_close(bpe);
+}
+
 TEST_MAIN()
