@@ -12,6 +12,7 @@
  * the same way in the same moment. SDXL itself is too large to carry along, so its parts are
  * measured in their true shapes with random weights (512x512 pixels, guidance as a batch of two),
  * and a step is added up from how often each occurs in the UNet. Convolutions count as plain sums.
+ * The same step with weights that stay in f16, as files hold them, is given as a share of that.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,9 +41,11 @@
 struct bench {
     struct exec ex; /* without a pool: one thread */
     struct arena *weights;
-    double ceiling; /* GFLOP per CPU second of sgemm, the last time it was measured */
+    double ceiling;     /* GFLOP per CPU second of sgemm, the last time it was measured */
+    enum dtype storage; /* of the weights of linear layers and convolutions */
     double step_seconds, step_flop;
-    double step_seconds_ideal; /* had every part run at the ceiling of its moment */
+    double step_seconds_stored; /* with weights in f16 */
+    double step_seconds_ideal;  /* had every part run at the ceiling of its moment */
 };
 
 static double cpu_seconds(clockid_t clock)
@@ -120,12 +123,26 @@ static const float *random_weights(struct bench *bench, int64_t count)
     return weights;
 }
 
+/* As a file holds them. Any pattern of bits below infinity is a number; these are small ones. */
+static struct stored stored_weights(struct bench *bench, int64_t count)
+{
+    if (bench->storage == DTYPE_F32) {
+        return (struct stored){random_weights(bench, count), DTYPE_F32};
+    }
+    uint16_t *weights = arena_alloc(bench->weights, (size_t)count * stored_size(bench->storage));
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t mixed = (uint32_t)i * 2654435761u;
+        weights[i] = (uint16_t)(0x2000 | (mixed >> 16 & 0x8BFF));
+    }
+    return (struct stored){weights, bench->storage};
+}
+
 static struct linear make_linear(struct bench *bench, int64_t in, int64_t out)
 {
     return (struct linear){
         .channels_in = in,
         .channels_out = out,
-        .weight = random_weights(bench, in * out),
+        .weight = stored_weights(bench, in * out),
         .bias = random_weights(bench, out),
     };
 }
@@ -133,14 +150,19 @@ static struct linear make_linear(struct bench *bench, int64_t in, int64_t out)
 static struct conv make_conv(struct bench *bench, int64_t in, int64_t out, int stride)
 {
     bool is_winograd = conv_is_winograd(in, out, stride);
-    return (struct conv){
+    struct conv conv = {
         .channels_in = in,
         .channels_out = out,
         .stride = stride,
         .is_winograd = is_winograd,
-        .weight = random_weights(bench, (is_winograd ? 16 : 9) * in * out),
         .bias = random_weights(bench, out),
     };
+    if (is_winograd && bench->storage != DTYPE_F32) {
+        conv.kernels = stored_weights(bench, 9 * in * out);
+    } else {
+        conv.weight = random_weights(bench, (is_winograd ? 16 : 9) * in * out);
+    }
+    return conv;
 }
 
 static struct group_norm make_group_norm(struct bench *bench, int64_t channels)
@@ -269,9 +291,9 @@ static void run_layer(struct bench *bench, const struct part *part, const struct
     }
 }
 
-static void measure_part(struct bench *bench, const struct part *part)
+/* CPU seconds of the best round. */
+static double time_part(struct bench *bench, const struct part *part, double *part_flop)
 {
-    measure_ceiling(bench);
     size_t weights_mark = arena_mark(bench->weights), mark = arena_mark(bench->ex.step);
     struct layer layer = {.down = {{0}}};
     make_layer(bench, part, &layer);
@@ -289,15 +311,33 @@ static void measure_part(struct bench *bench, const struct part *part)
         best = best == 0 || seconds < best ? seconds : best;
         arena_release(bench->ex.step, temporary);
     }
-    bench->step_seconds += best * part->count;
+    arena_release(bench->ex.step, mark);
+    arena_release(bench->weights, weights_mark);
+    *part_flop = flop;
+    return best;
+}
+
+/* The part with weights in float32, then as a file in f16 has them. */
+static void measure_part(struct bench *bench, const struct part *part)
+{
+    double flop = 0;
+    measure_ceiling(bench);
+    double ceiling = bench->ceiling;
+    bench->storage = DTYPE_F32;
+    double expanded = time_part(bench, part, &flop);
+    bench->storage = DTYPE_F16;
+    double stored = time_part(bench, part, &flop);
+    bench->step_seconds += expanded * part->count;
+    bench->step_seconds_stored += stored * part->count;
     bench->step_flop += flop * part->count;
-    bench->step_seconds_ideal += flop * part->count / (bench->ceiling * 1e9);
+    bench->step_seconds_ideal += flop * part->count / (ceiling * 1e9);
     char name[96];
     snprintf(name, sizeof(name), "engine.sdxl.%s_%lld_%lld_at_%lld", kind_names[part->kind],
              (long long)part->channels_in, (long long)part->channels, (long long)part->side);
-    print_rate(name, flop / best * 1e-9, bench->ceiling);
-    arena_release(bench->ex.step, mark);
-    arena_release(bench->weights, weights_mark);
+    print_rate(name, flop / expanded * 1e-9, ceiling);
+    snprintf(name, sizeof(name), "engine.sdxl.%s_%lld_%lld_at_%lld.f16", kind_names[part->kind],
+             (long long)part->channels_in, (long long)part->channels, (long long)part->side);
+    print_rate(name, flop / stored * 1e-9, ceiling);
 }
 
 /* ---- The whole pipeline ---------------------------------------------------------------------- */
@@ -386,6 +426,8 @@ int main(int argc, char **argv)
     print_value("engine.sdxl_512.step_cpu_seconds", bench.step_seconds, "CPU-s");
     print_promise("engine.sdxl_512.step_rate", bench.step_flop / bench.step_seconds * 1e-9,
                   bench.step_flop / bench.step_seconds_ideal * 1e-9);
+    print_value("engine.sdxl_512.step_f16_over_f32", bench.step_seconds_stored / bench.step_seconds,
+                "times the CPU seconds");
     arena_destroy(bench.ex.step);
     arena_destroy(bench.weights);
     return 0;

@@ -38,6 +38,7 @@ struct options {
     uint64_t seed;
     bool has_seed, timings, tile_x, tile_y;
     int batch, threads;
+    enum engine_storage storage;
 };
 
 enum option_key {
@@ -53,6 +54,7 @@ enum option_key {
     KEY_BATCH,
     KEY_THREADS,
     KEY_PRECISION,
+    KEY_STORAGE,
     KEY_LATENTS,
     KEY_DUMP,
     KEY_TILE,
@@ -80,6 +82,7 @@ static const struct {
     {"batch", KEY_BATCH, "N", "make N pictures with seeds SEED, SEED+1, ... into FILE-1.png, ..."},
     {"threads", KEY_THREADS, "N", "default: as many as the cgroup's CPU quota allows"},
     {"precision", KEY_PRECISION, "NAME", "fp32 (bf16 and int8 are not in this version)"},
+    {"storage", KEY_STORAGE, "NAME", "weights as in their file (default) or expanded: file or f32"},
     {"latents", KEY_LATENTS, "FILE", "initial noise: safetensors with a tensor named latents"},
     {"dump", KEY_DUMP, "FILE", "write every stage's tensors as safetensors"},
     {"tile", KEY_TILE, "AXES", "seamless along x, y or xy, for textures"},
@@ -164,6 +167,18 @@ static int parse_precision(const char *text)
     return usage_error("expected fp32", "precision", text);
 }
 
+static int parse_storage(const char *text, enum engine_storage *storage)
+{
+    static const char *const names[] = {"file", "f32"}; /* by enum engine_storage */
+    for (int i = 0; i < 2; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *storage = (enum engine_storage)i;
+            return 0;
+        }
+    }
+    return usage_error("expected file or f32", "storage", text);
+}
+
 /* One option into *options. Returns 0 or EXIT_USAGE. */
 static int apply_option(int key, const char *value, struct options *options)
 {
@@ -208,6 +223,8 @@ static int apply_option(int key, const char *value, struct options *options)
         return parse_seed(value, options);
     case KEY_TILE:
         return parse_tile(value, options);
+    case KEY_STORAGE:
+        return parse_storage(value, &options->storage);
     case KEY_PRECISION:
         return parse_precision(value);
     default:
@@ -431,7 +448,8 @@ static int make_picture(struct engine *engine, const struct options *options,
 static int run(const struct options *options, struct error *err)
 {
     struct engine *engine = NULL;
-    struct engine_options engine_options = {options->model, options->threads};
+    struct engine_options engine_options = {
+        .model_path = options->model, .threads = options->threads, .storage = options->storage};
     int result = engine_open(&engine, &engine_options, err);
     if (result < 0) {
         return result;

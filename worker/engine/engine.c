@@ -150,6 +150,17 @@ static void fill_info(struct engine *engine)
     engine->limits.size_multiple = factor;
 }
 
+static int open_components(struct engine *engine, const struct engine_options *options,
+                           struct error *err)
+{
+    const struct components_options wanted = {
+        .path = options->model_path,
+        .expand = options->storage == ENGINE_STORAGE_F32,
+        .pool = engine->ex.pool,
+    };
+    return components_open(&engine->components, &wanted, err);
+}
+
 int engine_open(struct engine **out, const struct engine_options *options, struct error *err)
 {
     *out = NULL;
@@ -158,10 +169,10 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
         return result;
     }
     struct engine *engine = xcalloc(1, sizeof(*engine));
-    if ((result = components_open(&engine->components, options->model_path, err)) < 0 ||
+    if ((result = parallel_create(&engine->ex.pool, options->threads, err)) < 0 ||
+        (result = open_components(engine, options, err)) < 0 ||
         (result = open_schedulers(engine, err)) < 0 ||
         (result = model_digest(options->model_path, engine->info.digest, err)) < 0 ||
-        (result = parallel_create(&engine->ex.pool, options->threads, err)) < 0 ||
         (result = arena_create(&engine->ex.step, "step", STEP_RESERVE, err)) < 0 ||
         (result = arena_create(&engine->job, "job", JOB_RESERVE, err)) < 0) {
         engine_close(engine);

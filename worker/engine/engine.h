@@ -24,9 +24,19 @@
 struct engine;
 struct engine_dump;
 
+/* In what precision weights are held; the arithmetic is float32 either way, and the pictures are
+ * the same but for rounding. */
+enum engine_storage {
+    ENGINE_STORAGE_FILE, /* used where they are mapped, f16 and bf16 converted while multiplying */
+    /* Converted and repacked when the model is opened, which takes long: steps a few hundredths
+     * faster for 2.3 times the memory (SDXL in f16; docs/SPEED.md). */
+    ENGINE_STORAGE_F32,
+};
+
 struct engine_options {
     const char *model_path; /* a diffusers folder: the one that holds model_index.json */
     int threads;            /* 0 = as many as the cgroup's quota (else the affinity mask) allows */
+    enum engine_storage storage;
 };
 
 /* What a request must keep to; engine_check refuses the rest. */

@@ -11,6 +11,8 @@
 /* Products with fewer terms than this lose more by a second pass over C than they save. */
 #define TERMS_MIN 384
 
+#define KERNEL_MAX 3
+
 int64_t conv2d_height_out(const struct conv2d *conv)
 {
     return (conv->height_in + 2 * conv->padding - conv->kernel) / conv->stride + 1;
@@ -35,16 +37,18 @@ double conv2d_flop(const struct conv2d *conv)
            (double)(conv->kernel * conv->kernel * conv->channels_in) * (double)conv->channels_out;
 }
 
-void conv2d_pack_weights(int64_t channels_out, int64_t channels_in, int kernel, const float *oihw,
+void conv2d_pack_weights(int64_t channels_out, int64_t channels_in, int kernel, struct stored oihw,
                          float *packed)
 {
     int64_t positions = (int64_t)kernel * kernel;
+    ASSERT(kernel <= KERNEL_MAX);
     for (int64_t out = 0; out < channels_out; out++) {
-        const float *from = oihw + out * channels_in * positions;
         float *to = packed + out * channels_in * positions;
-        for (int64_t position = 0; position < positions; position++) {
-            for (int64_t in = 0; in < channels_in; in++) {
-                to[position * channels_in + in] = from[in * positions + position];
+        for (int64_t in = 0; in < channels_in; in++) {
+            float taps[KERNEL_MAX * KERNEL_MAX];
+            stored_to_f32(stored_from(oihw, (out * channels_in + in) * positions), taps, positions);
+            for (int64_t position = 0; position < positions; position++) {
+                to[position * channels_in + in] = taps[position];
             }
         }
     }

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "worker/engine/kernels/parallel.h"
+#include "worker/engine/tensor/stored.h"
 
 struct conv2d {
     int64_t batch, height_in, width_in, channels_in, channels_out;
@@ -34,7 +35,7 @@ int64_t conv2d_source(int64_t i, int64_t size, bool wrap);
 double conv2d_flop(const struct conv2d *conv);
 
 /* Weights from torch's order [out, in, kernel, kernel] to ours, [out, kernel, kernel, in]. */
-void conv2d_pack_weights(int64_t channels_out, int64_t channels_in, int kernel, const float *oihw,
+void conv2d_pack_weights(int64_t channels_out, int64_t channels_in, int kernel, struct stored oihw,
                          float *packed);
 
 /* Floats of workspace; 0 for a 1x1 convolution. */

@@ -21,35 +21,70 @@ bool winograd_fits(int64_t channels_in, int64_t channels_out)
 
 /* ---- Weights: U = G g G^T -------------------------------------------------------------------- */
 
+#define TAPS 9
+
+struct pack_call {
+    struct stored oihw;
+    float *packed;
+    int64_t channels_out, channels_in, pieces;
+};
+
 /* One row or column of three weights to four. */
-static void transform_three(const double *g, int stride, double *out, int out_stride)
+SIMD_INLINE void transform_three(const simd_lanes *g, int stride, simd_lanes *out, int out_stride)
 {
-    double a = g[0], b = g[stride], c = g[2 * stride];
+    simd_lanes a = g[0], b = g[stride], c = g[2 * stride];
+    simd_lanes half_ends = (a + c) * 0.5f, half_middle = b * 0.5f;
     out[0] = a;
-    out[out_stride] = (a + b + c) / 2;
-    out[2 * out_stride] = (a - b + c) / 2;
+    out[out_stride] = half_ends + half_middle;
+    out[2 * out_stride] = half_ends - half_middle;
     out[3 * out_stride] = c;
 }
 
-void winograd_pack_weights(int64_t channels_out, int64_t channels_in, const float *oihw,
-                           float *packed)
+/* SIMD_WIDTH kernels side by side, [SIMD_WIDTH][9], into 16 vectors plane apart. */
+SIMD_CLONES static void pack_lanes(const float *taps, float *packed, int64_t plane)
 {
-    int64_t pairs = channels_out * channels_in;
-    for (int64_t pair = 0; pair < pairs; pair++) {
-        double g[9], rows[12], u[WINOGRAD_POSITIONS];
-        for (int i = 0; i < 9; i++) {
-            g[i] = (double)oihw[pair * 9 + i];
-        }
-        for (int column = 0; column < 3; column++) {
-            transform_three(g + column, 3, rows + column, 3);
-        }
-        for (int row = 0; row < SIDE; row++) {
-            transform_three(rows + row * 3, 1, u + row * SIDE, 1);
-        }
-        for (int i = 0; i < WINOGRAD_POSITIONS; i++) {
-            packed[i * pairs + pair] = (float)u[i];
+    simd_lanes g[TAPS], rows[12], u[WINOGRAD_POSITIONS];
+    for (int i = 0; i < TAPS; i++) {
+        for (int lane = 0; lane < SIMD_WIDTH; lane++) {
+            g[i][lane] = taps[lane * TAPS + i];
         }
     }
+    for (int column = 0; column < 3; column++) {
+        transform_three(g + column, 3, rows + column, 3);
+    }
+    for (int row = 0; row < SIDE; row++) {
+        transform_three(rows + row * 3, 1, u + row * SIDE, 1);
+    }
+    for (int i = 0; i < WINOGRAD_POSITIONS; i++) {
+        memcpy(packed + i * plane, &u[i], sizeof(u[i]));
+    }
+}
+
+static void pack_piece(void *argument, int64_t piece, int thread)
+{
+    (void)thread;
+    const struct pack_call *call = argument;
+    int64_t pairs = call->channels_out * call->channels_in, begin, end;
+    parallel_range(pairs / SIMD_WIDTH, call->pieces, piece, &begin, &end);
+    for (int64_t pair = begin * SIMD_WIDTH; pair < end * SIMD_WIDTH; pair += SIMD_WIDTH) {
+        float converted[TAPS * SIMD_WIDTH];
+        struct stored from = stored_from(call->oihw, pair * TAPS);
+        const float *taps = stored_in_place(from);
+        if (taps == NULL) {
+            stored_to_f32(from, converted, TAPS * SIMD_WIDTH);
+            taps = converted;
+        }
+        pack_lanes(taps, call->packed + pair, pairs);
+    }
+}
+
+void winograd_pack_weights(struct parallel *pool, int64_t channels_out, int64_t channels_in,
+                           struct stored oihw, float *packed)
+{
+    ASSERT(winograd_fits(channels_in, channels_out));
+    struct pack_call call = {oihw, packed, channels_out, channels_in, 1};
+    call.pieces = parallel_pieces(pool, channels_out * channels_in, GRAIN);
+    parallel_run(pool, call.pieces, pack_piece, &call);
 }
 
 /* ---- Blocks ----------------------------------------------------------------------------------

@@ -19,9 +19,10 @@
 /* Whether these channels can be taken: multiples of the vector width. */
 bool winograd_fits(int64_t channels_in, int64_t channels_out);
 
-/* Weights from torch's order [out, in, 3, 3] to [16, out, in], transformed: 16/9 of the size. */
-void winograd_pack_weights(int64_t channels_out, int64_t channels_in, const float *oihw,
-                           float *packed);
+/* Weights from torch's order [out, in, 3, 3] to [16, out, in], transformed: 16/9 of the size. Fast
+ * enough to be done for every convolution: see docs/SPEED.md. */
+void winograd_pack_weights(struct parallel *pool, int64_t channels_out, int64_t channels_in,
+                           struct stored oihw, float *packed);
 
 /* Floats of workspace for this many threads. */
 size_t winograd_workspace(const struct conv2d *conv, int threads);

@@ -11,6 +11,15 @@ bool conv_is_winograd(int64_t channels_in, int64_t channels_out, int stride)
     return stride == 1 && winograd_fits(channels_in, channels_out);
 }
 
+static void pack(const struct conv *conv, struct parallel *pool, float *packed)
+{
+    if (conv->is_winograd) {
+        winograd_pack_weights(pool, conv->channels_out, conv->channels_in, conv->kernels, packed);
+    } else {
+        conv2d_pack_weights(conv->channels_out, conv->channels_in, KERNEL, conv->kernels, packed);
+    }
+}
+
 void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
                int64_t channels_out, int stride)
 {
@@ -26,28 +35,18 @@ void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int
     };
     loader_enter_module(loader, prefix, &module);
 
-    struct weight_view view;
-    if (!weights_take(loader->weights, weight_name(prefix, "weight").text, 4,
-                      (int64_t[]){channels_out, channels_in, KERNEL, KERNEL}, &view)) {
-        return;
+    bool pack_now = loader->expand || !conv->is_winograd;
+    conv->kernels =
+        loader_take_raw(loader, prefix, "weight", 4,
+                        (int64_t[]){channels_out, channels_in, KERNEL, KERNEL}, !pack_now);
+    if (pack_now && conv->kernels.data != NULL) {
+        size_t positions = conv->is_winograd ? WINOGRAD_POSITIONS : KERNEL * KERNEL;
+        size_t pairs = (size_t)(channels_in * channels_out);
+        float *packed = arena_floats(loader->model, pairs * positions);
+        pack(conv, loader->pool, packed);
+        conv->weight = packed;
+        conv->kernels.data = NULL;
     }
-    loader->parameter_count += view.count;
-    size_t positions = conv->is_winograd ? WINOGRAD_POSITIONS : KERNEL * KERNEL;
-    float *packed = arena_floats(loader->model, (size_t)(channels_in * channels_out) * positions);
-    conv->weight = packed;
-    const float *oihw = weights_f32_in_place(view);
-    size_t mark = arena_mark(loader->model);
-    if (oihw == NULL) {
-        float *converted = arena_floats(loader->model, view.count);
-        weights_to_f32(view, converted);
-        oihw = converted;
-    }
-    if (conv->is_winograd) {
-        winograd_pack_weights(channels_out, channels_in, oihw, packed);
-    } else {
-        conv2d_pack_weights(channels_out, channels_in, KERNEL, oihw, packed);
-    }
-    arena_release(loader->model, mark);
 }
 
 static struct conv2d geometry(const struct conv *conv, const struct exec *ex, struct tensor x)
@@ -67,13 +66,25 @@ static struct conv2d geometry(const struct conv *conv, const struct exec *ex, st
     };
 }
 
+/* The weights as the kernel wants them; in ex->step when they are not kept so. */
+static const float *packed_weights(const struct conv *conv, struct exec *ex)
+{
+    if (conv->weight != NULL) {
+        return conv->weight;
+    }
+    size_t pairs = (size_t)(conv->channels_in * conv->channels_out);
+    float *packed = arena_floats(ex->step, pairs * WINOGRAD_POSITIONS);
+    pack(conv, ex->pool, packed);
+    return packed;
+}
+
 static void run(const struct conv *conv, struct exec *ex, struct tensor x,
                 struct conv2d_arguments *arguments)
 {
     struct conv2d shape = geometry(conv, ex, x);
     size_t mark = arena_mark(ex->step);
     arguments->x = x.data;
-    arguments->weight = conv->weight;
+    arguments->weight = packed_weights(conv, ex);
     arguments->bias = conv->bias;
     if (conv->is_winograd) {
         size_t workspace = winograd_workspace(&shape, parallel_threads(ex->pool));

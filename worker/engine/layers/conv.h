@@ -13,17 +13,19 @@
 
 struct conv {
     int64_t channels_in, channels_out;
-    int stride;                     /* 1, or 2 to halve the map */
-    bool is_winograd;               /* see conv_is_winograd */
-    const float *weight;            /* packed at load for conv2d.h, or for winograd.h */
-    const float *bias;              /* [channels_out] */
+    int stride;            /* 1, or 2 to halve the map */
+    bool is_winograd;      /* see conv_is_winograd */
+    const float *weight;   /* packed for conv2d.h or winograd.h; NULL: pack for each call */
+    struct stored kernels; /* [channels_out, channels_in, 3, 3], to pack then */
+    const float *bias;     /* [channels_out] */
     const struct adapter *adapters; /* beside the convolution; NULL: none */
 };
 
 /* Whether such a convolution is done by kernels/winograd.h: where it can be, it is faster. */
 bool conv_is_winograd(int64_t channels_in, int64_t channels_out, int stride);
 
-/* Load prefix.weight [channels_out, channels_in, 3, 3] and prefix.bias. */
+/* Load prefix.weight [channels_out, channels_in, 3, 3] and prefix.bias. Packed for Winograd it
+ * takes 16/9 of its size in float32, so it is packed at load only by a loader that expands. */
 void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
                int64_t channels_out, int stride);
 

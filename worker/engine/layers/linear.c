@@ -19,7 +19,7 @@ void linear_load(struct linear *linear, struct loader *loader, const char *prefi
 {
     *linear = (struct linear){.channels_in = channels_in, .channels_out = channels_out};
     linear->weight =
-        loader_take(loader, prefix, "weight", 2, (int64_t[]){channels_out, channels_in});
+        loader_take_stored(loader, prefix, "weight", 2, (int64_t[]){channels_out, channels_in});
     if (with_bias) {
         linear->bias = loader_take_vector(loader, prefix, "bias", channels_out);
     }
@@ -30,8 +30,8 @@ void linear_load_pointwise(struct linear *linear, struct loader *loader, const c
                            int64_t channels_in, int64_t channels_out)
 {
     *linear = (struct linear){.channels_in = channels_in, .channels_out = channels_out};
-    linear->weight =
-        loader_take(loader, prefix, "weight", 4, (int64_t[]){channels_out, channels_in, 1, 1});
+    linear->weight = loader_take_stored(loader, prefix, "weight", 4,
+                                        (int64_t[]){channels_out, channels_in, 1, 1});
     linear->bias = loader_take_vector(loader, prefix, "bias", channels_out);
     enter_module(linear, loader, prefix);
 }
@@ -47,7 +47,8 @@ static void product(const struct linear *linear, struct exec *ex, struct tensor 
         .k = linear->channels_in,
         .a = x.data,
         .a_stride = linear->channels_in,
-        .b = linear->weight,
+        .b = linear->weight.data,
+        .b_dtype = linear->weight.dtype,
         .b_stride = linear->channels_in,
         .b_transposed = true,
         .c = y.data,
@@ -56,7 +57,10 @@ static void product(const struct linear *linear, struct exec *ex, struct tensor 
         .accumulate = accumulate,
         .bias = linear->bias,
     };
+    size_t mark = arena_mark(ex->step);
+    gemm.workspace = arena_floats(ex->step, gemm_workspace(&gemm, parallel_threads(ex->pool)));
     gemm_run(ex->pool, &gemm);
+    arena_release(ex->step, mark);
     ex->flop += gemm_flop(&gemm);
     adapter_linear_add(linear->adapters, ex, x, y);
 }

@@ -12,7 +12,7 @@
 
 struct linear {
     int64_t channels_in, channels_out;
-    const float *weight;            /* [channels_out, channels_in] */
+    struct stored weight;           /* [channels_out, channels_in] */
     const float *bias;              /* [channels_out], or NULL */
     const struct adapter *adapters; /* beside the product; NULL: none */
 };

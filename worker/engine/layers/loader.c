@@ -5,6 +5,8 @@
 
 #include "common/base/panic.h"
 
+#define GRAIN 65536 /* numbers that make a thread worth waking */
+
 struct weight_name weight_name(const char *prefix, const char *format, ...)
 {
     struct weight_name name;
@@ -18,22 +20,77 @@ struct weight_name weight_name(const char *prefix, const char *format, ...)
     return name;
 }
 
-const float *loader_take(struct loader *loader, const char *prefix, const char *name, int rank,
-                         const int64_t *shape)
+struct stored loader_take_raw(struct loader *loader, const char *prefix, const char *name, int rank,
+                              const int64_t *shape, bool is_kept)
 {
     struct weight_view view;
     if (!weights_take(loader->weights, weight_name(prefix, "%s", name).text, rank, shape, &view)) {
-        return NULL;
+        return (struct stored){.data = NULL};
     }
     loader->parameter_count += view.count;
-    const float *in_place = weights_f32_in_place(view);
-    if (in_place != NULL) {
-        loader->mapped_bytes += view.count * sizeof(float);
-        return in_place;
+    loader->mapped_bytes += is_kept ? view.count * stored_size(view.dtype) : 0;
+    return (struct stored){view.data, view.dtype};
+}
+
+struct conversion {
+    struct stored from;
+    float *to;
+    int64_t count, pieces;
+};
+
+static void convert_piece(void *argument, int64_t piece, int thread)
+{
+    (void)thread;
+    const struct conversion *conversion = argument;
+    int64_t begin, end;
+    parallel_range(conversion->count, conversion->pieces, piece, &begin, &end);
+    stored_to_f32(stored_from(conversion->from, begin), conversion->to + begin, end - begin);
+}
+
+static int64_t count_of(int rank, const int64_t *shape)
+{
+    int64_t count = 1;
+    for (int i = 0; i < rank; i++) {
+        count *= shape[i];
     }
-    float *converted = arena_floats(loader->model, view.count);
-    weights_to_f32(view, converted);
+    return count;
+}
+
+/* In float32 in the model arena. */
+static const float *convert(struct loader *loader, struct stored from, int64_t count)
+{
+    float *converted = arena_floats(loader->model, (size_t)count);
+    struct conversion conversion = {from, converted, count,
+                                    parallel_pieces(loader->pool, count, GRAIN)};
+    parallel_run(loader->pool, conversion.pieces, convert_piece, &conversion);
     return converted;
+}
+
+static struct stored take(struct loader *loader, const char *prefix, const char *name, int rank,
+                          const int64_t *shape, bool expand)
+{
+    struct stored numbers = loader_take_raw(loader, prefix, name, rank, shape, false);
+    if (numbers.data == NULL) {
+        return numbers;
+    }
+    int64_t count = count_of(rank, shape);
+    if (!expand || stored_in_place(numbers) != NULL) {
+        loader->mapped_bytes += (size_t)count * stored_size(numbers.dtype);
+        return numbers;
+    }
+    return (struct stored){convert(loader, numbers, count), DTYPE_F32};
+}
+
+const float *loader_take(struct loader *loader, const char *prefix, const char *name, int rank,
+                         const int64_t *shape)
+{
+    return take(loader, prefix, name, rank, shape, true).data;
+}
+
+struct stored loader_take_stored(struct loader *loader, const char *prefix, const char *name,
+                                 int rank, const int64_t *shape)
+{
+    return take(loader, prefix, name, rank, shape, loader->expand);
 }
 
 const float *loader_take_vector(struct loader *loader, const char *prefix, const char *name,

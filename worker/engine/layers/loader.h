@@ -1,4 +1,8 @@
-/* Loading layers: a name in the checkpoint, a shape from the config, and numbers in float32.
+/* Loading layers: a name in the checkpoint, a shape from the config, and the numbers.
+ *
+ * Large weights stay mapped in the precision of their file and are converted while they are
+ * multiplied (see gemm.h), or are expanded: converted and repacked to float32 now, once. Vectors
+ * are always float32.
  *
  * Layers are loaded by the names that PyTorch gave their parameters, composed from prefixes
  * ("down_blocks.0.resnets.1" + "conv1" + "weight"). What is missing or of the wrong shape is
@@ -8,9 +12,11 @@
 #ifndef WORKER_ENGINE_LAYERS_LOADER_H
 #define WORKER_ENGINE_LAYERS_LOADER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/arena.h"
+#include "worker/engine/kernels/parallel.h"
 #include "worker/engine/layers/module_table.h"
 #include "worker/engine/weights/weights.h"
 
@@ -18,6 +24,8 @@ struct loader {
     struct weights *weights;
     struct module_table *modules; /* where layers enter themselves; NULL: nowhere */
     struct arena *model;          /* what cannot be used in place in the mapped file goes here */
+    struct parallel *pool;        /* converts and repacks; may be NULL */
+    bool expand;                  /* see above */
     uint64_t parameter_count;     /* taken so far */
     size_t mapped_bytes;          /* of the file that are used in place */
 };
@@ -36,7 +44,17 @@ struct weight_name weight_name(const char *prefix, const char *format, ...)
 const float *loader_take(struct loader *loader, const char *prefix, const char *name, int rank,
                          const int64_t *shape);
 
-/* The same for a vector of count numbers. */
+/* The tensor as it is stored, or in float32 when the loader expands; data is NULL when recorded as
+ * a problem. */
+struct stored loader_take_stored(struct loader *loader, const char *prefix, const char *name,
+                                 int rank, const int64_t *shape);
+
+/* The tensor as it is stored, whatever the loader does with others: for who repacks it. is_kept
+ * says that it will be used after loading. */
+struct stored loader_take_raw(struct loader *loader, const char *prefix, const char *name, int rank,
+                              const int64_t *shape, bool is_kept);
+
+/* A vector of count numbers in float32. */
 const float *loader_take_vector(struct loader *loader, const char *prefix, const char *name,
                                 int64_t count);
 

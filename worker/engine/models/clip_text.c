@@ -99,11 +99,6 @@ void clip_text_load(struct clip_text *model, struct loader *loader,
 
 /* ---- Forward --------------------------------------------------------------------------------- */
 
-static size_t dtype_size(enum weight_dtype dtype)
-{
-    return dtype == WEIGHT_F32 ? sizeof(float) : sizeof(uint16_t);
-}
-
 /* token embedding + position embedding -> [1, count, hidden_size] */
 static struct tensor embed(const struct clip_text *model, struct exec *ex, const int32_t *ids,
                            int count)
@@ -113,7 +108,7 @@ static struct tensor embed(const struct clip_text *model, struct exec *ex, const
     for (int t = 0; t < count; t++) {
         ASSERT(ids[t] >= 0 && ids[t] < model->config.vocab_size);
         struct weight_view row = model->token_embedding;
-        row.data = (const char *)row.data + (size_t)ids[t] * channels * dtype_size(row.dtype);
+        row.data = (const char *)row.data + (size_t)ids[t] * channels * stored_size(row.dtype);
         row.count = channels;
         row.rank = 1;
         row.shape[0] = (int64_t)channels;

@@ -105,7 +105,12 @@ static int begin_weights(struct components *components, const char *component,
         return result;
     }
     components->weights[components->weight_file_count++] = weights;
-    *loader = (struct loader){.weights = weights, .model = components->model};
+    *loader = (struct loader){
+        .weights = weights,
+        .model = components->model,
+        .pool = components->pool,
+        .expand = components->is_expanded,
+    };
     return STATUS_OK;
 }
 
@@ -114,6 +119,9 @@ static int finish_weights(struct components *components, const struct loader *lo
 {
     components->parameter_count += loader->parameter_count;
     components->mapped_bytes += loader->mapped_bytes;
+    if (loader->expand) {
+        weights_drop_pages(loader->weights);
+    }
     return weights_finish(loader->weights, err);
 }
 
@@ -273,11 +281,14 @@ static int check_fit(const struct components *components, struct error *err)
     return problems_finish(&problems, STATUS_INVALID, model_source_path(components->source), err);
 }
 
-int components_open(struct components **out, const char *path, struct error *err)
+int components_open(struct components **out, const struct components_options *options,
+                    struct error *err)
 {
     *out = NULL;
     struct components *components = xcalloc(1, sizeof(*components));
-    int result = model_source_open(&components->source, path, err);
+    components->is_expanded = options->expand;
+    components->pool = options->pool;
+    int result = model_source_open(&components->source, options->path, err);
     if (result < 0 || (result = read_index(components, err)) < 0) {
         goto out;
     }
@@ -290,6 +301,7 @@ int components_open(struct components **out, const char *path, struct error *err
         goto out;
     }
     components->tokens = clip_bpe_max_length(components->tokenizers[0]);
+    components->pool = NULL;
     result = check_fit(components, err);
 out:
     if (result < 0) {

@@ -42,11 +42,22 @@ struct components {
     struct weights *weights[WEIGHT_FILES_MAX]; /* mapped for as long as the models are used */
     int weight_file_count;
     struct arena *model; /* converted and repacked weights */
+    bool is_expanded;    /* see components_options */
+    struct parallel *pool;
 };
 
-/* Open the model at path (see model_source.h). On failure *out is NULL and err names the file and
- * its problems. Free with components_close (accepts NULL). */
-int components_open(struct components **out, const char *path, struct error *err) MUST_CHECK;
+struct components_options {
+    const char *path; /* see model_source.h */
+    /* Convert and repack all weights to float32 now, instead of using them in the precision and in
+     * the place where the file has them: faster steps for two to four times the memory. */
+    bool expand;
+    struct parallel *pool; /* for that work; used only while opening; may be NULL */
+};
+
+/* Open the model. On failure *out is NULL and err names the file and its problems. Free with
+ * components_close (accepts NULL). */
+int components_open(struct components **out, const struct components_options *options,
+                    struct error *err) MUST_CHECK;
 void components_close(struct components *components);
 
 /* Memory that the weights take: what is used in place, and what was converted or repacked. */

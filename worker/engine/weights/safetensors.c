@@ -320,6 +320,13 @@ void safetensors_close(struct safetensors *file)
     xfree(file);
 }
 
+void safetensors_drop_pages(const struct safetensors *file)
+{
+    if (file->map != NULL) {
+        (void)madvise(file->map, file->size, MADV_DONTNEED);
+    }
+}
+
 const char *safetensors_path(const struct safetensors *file)
 {
     return file->path;

@@ -54,6 +54,9 @@ struct safetensors;
 int safetensors_open(struct safetensors **out, const char *path, struct error *err) MUST_CHECK;
 void safetensors_close(struct safetensors *file);
 
+/* Give back the memory that the mapped data takes; what is read again is mapped again. */
+void safetensors_drop_pages(const struct safetensors *file);
+
 const char *safetensors_path(const struct safetensors *file);
 
 /* Entries in the order of their names (bytewise). */

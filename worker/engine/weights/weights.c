@@ -218,6 +218,13 @@ void weights_close(struct weights *weights)
     xfree(weights);
 }
 
+void weights_drop_pages(const struct weights *weights)
+{
+    for (size_t i = 0; i < weights->shard_count; i++) {
+        safetensors_drop_pages(weights->shards[i]);
+    }
+}
+
 const char *weights_path(const struct weights *weights)
 {
     return weights->path;
@@ -256,11 +263,9 @@ static bool same_shape(const struct safetensors_entry *entry, int rank, const in
     return entry->rank == rank && memcmp(entry->shape, shape, (size_t)rank * sizeof(shape[0])) == 0;
 }
 
-static bool weight_dtype_of(enum safetensors_dtype from, enum weight_dtype *to)
+static bool weight_dtype_of(enum safetensors_dtype from, enum dtype *to)
 {
-    *to = from == SAFETENSORS_F16    ? WEIGHT_F16
-          : from == SAFETENSORS_BF16 ? WEIGHT_BF16
-                                     : WEIGHT_F32;
+    *to = from == SAFETENSORS_F16 ? DTYPE_F16 : from == SAFETENSORS_BF16 ? DTYPE_BF16 : DTYPE_F32;
     return from == SAFETENSORS_F32 || from == SAFETENSORS_F16 || from == SAFETENSORS_BF16;
 }
 
@@ -277,7 +282,7 @@ bool weights_take(struct weights *weights, const char *name, int rank, const int
         return false;
     }
     const struct safetensors_entry *entry = slot->entry;
-    enum weight_dtype dtype;
+    enum dtype dtype;
     slot->taken = true;
     if (!same_shape(entry, rank, shape)) {
         problems_add(&weights->problems, "%s: has shape %s, expected %s", name,
@@ -332,72 +337,17 @@ int weights_finish(const struct weights *weights, struct error *err)
 
 /* ---- Converting ----------------------------------------------------------------------------- */
 
-/* Without branches, so that the compiler vectorises it, and without subnormal floats, which are
- * slow. A half's exponent is rebiased by an addition; a subnormal is made by putting its bits under
- * a leading one and taking that away; infinity and NaN get the float's largest exponent. */
-static float half_to_float(uint16_t half)
+static struct stored numbers_of(struct weight_view view)
 {
-    const int32_t rebias = 112 << 23, leading_one = 113 << 23;
-    const int32_t normal_min = 1 << 23, infinity = 31 << 23; /* of magnitude */
-    int32_t magnitude = (half & 0x7FFF) << 13;
-    int32_t under_one = magnitude + leading_one, subnormal;
-    float difference;
-    memcpy(&difference, &under_one, sizeof(difference));
-    difference -= 0x1p-14F;
-    memcpy(&subnormal, &difference, sizeof(subnormal));
-    int32_t is_subnormal = -(int32_t)(magnitude < normal_min);
-    int32_t is_infinite = -(int32_t)(magnitude >= infinity);
-    int32_t bits = (magnitude + rebias) | (is_infinite & 0x7F800000);
-    bits = (is_subnormal & subnormal) | (~is_subnormal & bits);
-    uint32_t signed_bits = (uint32_t)bits | (uint32_t)(half & 0x8000) << 16;
-    float value;
-    memcpy(&value, &signed_bits, sizeof(value));
-    return value;
-}
-
-static float bfloat_to_float(uint16_t bfloat)
-{
-    uint32_t bits = (uint32_t)bfloat << 16;
-    float value;
-    memcpy(&value, &bits, sizeof(value));
-    return value;
-}
-
-static void halves_to_f32(const unsigned char *bytes, float *out, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint16_t word;
-        memcpy(&word, bytes + 2 * i, sizeof(word));
-        out[i] = half_to_float(word);
-    }
-}
-
-static void bfloats_to_f32(const unsigned char *bytes, float *out, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint16_t word;
-        memcpy(&word, bytes + 2 * i, sizeof(word));
-        out[i] = bfloat_to_float(word);
-    }
+    return (struct stored){view.data, view.dtype};
 }
 
 void weights_to_f32(struct weight_view view, float *out)
 {
-    switch (view.dtype) {
-    case WEIGHT_F32:
-        memcpy(out, view.data, view.count * sizeof(*out));
-        break;
-    case WEIGHT_F16:
-        halves_to_f32(view.data, out, view.count);
-        break;
-    case WEIGHT_BF16:
-        bfloats_to_f32(view.data, out, view.count);
-        break;
-    }
+    stored_to_f32(numbers_of(view), out, (int64_t)view.count);
 }
 
 const float *weights_f32_in_place(struct weight_view view)
 {
-    bool aligned = (uintptr_t)view.data % sizeof(float) == 0;
-    return view.dtype == WEIGHT_F32 && aligned ? view.data : NULL;
+    return stored_in_place(numbers_of(view));
 }

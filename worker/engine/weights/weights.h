@@ -16,16 +16,15 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "worker/engine/tensor/stored.h"
 
 #define WEIGHT_RANK_MAX 4
 
 struct weights;
 
-enum weight_dtype { WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16 };
-
 struct weight_view {
     const void *data; /* count elements, row-major; may be misaligned: see weights_f32_in_place */
-    enum weight_dtype dtype;
+    enum dtype dtype;
     size_t count;
     int rank;
     int64_t shape[WEIGHT_RANK_MAX];
@@ -42,6 +41,10 @@ int weights_open(struct weights **out, const char *component_dir, struct error *
 
 /* Accepts NULL. Views die with the weights. */
 void weights_close(struct weights *weights);
+
+/* Give back the memory of what was read so far; the data stays mapped and comes back from the
+ * system's cache when it is read again. For after a copy was made of most of it. */
+void weights_drop_pages(const struct weights *weights);
 
 /* The file (or index file) that was opened, for messages. */
 const char *weights_path(const struct weights *weights);

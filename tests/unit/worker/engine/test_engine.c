@@ -37,6 +37,34 @@ static const char *const parts[] = {
     "model_index.json", "scheduler",   "text_encoder", "text_encoder_2",
     "tokenizer",        "tokenizer_2", "unet",         "vae"};
 
+/* The picture of request() by an engine that holds its weights so. */
+static struct picture picture_with(enum engine_storage storage)
+{
+    struct engine *engine = NULL;
+    struct error err;
+    struct picture picture = {.rgb = NULL};
+    struct engine_options options = {.model_path = MODEL, .threads = 2, .storage = storage};
+    struct generation generation = request();
+    if (engine_open(&engine, &options, &err) < 0 ||
+        engine_generate(engine, &generation, NULL, NULL, NULL, &picture, &err) < 0) {
+        test_report(__FILE__, __LINE__, err.text);
+    }
+    engine_close(engine);
+    return picture;
+}
+
+TEST(how_weights_are_held_changes_a_picture_by_no_more_than_rounding)
+{
+    struct picture in_place = picture_with(ENGINE_STORAGE_FILE);
+    struct picture expanded = picture_with(ENGINE_STORAGE_F32);
+    REQUIRE(in_place.rgb != NULL && expanded.rgb != NULL);
+    for (int i = 0; i < 3 * in_place.width * in_place.height; i++) {
+        CHECK_NEAR((double)in_place.rgb[i], (double)expanded.rgb[i], 1);
+    }
+    picture_free(&in_place);
+    picture_free(&expanded);
+}
+
 /* A link at folder/name to a part of the golden model. */
 static void link_part(const char *folder, const char *name, const char *part)
 {

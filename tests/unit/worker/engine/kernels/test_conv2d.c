@@ -33,7 +33,8 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r, bool wr
     float *picture_bias = ref_random(r->batch * r->channels_out, 5);
     float *y = ref_random(count, 6), *expected = ref_random(count, 7);
     float *workspace = ref_random((int64_t)conv2d_workspace(&conv), 8);
-    conv2d_pack_weights(r->channels_out, r->channels_in, conv.kernel, weight, packed);
+    conv2d_pack_weights(r->channels_out, r->channels_in, conv.kernel,
+                        (struct stored){weight, DTYPE_F32}, packed);
     ref_conv2d(r, wrap_x, wrap_y, x, weight, bias, expected);
 
     struct conv2d_arguments arguments = {

@@ -1,5 +1,7 @@
 #include "worker/engine/kernels/winograd.h"
 
+#include <string.h>
+
 #include "tests/harness/test.h"
 #include "tests/support/ref_kernels.h"
 #include "worker/engine/kernels/gemm.h"
@@ -30,7 +32,8 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r, bool wr
     float *picture_bias = ref_random(r->batch * r->channels_out, 5);
     float *y = ref_random(count, 6), *expected = ref_random(count, 7);
     float *workspace = ref_random((int64_t)winograd_workspace(&conv, parallel_threads(pool)), 8);
-    winograd_pack_weights(r->channels_out, r->channels_in, weight, packed);
+    winograd_pack_weights(pool, r->channels_out, r->channels_in, (struct stored){weight, DTYPE_F32},
+                          packed);
     ref_conv2d(r, wrap_x, wrap_y, x, weight, bias, expected);
 
     struct conv2d_arguments arguments = {
@@ -64,6 +67,24 @@ TEST(convolutions_of_odd_sizes_and_each_padding_match_plain_loops)
         }
         parallel_destroy(pool);
     }
+}
+
+TEST(kernels_stored_in_half_precision_are_packed_like_their_float_values)
+{
+    enum { IN = 32, OUT = 48, COUNT = IN * OUT * 9, PACKED = IN * OUT * WINOGRAD_POSITIONS };
+    unsigned char *stored = malloc(2 * COUNT + 1);
+    float *plain = ref_random(COUNT, 1), *expected = ref_random(PACKED, 2);
+    float *packed = ref_random(PACKED, 3);
+    for (int i = 0; i < COUNT; i++) {
+        uint16_t half = (uint16_t)(0x2C00 + i * 37 % 0x0FFF) | (uint16_t)(i % 3 == 0 ? 0x8000 : 0);
+        memcpy(stored + 1 + 2 * i, &half, sizeof(half));
+    }
+    struct stored halves = {stored + 1, DTYPE_F16};
+    stored_to_f32(halves, plain, COUNT);
+    winograd_pack_weights(NULL, OUT, IN, (struct stored){plain, DTYPE_F32}, expected);
+    winograd_pack_weights(NULL, OUT, IN, halves, packed);
+    CHECK(memcmp(packed, expected, PACKED * sizeof(float)) == 0);
+    free(stored), free(plain), free(expected), free(packed);
 }
 
 TEST(only_whole_vectors_of_channels_fit)

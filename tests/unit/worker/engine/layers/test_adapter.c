@@ -13,7 +13,7 @@ struct matrices {
 
 static struct weight_view view_of(const float *data, size_t count)
 {
-    return (struct weight_view){.data = data, .dtype = WEIGHT_F32, .count = count};
+    return (struct weight_view){.data = data, .dtype = DTYPE_F32, .count = count};
 }
 
 /* taps: of down, k * k, or 1 when there is a mid. */
@@ -104,8 +104,8 @@ TEST(half_precision_matrices_are_read_as_they_are_stored)
     struct exec ex;
     open_exec(&ex, 1);
     struct low_rank change = {.rank = 1, .scale = 2.0f};
-    change.down = (struct weight_view){.data = down, .dtype = WEIGHT_F16, .count = 2};
-    change.up = (struct weight_view){.data = up, .dtype = WEIGHT_F16, .count = 2};
+    change.down = (struct weight_view){.data = down, .dtype = DTYPE_F16, .count = 2};
+    change.up = (struct weight_view){.data = up, .dtype = DTYPE_F16, .count = 2};
     struct adapter adapter = {.change = &change, .weight = 0.5f};
     float x[2] = {3, 1}, y[2] = {10, 20};
     adapter_linear_add(&adapter, &ex, (struct tensor){x, 2, {1, 2, 1, 1}},

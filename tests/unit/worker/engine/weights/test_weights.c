@@ -79,11 +79,11 @@ TEST(tensors_are_taken_by_name_with_their_shape)
     CHECK(!weights_has(weights, "conv_in.bias"));
     CHECK(weights_take(weights, "conv_in.weight", 2, (int64_t[]){4, 3}, &view));
     CHECK_INT(view.count, 12);
-    CHECK_INT(view.dtype, WEIGHT_F32);
+    CHECK_INT(view.dtype, DTYPE_F32);
     CHECK_INT(view.shape[0], 4);
     CHECK(weights_f32_in_place(view) == view.data);
     CHECK(weights_take(weights, "conv_out.weight", 2, (int64_t[]){2, 2}, &view));
-    CHECK_INT(view.dtype, WEIGHT_BF16);
+    CHECK_INT(view.dtype, DTYPE_BF16);
     CHECK(weights_f32_in_place(view) == NULL);
     CHECK_INT(weights_finish(weights, &err), STATUS_OK);
     weights_close(weights);
@@ -256,7 +256,7 @@ TEST(every_half_and_bfloat_converts_exactly)
     for (int i = 0; i < COUNT; i++) {
         words[i] = (uint16_t)i;
     }
-    struct weight_view view = {.data = words, .dtype = WEIGHT_F16, .count = COUNT, .rank = 1};
+    struct weight_view view = {.data = words, .dtype = DTYPE_F16, .count = COUNT, .rank = 1};
     weights_to_f32(view, out);
     for (int i = 0; i < COUNT; i++) {
         double expected = half_value((uint16_t)i);
@@ -266,7 +266,7 @@ TEST(every_half_and_bfloat_converts_exactly)
         wrong += !same;
     }
     CHECK_INT(wrong, 0);
-    view.dtype = WEIGHT_BF16;
+    view.dtype = DTYPE_BF16;
     weights_to_f32(view, out);
     for (int i = 0; i < COUNT; i++) {
         uint32_t bits = (uint32_t)i << 16, got;
@@ -284,7 +284,7 @@ TEST(misaligned_data_is_read_but_not_in_place)
     char bytes[sizeof(values) + 1];
     float out[2];
     memcpy(bytes + 1, values, sizeof(values));
-    struct weight_view view = {.data = bytes + 1, .dtype = WEIGHT_F32, .count = 2, .rank = 1};
+    struct weight_view view = {.data = bytes + 1, .dtype = DTYPE_F32, .count = 2, .rank = 1};
     weights_to_f32(view, out);
     CHECK(out[0] == 1.5F && out[1] == -2.0F);
     bool aligned = (uintptr_t)(bytes + 1) % sizeof(float) == 0;
