@@ -136,10 +136,10 @@ $(O)/gen/proto/%.pb-c.c $(O)/gen/proto/%.pb-c.h: proto/%.proto
 
 # ---- Unit tests: one program per file, linked with everything but the mains ------------------
 
-UNIT_SRC := $(shell find tests/unit tests/golden -name 'test_*.c' 2>/dev/null)
+UNIT_SRC := $(shell find tests/unit tests/golden tests/parity -name 'test_*.c' 2>/dev/null)
 UNIT_BIN := $(UNIT_SRC:tests/%.c=$(O)/test/%)
 
-unit-tests: $(UNIT_BIN) ## build the unit and golden tests into build/MODE/test
+unit-tests: $(UNIT_BIN) ## build the unit, golden and parity tests into build/MODE/test
 
 # Measuring programs, linked the same way: tests/bench/bench_*.c -> build/MODE/test/bench.
 # zero_worker is the worker with an engine that takes no time, for benches and tests.
@@ -210,6 +210,14 @@ build/golden/ready: tests/golden/requirements.txt
 	python3 -m venv build/golden
 	build/golden/bin/pip install --quiet -r $<
 	@touch $@
+
+# ---- Parity: every kind of model with every sampler and control, against diffusers ----------------
+
+.PHONY: parity
+parity: ## [WORD=sdxl]: the list of docs/PARITY.md, a line a case; ends with "N passed, N failed"
+	@deploy/local/install.sh build
+	@$(MAKE) --no-print-directory -j$(shell nproc) $(O)/test/parity/test_parity
+	@$(O)/test/parity/test_parity --list $(WORD)
 
 # ---- One machine -----------------------------------------------------------------------------
 

@@ -206,7 +206,7 @@ KINDS = {
     "taesdxl": sdxl(vae=("taesdxl", {})),
 }
 # The same models in other clothes: what is expected of them is what the first one gives.
-FORMS = {"fp16-variant": "sd20-base", "sharded-fp16-variant": "sdxl", "sharded": "tiny-sd"}
+FORMS = {"fp16-variant": "sd20-base", "sharded-fp16-variant": "sdxl"}
 
 # ---- Making them ---------------------------------------------------------------------------------
 
@@ -334,7 +334,7 @@ def weight_file(name):
     return ROOT / "weights" / f"{name}.safetensors"
 
 
-def write_kind(folder, kind, variant="", unet_files=None):
+def write_kind(folder, kind, variant=""):
     write_model_index(folder, kind)
     write_json(folder / "scheduler/scheduler_config.json", kind["scheduler"])
     for i, name in enumerate(kind["texts"]):
@@ -347,21 +347,11 @@ def write_kind(folder, kind, variant="", unet_files=None):
         link(folder / f"tokenizer{suffix}", GOLDEN / "tiny-sdxl" / pad)
     name, changes = kind["unet"]
     write_json(folder / "unet/config.json", UNETS[ARCHITECTURE.get(name, name)] | changes)
-    files = unet_files or [weight_file(f"unet.{part}") for part in SPLIT.get(name, (name,))]
-    write_files(folder / "unet", "diffusion_pytorch_model", files, variant)
+    write_files(folder / "unet", "diffusion_pytorch_model",
+                [weight_file(f"unet.{part}") for part in SPLIT.get(name, (name,))], variant)
     name, changes = kind["vae"]
     write_json(folder / "vae/config.json", VAES[name] | changes)
     write_files(folder / "vae", "diffusion_pytorch_model", [weight_file(f"vae.{name}")], variant)
-
-
-def split_in_two(name):
-    """A UNet's file as two, cut in the middle of its tensors."""
-    state = load_file(weight_file(f"unet.{name}"))
-    keys = sorted(state)
-    halves = keys[:len(keys) // 2], keys[len(keys) // 2:]
-    for i, half in enumerate(halves):
-        save_weights(f"unet.{name}-{i + 1}", {key: state[key] for key in half})
-    return [weight_file(f"unet.{name}-{i + 1}") for i in range(2)]
 
 
 def make():
@@ -370,11 +360,8 @@ def make():
     make_weights()
     for name, kind in KINDS.items():
         write_kind(ROOT / "models" / name, kind)
-    write_kind(ROOT / "models/fp16-variant", KINDS[FORMS["fp16-variant"]], variant=".fp16")
-    write_kind(ROOT / "models/sharded-fp16-variant", KINDS[FORMS["sharded-fp16-variant"]],
-               variant=".fp16")
-    write_kind(ROOT / "models/sharded", KINDS[FORMS["sharded"]],
-               unet_files=split_in_two("tiny-sd"))
+    for name, same in FORMS.items():
+        write_kind(ROOT / "models" / name, KINDS[same], variant=".fp16")
 
 
 if __name__ == "__main__":

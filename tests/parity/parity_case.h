@@ -1,0 +1,114 @@
+/* A case of the parity list: what cases/KIND.json says, as a request to the engine. */
+#ifndef TESTS_PARITY_PARITY_CASE_H
+#define TESTS_PARITY_PARITY_CASE_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/panic.h"
+#include "worker/engine/config/json.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/weights/safetensors.h"
+
+#define PARITY_FOLDER "tests/parity/"
+#define PARITY_WIDTH_MAX 4096
+#define PARITY_STEPS_MAX 1000
+
+struct parity_case {
+    const char *kind, *sampler, *schedule, *control;
+    const struct json_value *settings; /* the request's fields */
+    const struct json_value *engine;   /* what makes the engine work otherwise */
+    const struct json_value *pictures; /* of each: stage's name -> tensor's name */
+    struct generation generation;
+    char problem[256]; /* why it cannot be run, or "" */
+};
+
+/* Fields that are read as they are. */
+enum parity_field_type { PARITY_TEXT, PARITY_REAL, PARITY_WHOLE, PARITY_TRUTH };
+
+static const struct parity_field {
+    const char *key;
+    enum parity_field_type type;
+    size_t offset;
+} parity_fields[] = {
+    {"prompt", PARITY_TEXT, offsetof(struct generation, prompt)},
+    {"negative_prompt", PARITY_TEXT, offsetof(struct generation, negative_prompt)},
+    {"width", PARITY_WHOLE, offsetof(struct generation, width)},
+    {"height", PARITY_WHOLE, offsetof(struct generation, height)},
+    {"steps", PARITY_WHOLE, offsetof(struct generation, steps)},
+    {"guidance", PARITY_REAL, offsetof(struct generation, guidance)},
+    {"scheduler", PARITY_TEXT, offsetof(struct generation, scheduler)},
+    {"sigmas", PARITY_TEXT, offsetof(struct generation, sigmas)},
+    {"timestep_spacing", PARITY_TEXT, offsetof(struct generation, timestep_spacing)},
+    {"tile_x", PARITY_TRUTH, offsetof(struct generation, tile_x)},
+    {"tile_y", PARITY_TRUTH, offsetof(struct generation, tile_y)},
+};
+
+static inline void parity_set_field(struct generation *generation, const struct parity_field *field,
+                                    const struct json_value *value)
+{
+    char *at = (char *)generation + field->offset;
+    int64_t whole = 0;
+    switch (field->type) {
+    case PARITY_TEXT:
+        *(const char **)(void *)at = json_text(value);
+        break;
+    case PARITY_REAL:
+        *(double *)(void *)at = json_real(value);
+        break;
+    case PARITY_WHOLE:
+        *(int *)(void *)at = json_whole(value, 0, PARITY_WIDTH_MAX, &whole) ? (int)whole : 0;
+        break;
+    case PARITY_TRUTH:
+        *(bool *)(void *)at = json_truth(value);
+        break;
+    }
+}
+
+/* One member of a case's settings. False when the engine has no such control. */
+static inline bool parity_set(struct parity_case *test, const struct json_value *member)
+{
+    const char *key = json_key(member);
+    int64_t whole = 0;
+    if (strcmp(key, "seed") == 0) {
+        test->generation.seed = json_whole(member, 0, INT_MAX, &whole) ? (uint64_t)whole : 0;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof(parity_fields) / sizeof(parity_fields[0]); i++) {
+        if (strcmp(parity_fields[i].key, key) == 0) {
+            parity_set_field(&test->generation, &parity_fields[i], member);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Read a case. The strings stay the document's. */
+static inline struct parity_case parity_case_read(const char *kind, const struct json_value *value)
+{
+    struct parity_case test = {
+        .kind = kind,
+        .sampler = json_text(json_member(value, "sampler")),
+        .schedule = json_text(json_member(value, "schedule")),
+        .control = json_text(json_member(value, "control")),
+        .settings = json_member(value, "settings"),
+        .engine = json_member(value, "engine"),
+        .pictures = json_member(value, "pictures"),
+    };
+    ASSERT(test.sampler != NULL && test.schedule != NULL && test.control != NULL);
+    for (const struct json_value *at = json_first(test.settings); at != NULL; at = json_next(at)) {
+        if (!parity_set(&test, at)) {
+            snprintf(test.problem, sizeof(test.problem), "the engine has no \"%s\"", json_key(at));
+        }
+    }
+    for (const struct json_value *at = json_first(test.engine); at != NULL; at = json_next(at)) {
+        snprintf(test.problem, sizeof(test.problem), "the engine has no option \"%s\"",
+                 json_key(at));
+    }
+    return test;
+}
+
+#endif
