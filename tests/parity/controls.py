@@ -1,6 +1,6 @@
 """The controls of the list: what the request says, and how diffusers is made to do the same.
 
-A control has `settings`, the fields of the request (named as in the engine's struct generation), and
+A control has `settings`, the fields of the request (as in the engine's struct generation), and
 a `pipeline`: which of diffusers' pipelines makes the picture. What else it takes is a function of
 reference.py with the control's name.
 """
