@@ -32,6 +32,71 @@ static int append_text(struct buf *out, const char *name, const char *text, stru
     return result == 0 ? buf_append(out, "\n", 1, err) : result;
 }
 
+/* "name 0.5" for a number that is set; nothing for 0, which is off. */
+static int append_number(struct buf *out, const char *name, double value, struct error *err)
+{
+    char text[32];
+    if (!(value > 0 || value < 0)) {
+        return 0;
+    }
+    shortest_decimal(value, text);
+    return buf_printf(out, err, "%s %s\n", name, text);
+}
+
+static int append_word(struct buf *out, const char *name, const char *word, struct error *err)
+{
+    return word[0] != '\0' ? buf_printf(out, err, "%s %s\n", name, word) : 0;
+}
+
+static int append_loras(struct buf *out, const Crafterse__V1__Generation *generation,
+                        struct error *err)
+{
+    int result = 0;
+    for (size_t i = 0; i < generation->n_loras && result == 0; i++) {
+        char weight[32];
+        shortest_decimal(generation->loras[i]->weight, weight);
+        result = buf_printf(out, err, "lora %s %s\n", generation->loras[i]->digest, weight);
+    }
+    return result;
+}
+
+/* What an order without controls does not have, so that its form stays what it always was. */
+static int append_controls(struct buf *out, const Crafterse__V1__Generation *generation,
+                           struct error *err)
+{
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {
+        {"guidance-rescale", generation->guidance_rescale},
+        {"guidance-start", generation->guidance_start},
+        {"guidance-end", generation->guidance_end},
+        {"clip-skip", generation->clip_skip},
+        {"tile", generation->tile_x + 2 * generation->tile_y},
+        {"strength", generation->strength},
+        {"mask-blur", generation->mask_blur},
+    };
+    int result = append_word(out, "sigmas", generation->sigmas, err);
+    if (result == 0) {
+        result = append_word(out, "timestep-spacing", generation->timestep_spacing, err);
+    }
+    if (result == 0 && generation->eta_given) {
+        char eta[32];
+        shortest_decimal(generation->eta, eta);
+        result = buf_printf(out, err, "eta %s\n", eta);
+    }
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && result == 0; i++) {
+        result = append_number(out, numbers[i].name, numbers[i].value, err);
+    }
+    if (result == 0 && generation->init_image != NULL) {
+        result = append_word(out, "init-image", generation->init_image->sha256, err);
+    }
+    if (result == 0 && generation->mask_image != NULL) {
+        result = append_word(out, "mask-image", generation->mask_image->sha256, err);
+    }
+    return result == 0 ? append_loras(out, generation, err) : result;
+}
+
 int content_hash_canonical(const Crafterse__V1__Generation *generation, uint64_t seed,
                            struct buf *out, struct error *err)
 {
@@ -45,6 +110,9 @@ int content_hash_canonical(const Crafterse__V1__Generation *generation, uint64_t
                    "\nguidance %s\nscheduler %s\nseed %" PRIu64 "\nformat png\n",
                    model, generation->width, generation->height, generation->steps, guidance,
                    generation->scheduler, seed);
+    if (result == 0) {
+        result = append_controls(out, generation, err);
+    }
     if (result == 0) {
         result = append_text(out, "prompt", generation->prompt, err);
     }

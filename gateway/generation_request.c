@@ -8,126 +8,32 @@
 #include <string.h>
 
 #include "common/base/panic.h"
+#include "gateway/field_reader.h"
+#include "gateway/generation_controls.h"
 #include "gateway/text.h"
-
-struct reader {
-    struct generation_request *out;
-    const struct generation_limits *limits;
-    const Crafterse__V1__Model *model; /* NULL: not known, so its limits cannot be checked */
-    struct problem_list *problems;
-};
-
-struct field {
-    const char *name;
-    void (*read)(struct reader *r, const char *name, const cJSON *value);
-};
-
-/* ---- Kinds of values ------------------------------------------------------------------------ */
-
-static const char *kind_of(const cJSON *value)
-{
-    return cJSON_IsString(value)   ? "a text"
-           : cJSON_IsNumber(value) ? "a number"
-           : cJSON_IsBool(value)   ? "a boolean"
-           : cJSON_IsArray(value)  ? "a list"
-                                   : "an object";
-}
-
-/* false: a problem was added. */
-static bool read_integer(struct reader *r, const char *name, const cJSON *value, uint64_t least,
-                         uint64_t most, uint64_t *out)
-{
-    char allowed[96];
-    snprintf(allowed, sizeof(allowed), "a whole number from %" PRIu64 " to %" PRIu64, least, most);
-    if (!cJSON_IsNumber(value)) {
-        problem_add(r->problems, name, allowed, "is %s, not a number", kind_of(value));
-        return false;
-    }
-    double number = value->valuedouble;
-    if (!isfinite(number) || floor(number) != number) {
-        problem_add(r->problems, name, allowed, "%g is not a whole number", number);
-        return false;
-    }
-    if (number < (double)least || number > (double)most) {
-        problem_add(r->problems, name, allowed, "%.17g is out of range", number);
-        return false;
-    }
-    *out = (uint64_t)number;
-    return true;
-}
-
-/* Valid UTF-8 is certain here (json_body.h). */
-static bool read_text(struct reader *r, const char *name, const cJSON *value, char **out)
-{
-    char allowed[96];
-    snprintf(allowed, sizeof(allowed), "at most %" PRId64 " characters",
-             r->limits->prompt_characters_max);
-    if (!cJSON_IsString(value)) {
-        problem_add(r->problems, name, allowed, "is %s, not a text", kind_of(value));
-        return false;
-    }
-    size_t characters = text_characters(value->valuestring);
-    if (characters > (size_t)r->limits->prompt_characters_max) {
-        problem_add(r->problems, name, allowed, "has %zu characters", characters);
-        return false;
-    }
-    for (const char *c = value->valuestring; *c != '\0'; c++) {
-        if (((unsigned char)*c < 0x20 && *c != '\n' && *c != '\t') || *c == 0x7f) {
-            problem_add(r->problems, name, "no control characters but line feed and tab",
-                        "holds the control character U+%04X", (unsigned)*c);
-            return false;
-        }
-    }
-    xfree(*out);
-    *out = xstrdup(value->valuestring);
-    return true;
-}
-
-/* Index of the choice, or -1 and a problem. */
-static int read_choice(struct reader *r, const char *name, const cJSON *value,
-                       const char *const *choices, size_t count)
-{
-    char allowed[256] = "", quote[PROBLEM_QUOTE_SIZE];
-    size_t used = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (cJSON_IsString(value) && strcmp(value->valuestring, choices[i]) == 0) {
-            return (int)i;
-        }
-        int added = snprintf(allowed + used, sizeof(allowed) - used, "%s\"%s\"", i == 0 ? "" : ", ",
-                             choices[i]);
-        used = added > 0 && used + (size_t)added < sizeof(allowed) ? used + (size_t)added : used;
-    }
-    if (!cJSON_IsString(value)) {
-        problem_add(r->problems, name, allowed, "is %s, not a text", kind_of(value));
-    } else {
-        problem_add(r->problems, name, allowed, "\"%s\" is not one of them",
-                    problem_printable(value->valuestring, strlen(value->valuestring), quote));
-    }
-    return -1;
-}
 
 /* ---- Fields --------------------------------------------------------------------------------- */
 
-static void read_prompt(struct reader *r, const char *name, const cJSON *value)
+static void read_prompt(struct field_reader *r, const char *name, const cJSON *value)
 {
-    if (read_text(r, name, value, &r->out->generation.prompt) &&
+    if (field_text(r, name, value, &r->out->generation.prompt) &&
         strspn(r->out->generation.prompt, " \n\t") == strlen(r->out->generation.prompt)) {
         problem_add(r->problems, name, "a description of the picture", "is empty");
     }
 }
 
-static void read_negative_prompt(struct reader *r, const char *name, const cJSON *value)
+static void read_negative_prompt(struct field_reader *r, const char *name, const cJSON *value)
 {
-    (void)read_text(r, name, value, &r->out->generation.negative_prompt);
+    (void)field_text(r, name, value, &r->out->generation.negative_prompt);
 }
 
-static void read_size(struct reader *r, const char *name, const cJSON *value, uint32_t most,
+static void read_size(struct field_reader *r, const char *name, const cJSON *value, uint32_t most,
                       uint32_t *out)
 {
     uint64_t multiple =
         r->model != NULL && r->model->size_multiple > 0 ? r->model->size_multiple : 8;
     uint64_t limit = r->model != NULL && most > 0 ? most : 4096, size;
-    if (!read_integer(r, name, value, multiple, limit, &size)) {
+    if (!field_integer(r, name, value, multiple, limit, &size)) {
         return;
     }
     if (r->model != NULL && size % multiple != 0) {
@@ -141,86 +47,76 @@ static void read_size(struct reader *r, const char *name, const cJSON *value, ui
     *out = (uint32_t)size;
 }
 
-static void read_width(struct reader *r, const char *name, const cJSON *value)
+static void read_width(struct field_reader *r, const char *name, const cJSON *value)
 {
     read_size(r, name, value, r->model != NULL ? r->model->width_max : 0,
               &r->out->generation.width);
 }
 
-static void read_height(struct reader *r, const char *name, const cJSON *value)
+static void read_height(struct field_reader *r, const char *name, const cJSON *value)
 {
     read_size(r, name, value, r->model != NULL ? r->model->height_max : 0,
               &r->out->generation.height);
 }
 
-static void read_steps(struct reader *r, const char *name, const cJSON *value)
+static void read_steps(struct field_reader *r, const char *name, const cJSON *value)
 {
     uint64_t steps, most = r->model != NULL && r->model->steps_max > 0 ? r->model->steps_max : 1000;
-    if (read_integer(r, name, value, 1, most, &steps)) {
+    if (field_integer(r, name, value, 1, most, &steps)) {
         r->out->generation.steps = (uint32_t)steps;
     }
 }
 
-static void read_guidance(struct reader *r, const char *name, const cJSON *value)
+static void read_guidance(struct field_reader *r, const char *name, const cJSON *value)
 {
-    if (!cJSON_IsNumber(value) || !(value->valuedouble >= 0) ||
-        value->valuedouble > GENERATION_GUIDANCE_MAX) {
-        if (cJSON_IsNumber(value)) {
-            problem_add(r->problems, name, "a number from 0 to 50", "%.17g is out of range",
-                        value->valuedouble);
-        } else {
-            problem_add(r->problems, name, "a number from 0 to 50", "is %s, not a number",
-                        kind_of(value));
-        }
-        return;
-    }
-    r->out->generation.guidance_scale = value->valuedouble + 0.0; /* -0 is 0 */
+    (void)field_number(r, name, value, 0, GENERATION_GUIDANCE_MAX,
+                       &r->out->generation.guidance_scale);
 }
 
-static void read_seed(struct reader *r, const char *name, const cJSON *value)
+static void read_seed(struct field_reader *r, const char *name, const cJSON *value)
 {
     r->out->has_seed =
-        read_integer(r, name, value, 0, GENERATION_SEED_MAX, &r->out->generation.seed);
+        field_integer(r, name, value, 0, GENERATION_SEED_MAX, &r->out->generation.seed);
 }
 
-static void read_scheduler(struct reader *r, const char *name, const cJSON *value)
+static void read_scheduler(struct field_reader *r, const char *name, const cJSON *value)
 {
     if (r->model == NULL) {
         return; /* the problem is the model */
     }
-    int index = read_choice(r, name, value, (const char *const *)r->model->schedulers,
-                            r->model->n_schedulers);
+    int index = field_choice(r, name, value, (const char *const *)r->model->schedulers,
+                             r->model->n_schedulers);
     if (index >= 0) {
         xfree(r->out->generation.scheduler);
         r->out->generation.scheduler = xstrdup(r->model->schedulers[index]);
     }
 }
 
-static void read_n(struct reader *r, const char *name, const cJSON *value)
+static void read_n(struct field_reader *r, const char *name, const cJSON *value)
 {
     uint64_t n;
-    if (read_integer(r, name, value, 1, (uint64_t)r->limits->pictures_max, &n)) {
+    if (field_integer(r, name, value, 1, (uint64_t)r->limits->pictures_max, &n)) {
         r->out->generation.n = (uint32_t)n;
     }
 }
 
-static void read_priority(struct reader *r, const char *name, const cJSON *value)
+static void read_priority(struct field_reader *r, const char *name, const cJSON *value)
 {
     static const char *const choices[] = {"interactive", "batch"};
-    if (read_choice(r, name, value, choices, 2) == 1) {
+    if (field_choice(r, name, value, choices, 2) == 1) {
         r->out->job_class = CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
     }
 }
 
-static void read_cache(struct reader *r, const char *name, const cJSON *value)
+static void read_cache(struct field_reader *r, const char *name, const cJSON *value)
 {
     static const char *const choices[] = {"exact", "bypass"};
-    if (read_choice(r, name, value, choices, 2) == 1) {
+    if (field_choice(r, name, value, choices, 2) == 1) {
         r->out->cache = CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_BYPASS;
     }
 }
 
-static void read_deadline(struct reader *r, const char *name, const cJSON *value)
+static void read_deadline(struct field_reader *r, const char *name, const cJSON *value)
 {
     static const char allowed[] =
         "seconds from now, or a time like \"2026-11-20T18:05:00Z\", at most 7 days ahead";
@@ -231,7 +127,7 @@ static void read_deadline(struct reader *r, const char *name, const cJSON *value
     } else if (cJSON_IsNumber(value)) {
         problem_add(r->problems, name, allowed, "%g seconds is out of range", value->valuedouble);
     } else if (!cJSON_IsString(value)) {
-        problem_add(r->problems, name, allowed, "is %s", kind_of(value));
+        problem_add(r->problems, name, allowed, "is %s", field_kind(value));
     } else if (!text_parse_time(value->valuestring, &at_ms)) {
         char quote[PROBLEM_QUOTE_SIZE];
         problem_add(r->problems, name, allowed, "\"%s\" is not an RFC 3339 time",
@@ -246,7 +142,7 @@ static void read_deadline(struct reader *r, const char *name, const cJSON *value
     r->out->deadline_ms = at_ms;
 }
 
-static void read_model(struct reader *r, const char *name, const cJSON *value)
+static void read_model(struct field_reader *r, const char *name, const cJSON *value)
 {
     (void)r; /* read before all others: resolve_model */
     (void)name;
@@ -268,7 +164,7 @@ static const struct field fields[] = {
 
 #define MODELS_SHOWN_MAX 16
 
-static void add_model_problem(struct reader *r, const cJSON *value)
+static void add_model_problem(struct field_reader *r, const cJSON *value)
 {
     struct model_view views[MODELS_SHOWN_MAX];
     size_t count = model_table_list(r->limits->models, r->limits->now_ms, views, MODELS_SHOWN_MAX);
@@ -276,10 +172,10 @@ static void add_model_problem(struct reader *r, const cJSON *value)
     for (size_t i = 0; i < count; i++) {
         names[i] = views[i].model->name;
     }
-    (void)read_choice(r, "model", value, names, count);
+    (void)field_choice(r, "model", value, names, count);
 }
 
-static int resolve_model(struct reader *r, const cJSON *value)
+static int resolve_model(struct field_reader *r, const cJSON *value)
 {
     const struct generation_limits *limits = r->limits;
     bool is_named = value != NULL && !cJSON_IsNull(value);
@@ -303,7 +199,7 @@ static uint32_t size_default(uint32_t size, uint32_t most)
     return size > 0 ? size : most > 0 && most < 512 ? most : 512;
 }
 
-static void set_defaults(struct reader *r)
+static void set_defaults(struct field_reader *r)
 {
     struct generation_request *out = r->out;
     const Crafterse__V1__Model *model = r->model;
@@ -314,6 +210,8 @@ static void set_defaults(struct reader *r)
     out->generation.model = xstrdup(model != NULL ? model->name : "");
     out->generation.model_digest = xstrdup(model != NULL ? model->digest : "");
     out->generation.scheduler = xstrdup(model != NULL ? model->scheduler_default : "");
+    out->generation.sigmas = xstrdup("");
+    out->generation.timestep_spacing = xstrdup("");
     out->generation.n = 1;
     out->job_class = CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_INTERACTIVE;
     out->cache = CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_EXACT;
@@ -325,26 +223,49 @@ static void set_defaults(struct reader *r)
     }
 }
 
-static void read_fields(struct reader *r, const cJSON *root)
+static const struct field *find_field(const char *name)
+{
+    for (size_t i = 0; i < FIELD_COUNT; i++) {
+        if (strcmp(fields[i].name, name) == 0) {
+            return &fields[i];
+        }
+    }
+    for (size_t i = 0; i < generation_controls_field_count; i++) {
+        if (strcmp(generation_controls_fields[i].name, name) == 0) {
+            return &generation_controls_fields[i];
+        }
+    }
+    return NULL;
+}
+
+static void add_unknown_field(struct field_reader *r, const char *name)
+{
+    char quote[PROBLEM_QUOTE_SIZE], allowed[512] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < FIELD_COUNT + generation_controls_field_count; i++) {
+        const char *known =
+            i < FIELD_COUNT ? fields[i].name : generation_controls_fields[i - FIELD_COUNT].name;
+        used += (size_t)snprintf(allowed + used, sizeof(allowed) - used, "%s%s", i > 0 ? ", " : "",
+                                 known);
+        ASSERT(used < sizeof(allowed));
+    }
+    problem_add(r->problems, problem_printable(name, strlen(name), quote), allowed,
+                "is not a field of this request");
+}
+
+static void read_fields(struct field_reader *r, const cJSON *root)
 {
     for (const cJSON *item = root->child; item != NULL; item = item->next) {
-        size_t i = 0;
-        while (i < FIELD_COUNT && strcmp(fields[i].name, item->string) != 0) {
-            i++;
-        }
-        if (i == FIELD_COUNT) {
-            char quote[PROBLEM_QUOTE_SIZE];
-            problem_add(r->problems, problem_printable(item->string, strlen(item->string), quote),
-                        "prompt, negative_prompt, width, height, steps, guidance_scale, seed, "
-                        "model, scheduler, n, priority, deadline, cache",
-                        "is not a field of this request");
+        const struct field *field = find_field(item->string);
+        if (field == NULL) {
+            add_unknown_field(r, item->string);
         } else if (!cJSON_IsNull(item)) { /* null asks for the default */
-            fields[i].read(r, fields[i].name, item);
+            field->read(r, field->name, item);
         }
     }
 }
 
-static void check_together(struct reader *r, const cJSON *root)
+static void check_together(struct field_reader *r, const cJSON *root)
 {
     const Crafterse__V1__Generation *generation = &r->out->generation;
     const cJSON *prompt = cJSON_GetObjectItemCaseSensitive(root, "prompt");
@@ -368,13 +289,14 @@ static void check_together(struct reader *r, const cJSON *root)
 int generation_request_read(struct generation_request *out, const cJSON *root,
                             const struct generation_limits *limits, struct problem_list *problems)
 {
-    struct reader r = {.out = out, .limits = limits, .problems = problems};
+    struct field_reader r = {.out = out, .limits = limits, .problems = problems};
     int result = resolve_model(&r, cJSON_GetObjectItemCaseSensitive(root, "model"));
     set_defaults(&r);
     if (result != 0) {
         return result;
     }
     read_fields(&r, root);
+    generation_controls_finish(&r, root);
     check_together(&r, root);
     return problems->count > 0 ? STATUS_INVALID : 0;
 }
@@ -386,5 +308,6 @@ void generation_request_deinit(struct generation_request *r)
     xfree(r->generation.model);
     xfree(r->generation.model_digest);
     xfree(r->generation.scheduler);
+    generation_controls_deinit(&r->generation);
     memset(r, 0, sizeof(*r));
 }

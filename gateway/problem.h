@@ -15,7 +15,7 @@
 struct problem_detail {
     char field[64];
     char problem[256];
-    char allowed[256]; /* "" when there is nothing to say */
+    char allowed[512]; /* "" when there is nothing to say */
 };
 
 struct problem_list {

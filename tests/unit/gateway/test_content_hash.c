@@ -85,6 +85,56 @@ TEST(everything_that_decides_the_picture_changes_the_hash)
     }
 }
 
+TEST(every_control_changes_the_hash_and_is_written_when_set)
+{
+    static char karras[] = "karras", trailing[] = "trailing", digest[] = "d1", sha256[] = "5ha";
+    Crafterse__V1__Generation g = sample(), generations[15];
+    Crafterse__V1__Lora lora = CRAFTERSE__V1__LORA__INIT, *loras = &lora;
+    Crafterse__V1__Input input = CRAFTERSE__V1__INPUT__INIT;
+    lora.digest = digest;
+    lora.weight = 0.5;
+    input.sha256 = sha256;
+    for (int i = 0; i < 15; i++) {
+        generations[i] = g;
+    }
+    generations[1].sigmas = karras;
+    generations[2].timestep_spacing = trailing;
+    generations[3].eta_given = true; /* 0 is not the same as the sampler's own */
+    generations[4].guidance_rescale = 0.7;
+    generations[5].guidance_start = 0.2;
+    generations[6].guidance_end = 0.2;
+    generations[7].clip_skip = 1;
+    generations[8].tile_x = true;
+    generations[9].tile_y = true;
+    generations[10].n_loras = 1;
+    generations[10].loras = &loras;
+    generations[11].init_image = &input;
+    generations[12].mask_image = &input;
+    generations[13].strength = 0.5;
+    generations[14].mask_blur = 4;
+    char hashes[15][DIGEST_HEX_SIZE];
+    for (int i = 0; i < 15; i++) {
+        content_hash(&generations[i], 1, hashes[i]);
+        for (int j = 0; j < i; j++) {
+            CHECK(strcmp(hashes[i], hashes[j]) != 0);
+        }
+    }
+    generations[0].preview = true; /* looks on, decides nothing */
+    char with_preview[DIGEST_HEX_SIZE];
+    content_hash(&generations[0], 1, with_preview);
+    CHECK_STR(with_preview, hashes[0]);
+
+    struct buf out;
+    struct error err;
+    buf_init(&out, 4096);
+    generations[10].init_image = &input;
+    generations[10].strength = 0.75;
+    REQUIRE(content_hash_canonical(&generations[10], 42, &out, &err) == 0);
+    CHECK(strstr(out.data, "format png\nstrength 0.75\ninit-image 5ha\nlora d1 0.5\nprompt 24\n") !=
+          NULL);
+    buf_deinit(&out);
+}
+
 TEST(how_many_pictures_are_ordered_does_not)
 {
     Crafterse__V1__Generation one = sample(), four = sample();

@@ -34,6 +34,16 @@ static void announce(const char *worker, const char *name, const char *digest)
     model.scheduler_default = ddim;
     model.n_schedulers = 2;
     model.schedulers = schedulers;
+    static char karras[] = "karras", exponential[] = "exponential";
+    char *sigmas[] = {karras, exponential};
+    model.n_sigmas = 2;
+    model.sigmas = sigmas;
+    static char pixel_art[] = "pixel-art", lora_digest[] = "1a";
+    Crafterse__V1__AnnouncedLora lora = CRAFTERSE__V1__ANNOUNCED_LORA__INIT, *loras = &lora;
+    lora.name = pixel_art;
+    lora.digest = lora_digest;
+    model.n_loras = strcmp(name, "demo") == 0 ? 1 : 0;
+    model.loras = &loras;
     announcement.envelope = &envelope;
     announcement.worker_id = names[0];
     announcement.pool = pool;
@@ -159,6 +169,81 @@ TEST(each_mistake_is_named_with_what_is_allowed)
     check_problem("{\"prompt\":\"a\",\"deadline\":\"2099-01-01T00:00:00Z\"}", "deadline", "far");
     check_problem("{\"prompt\":\"a\",\"stpes\":20}", "stpes", "not a field");
     check_problem("{\"prompt\":\"a\",\"Prompt\":\"b\"}", "Prompt", "not a field");
+}
+
+#define INPUT_ID \
+    "input-0-7-200x333-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+TEST(every_control_is_taken)
+{
+    CHECK_INT(read_body("{\"prompt\":\"a\",\"sigmas\":\"karras\",\"timestep_spacing\":\"trailing\","
+                        "\"eta\":0,\"guidance_rescale\":0.7,\"guidance_start\":0.1,"
+                        "\"guidance_end\":0.9,\"clip_skip\":1,\"tile\":\"xy\",\"preview\":true,"
+                        "\"loras\":[{\"name\":\"pixel-art\",\"weight\":-0.5},"
+                        "{\"name\":\"pixel-art\"}],\"init_image\":\"" INPUT_ID "\","
+                        "\"strength\":0.5,\"mask_image\":\"" INPUT_ID "\",\"mask_blur\":4}"),
+              0);
+    const Crafterse__V1__Generation *g = &request.generation;
+    CHECK_STR(g->sigmas, "karras");
+    CHECK_STR(g->timestep_spacing, "trailing");
+    CHECK(g->eta_given);
+    CHECK_NEAR(g->guidance_rescale, 0.7, 0);
+    CHECK_NEAR(g->guidance_start, 0.1, 0);
+    CHECK_NEAR(g->guidance_end, 0.9, 0);
+    CHECK_INT(g->clip_skip, 1);
+    CHECK(g->tile_x && g->tile_y && g->preview);
+    REQUIRE(g->n_loras == 2);
+    CHECK_STR(g->loras[0]->digest, "1a");
+    CHECK_NEAR(g->loras[0]->weight, -0.5, 0);
+    CHECK_NEAR(g->loras[1]->weight, 1, 0);
+    CHECK_INT(g->init_image->offset, 7);
+    CHECK_NEAR(g->strength, 0.5, 0);
+    CHECK_NEAR(g->mask_blur, 4, 0);
+    generation_request_deinit(&request);
+}
+
+TEST(a_picture_to_start_from_gives_the_size_and_a_strength)
+{
+    CHECK_INT(read_body("{\"prompt\":\"a\",\"init_image\":\"" INPUT_ID "\"}"), 0);
+    CHECK_INT(request.generation.width, 200);
+    CHECK_INT(request.generation.height, 328); /* a multiple of 8 */
+    CHECK_NEAR(request.generation.strength, 0.75, 0);
+    generation_request_deinit(&request);
+    CHECK_INT(read_body("{\"prompt\":\"a\",\"height\":64,\"init_image\":\"" INPUT_ID "\"}"), 0);
+    CHECK_INT(request.generation.width, 128);
+    CHECK_INT(request.generation.height, 64);
+    generation_request_deinit(&request);
+}
+
+TEST(each_mistake_in_a_control_is_named)
+{
+    check_problem("{\"prompt\":\"a\",\"sigmas\":\"magic\"}", "sigmas", "\"magic\"");
+    check_problem("{\"prompt\":\"a\",\"timestep_spacing\":1}", "timestep_spacing", "a number");
+    check_problem("{\"prompt\":\"a\",\"eta\":1.1}", "eta", "out of range");
+    check_problem("{\"prompt\":\"a\",\"guidance_rescale\":\"x\"}", "guidance_rescale", "a text");
+    check_problem("{\"prompt\":\"a\",\"guidance_start\":0.5,\"guidance_end\":0.5}", "guidance_end",
+                  "not more than");
+    check_problem("{\"prompt\":\"a\",\"clip_skip\":13}", "clip_skip", "out of range");
+    check_problem("{\"prompt\":\"a\",\"tile\":\"z\"}", "tile", "\"z\"");
+    check_problem("{\"prompt\":\"a\",\"preview\":1}", "preview", "a number");
+    check_problem("{\"prompt\":\"a\",\"loras\":{}}", "loras", "not a list");
+    check_problem("{\"prompt\":\"a\",\"loras\":[1]}", "loras[0]", "not an object");
+    check_problem("{\"prompt\":\"a\",\"loras\":[{\"name\":\"pixel-art\",\"x\":1}]}", "loras[0]",
+                  "not an object");
+    check_problem("{\"prompt\":\"a\",\"loras\":[{\"name\":\"none\"}]}", "loras[0].name",
+                  "\"none\"");
+    check_problem("{\"prompt\":\"a\",\"loras\":[{\"name\":\"pixel-art\",\"weight\":5}]}",
+                  "loras[0].weight", "out of range");
+    check_problem("{\"prompt\":\"a\",\"model\":\"pixel\",\"loras\":[{\"name\":\"pixel-art\"}]}",
+                  "loras[0].name", "have none");
+    check_problem("{\"prompt\":\"a\",\"init_image\":\"http://example/x.png\"}", "init_image",
+                  "not such an id");
+    check_problem("{\"prompt\":\"a\",\"strength\":0.5}", "strength", "init_image");
+    check_problem("{\"prompt\":\"a\",\"mask_image\":\"" INPUT_ID "\"}", "mask_image", "init_image");
+    check_problem("{\"prompt\":\"a\",\"init_image\":\"" INPUT_ID "\",\"strength\":0}", "strength",
+                  "changes nothing");
+    check_problem("{\"prompt\":\"a\",\"init_image\":\"" INPUT_ID "\",\"mask_blur\":4}", "mask_blur",
+                  "mask_image");
 }
 
 TEST(all_mistakes_are_named_at_once)
