@@ -336,8 +336,8 @@ int bus_start(struct bus **out, uv_loop_t *loop, const struct bus_options *optio
     b->options = *options;
     b->loop = loop;
     *out = NULL;
-    static const enum topic used[] = {TOPIC_REQUESTS, TOPIC_STATUS, TOPIC_WORKERS, TOPIC_PROGRESS,
-                                      TOPIC_CONTROL};
+    static const enum topic used[] = {TOPIC_REQUESTS, TOPIC_STATUS,  TOPIC_WORKERS,
+                                      TOPIC_PROGRESS, TOPIC_CONTROL, TOPIC_INPUTS};
     for (size_t i = 0; i < sizeof(used) / sizeof(used[0]); i++) {
         topic_name(options->kafka, used[i], "", b->names[used[i]]);
     }
@@ -349,6 +349,7 @@ int bus_start(struct bus **out, uv_loop_t *loop, const struct bus_options *optio
     producer_prepare(b->producer, b->names[TOPIC_REQUESTS]);
     producer_prepare(b->producer, b->names[TOPIC_STATUS]);
     producer_prepare(b->producer, b->names[TOPIC_CONTROL]);
+    producer_prepare(b->producer, b->names[TOPIC_INPUTS]);
     metric_register(&metric_undecodable);
     metric_register(&metric_followed);
     metric_register(&metric_broker);

@@ -68,6 +68,7 @@ static int append_controls(struct buf *out, const Crafterse__V1__Generation *gen
         const char *name;
         double value;
     } numbers[] = {
+        {"eta", generation->eta},
         {"guidance-rescale", generation->guidance_rescale},
         {"guidance-start", generation->guidance_start},
         {"guidance-end", generation->guidance_end},
@@ -79,11 +80,6 @@ static int append_controls(struct buf *out, const Crafterse__V1__Generation *gen
     int result = append_word(out, "sigmas", generation->sigmas, err);
     if (result == 0) {
         result = append_word(out, "timestep-spacing", generation->timestep_spacing, err);
-    }
-    if (result == 0 && generation->eta_given) {
-        char eta[32];
-        shortest_decimal(generation->eta, eta);
-        result = buf_printf(out, err, "eta %s\n", eta);
     }
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && result == 0; i++) {
         result = append_number(out, numbers[i].name, numbers[i].value, err);

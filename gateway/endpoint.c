@@ -20,6 +20,7 @@ static const struct route routes[] = {
     {"GET", "/v1/generations/", "/events", false, ENDPOINT_EVENTS, "GET, HEAD"},
     {"GET", "/v1/generations/", "", false, ENDPOINT_JOB, "GET, HEAD, DELETE"},
     {"DELETE", "/v1/generations/", "", false, ENDPOINT_CANCEL, "GET, HEAD, DELETE"},
+    {"POST", "/v1/inputs", NULL, false, ENDPOINT_INPUT, "POST"},
     {"GET", "/v1/models", NULL, false, ENDPOINT_MODELS, "GET, HEAD"},
     {"GET", "/objects/", "", true, ENDPOINT_OBJECT, "GET, HEAD"},
 };
@@ -71,8 +72,8 @@ void endpoint_find(const char *method, const char *path, struct endpoint_match *
 
 const char *endpoint_name(enum endpoint endpoint)
 {
-    static const char *const names[ENDPOINT_COUNT] = {"root",   "submit", "job",    "events",
-                                                      "cancel", "models", "object", "none"};
+    static const char *const names[ENDPOINT_COUNT] = {
+        "root", "submit", "job", "events", "cancel", "models", "object", "input", "none"};
     return names[endpoint];
 }
 

@@ -12,6 +12,7 @@ enum endpoint {
     ENDPOINT_CANCEL,
     ENDPOINT_MODELS,
     ENDPOINT_OBJECT,
+    ENDPOINT_INPUT,
     ENDPOINT_NONE, /* no such path, or not with this method */
     ENDPOINT_COUNT
 };

@@ -18,6 +18,7 @@
 #include "common/obs/health.h"
 #include "gateway/events.h"
 #include "gateway/gateway_metrics.h"
+#include "gateway/inputs.h"
 #include "gateway/jobs.h"
 #include "gateway/models.h"
 #include "gateway/objects.h"
@@ -110,8 +111,8 @@ static bool authenticate(struct operation *op)
         return false;
     }
     memcpy(op->key_id, key->id, sizeof(op->key_id));
-    if (op->match.endpoint == ENDPOINT_SUBMIT &&
-        !rate_limit_take(&key->limit, clock_monotonic_ms(), &retry_after_s)) {
+    bool is_limited = op->match.endpoint == ENDPOINT_SUBMIT || op->match.endpoint == ENDPOINT_INPUT;
+    if (is_limited && !rate_limit_take(&key->limit, clock_monotonic_ms(), &retry_after_s)) {
         char text[16];
         snprintf(text, sizeof(text), "%u", retry_after_s);
         gateway_metrics_refused(REFUSAL_RATE);
@@ -139,6 +140,8 @@ static void on_begin(void *user, struct http_request *r)
     }
     if (match.endpoint == ENDPOINT_SUBMIT) {
         submit_begin(op);
+    } else if (match.endpoint == ENDPOINT_INPUT) {
+        inputs_begin(op);
     }
 }
 
@@ -148,7 +151,8 @@ static void answer_root(struct operation *op)
         "{\"name\":\"crafterse\",\"version\":\"" CRAFTERSE_VERSION "\",\"endpoints\":["
         "\"POST /v1/generations\",\"GET /v1/generations/{id}\","
         "\"GET /v1/generations/{id}/events\",\"DELETE /v1/generations/{id}\","
-        "\"GET /v1/models\",\"GET /objects/{key}\"],\"documentation\":\"docs/HTTP-API.md\"}";
+        "\"POST /v1/inputs\",\"GET /v1/models\",\"GET "
+        "/objects/{key}\"],\"documentation\":\"docs/HTTP-API.md\"}";
     http_answer(op->request, 200, "application/json", xstrdup(body));
 }
 
@@ -174,6 +178,9 @@ static void on_handle(void *user, struct http_request *r)
         break;
     case ENDPOINT_MODELS:
         models_list(op);
+        break;
+    case ENDPOINT_INPUT:
+        inputs_handle(op);
         break;
     case ENDPOINT_OBJECT:
         objects_get(op);

@@ -39,6 +39,8 @@ const struct config_option gateway_config_options[] = {
      "Model of requests that name none; empty: the first by name that a worker serves."},
     {"HTTP_BODY_MAX", CONFIG_BYTES, AT(body_bytes_max), "64KiB", 1024, 16 * 1024 * 1024, NULL, 0,
      "Largest request body."},
+    {"HTTP_INPUT_MAX", CONFIG_BYTES, AT(input_bytes_max), "8MiB", 1024, 15 * 1024 * 1024, NULL, 0,
+     "Largest picture that POST /v1/inputs takes."},
     {"HTTP_HEADER_MAX", CONFIG_BYTES, AT(header_bytes_max), "16KiB", 1024, 1024 * 1024, NULL, 0,
      "Largest request line and headers together."},
     {"HTTP_CONNECTIONS_MAX", CONFIG_INT, AT(connections_max), "16384", 1, 1000000, NULL, 0,

@@ -44,7 +44,7 @@ static void read_timestep_spacing(struct field_reader *r, const char *name, cons
 
 static void read_eta(struct field_reader *r, const char *name, const cJSON *value)
 {
-    r->out->generation.eta_given = field_number(r, name, value, 0, 1, &r->out->generation.eta);
+    (void)field_number(r, name, value, 0, 1, &r->out->generation.eta);
 }
 
 static void read_guidance_rescale(struct field_reader *r, const char *name, const cJSON *value)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/base64.h"
 #include "common/base/panic.h"
 #include "common/bus/ledger.h"
 
@@ -30,7 +31,8 @@
  * `status` says nothing, has most likely ended: taking it for an accepted job would make it look
  * unfinished for ever. Should it still wait in a queue, its next state brings it back. */
 #define REQUEST_MS_MAX (24ULL * 3600 * 1000)
-#define FORGOTTEN_SLOTS 65536 /* 512 KiB, taken at the first job that is forgotten */
+#define PREVIEW_BYTES_MAX 65536 /* 128 x 128 pixels, not compressed, are less */
+#define FORGOTTEN_SLOTS 65536   /* 512 KiB, taken at the first job that is forgotten */
 
 struct job_list {
     struct job *first, *last;
@@ -104,6 +106,7 @@ static void free_job(struct job *job)
     xfree(job->model);
     xfree(job->images);
     xfree(job->message);
+    xfree(job->progress.preview);
     xfree(job);
 }
 
@@ -450,6 +453,8 @@ static bool moves_forward(const struct job *job, const Crafterse__V1__Status *st
 
 static void finish(struct job_table *t, struct job *job, const Crafterse__V1__Status *status)
 {
+    xfree(job->progress.preview); /* the picture itself is there, or none will come */
+    job->progress.preview = NULL;
     copy_text(job->reason, sizeof(job->reason), status->reason);
     if (status->message[0] != '\0') {
         xfree(job->message);
@@ -514,6 +519,13 @@ static bool is_later(const struct job_progress *known, const Crafterse__V1__Prog
                                                        : progress->step > known->step;
 }
 
+/* Nobody draws larger ones; what is larger is not shown. */
+static char *read_preview(const ProtobufCBinaryData *png)
+{
+    return png->len > 0 && png->len <= PREVIEW_BYTES_MAX ? base64_encode(png->data, png->len)
+                                                         : NULL;
+}
+
 struct job *job_table_fold_progress(struct job_table *t, const Crafterse__V1__Progress *progress,
                                     uint64_t now_ms)
 {
@@ -522,6 +534,7 @@ struct job *job_table_fold_progress(struct job_table *t, const Crafterse__V1__Pr
         !is_later(&job->progress, progress)) {
         return NULL;
     }
+    xfree(job->progress.preview);
     job->progress = (struct job_progress){
         .attempt = progress->envelope->attempt,
         .image_index = progress->image_index,
@@ -529,6 +542,7 @@ struct job *job_table_fold_progress(struct job_table *t, const Crafterse__V1__Pr
         .steps = progress->steps,
         .elapsed_ms = progress->elapsed_ms,
         .at_ms = progress->envelope->sent_ms != 0 ? progress->envelope->sent_ms : now_ms,
+        .preview = read_preview(&progress->preview),
     };
     copy_text(job->progress.stage, sizeof(job->progress.stage), progress->stage);
     if (job->state != RUNNING || progress->envelope->attempt != job->attempt) {

@@ -38,6 +38,7 @@ struct job_progress {
     uint32_t attempt, image_index, step, steps, elapsed_ms;
     char stage[16];
     uint64_t at_ms; /* Unix time of the message; 0 = none yet */
+    char *preview;  /* base64 of a small PNG of what there was then; NULL = none. Owned */
 };
 
 struct job_timings {

@@ -283,6 +283,17 @@ static char *event_data(const struct job *job, const struct job_view *view,
     return print_json(data);
 }
 
+/* Goes with the step's event, under the same id: who has the one has the other. */
+static int add_preview(const struct job *job, const char *id, struct buf *out, struct error *err)
+{
+    const struct job_progress *progress = &job->progress;
+    return buf_printf(out, err,
+                      "id: %s\nevent: preview\ndata: {\"id\":\"%s\",\"image\":%" PRIu32
+                      ",\"step\":%" PRIu32 ",\"steps\":%" PRIu32 ",\"png\":\"%s\"}\n\n",
+                      id, job->id, progress->image_index, progress->step, progress->steps,
+                      progress->preview);
+}
+
 int job_view_events(const struct job *job, const struct job_view *view, struct job_cursor *cursor,
                     struct buf *out, struct error *err)
 {
@@ -298,6 +309,9 @@ int job_view_events(const struct job *job, const struct job_view *view, struct j
         int result =
             buf_printf(out, err, "id: %s\nevent: %s\ndata: %s\n\n", id, events[i].name, data);
         xfree(data);
+        if (result == 0 && strcmp(events[i].name, "step") == 0 && job->progress.preview != NULL) {
+            result = add_preview(job, id, out, err);
+        }
         if (result != 0) {
             return out->size > size_before ? 0 : result;
         }

@@ -23,8 +23,9 @@ static void on_passed(struct operation *op)
                                  "Kafka has not confirmed the wish to cancel in time. Try again.");
 }
 
-static void on_delivered(void *user, const struct error *err)
+static void on_delivered(void *user, const struct error *err, const struct producer_place *place)
 {
+    (void)place;
     struct operation *op = user;
     if (operation_is_open(op)) {
         struct job *job = job_table_find(op->gateway->jobs, op->match.argument);
@@ -62,7 +63,7 @@ static void cancel(struct operation *op, struct job *job)
     control.requested_by = op->key_id;
     operation_retain(op);
     if (bus_send(op->gateway->bus, TOPIC_CONTROL, &control.base, on_delivered, op, &err) != 0) {
-        on_delivered(op, &err);
+        on_delivered(op, &err, NULL);
         return;
     }
     op->passed = on_passed;

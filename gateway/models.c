@@ -33,6 +33,17 @@ static cJSON *model_json(const struct model_view *view, bool is_default)
     for (size_t i = 0; i < model->n_schedulers; i++) {
         cJSON_AddItemToArray(schedulers, cJSON_CreateString(model->schedulers[i]));
     }
+    cJSON *sigmas = cJSON_AddArrayToObject(object, "sigmas");
+    for (size_t i = 0; i < model->n_sigmas; i++) {
+        cJSON_AddItemToArray(sigmas, cJSON_CreateString(model->sigmas[i]));
+    }
+    cJSON *loras = cJSON_AddArrayToObject(object, "loras");
+    for (size_t i = 0; i < model->n_loras; i++) {
+        cJSON *lora = cJSON_CreateObject();
+        cJSON_AddStringToObject(lora, "name", model->loras[i]->name);
+        cJSON_AddStringToObject(lora, "digest", model->loras[i]->digest);
+        cJSON_AddItemToArray(loras, lora);
+    }
     return object;
 }
 

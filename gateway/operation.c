@@ -44,6 +44,7 @@ void operation_release(struct operation *op)
     if (op->next != NULL) {
         op->next->previous = op->previous;
     }
+    xfree(op->upload);
     xfree(op);
 }
 

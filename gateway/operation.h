@@ -46,6 +46,7 @@ struct gateway {
 
 struct submission;
 struct event_stream;
+struct input_upload;
 
 struct operation {
     struct gateway *gateway;
@@ -63,6 +64,7 @@ struct operation {
     unsigned wait_s, status_open;
     struct submission *submission; /* submit.c */
     struct event_stream *stream;   /* events.c */
+    struct input_upload *upload;   /* inputs.c; freed with the operation */
 };
 
 /* Attached to the request as its data. */

@@ -278,8 +278,9 @@ static void on_accept_passed(struct operation *op)
         "send an Idempotency-Key with a retry to get one job in any case.");
 }
 
-static void on_delivered(void *user, const struct error *err)
+static void on_delivered(void *user, const struct error *err, const struct producer_place *place)
 {
+    (void)place;
     struct operation *op = user;
     struct gateway *g = op->gateway;
     struct submission *s = op->submission;
@@ -328,7 +329,7 @@ static void send_job(struct operation *op)
     operation_retain(op);
     if (bus_send(op->gateway->bus, s->is_hit ? TOPIC_STATUS : TOPIC_REQUESTS, message, on_delivered,
                  op, &err) != 0) {
-        on_delivered(op, &err);
+        on_delivered(op, &err, NULL);
         return;
     }
     op->passed = on_accept_passed;

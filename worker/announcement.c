@@ -2,11 +2,14 @@
 
 #include <string.h>
 
+#include "common/base/panic.h"
 #include "common/bus/codec.h"
 #include "proto/worker.pb-c.h"
 #include "worker/report.h"
 
 #define AVERAGE_WEIGHT 0.2
+/* LoRAs that are told of: the first so many by name. */
+#define ANNOUNCED_MAX 256
 
 static void fill_model(Crafterse__V1__Model *model, const struct drawer_model *from,
                        char **schedulers)
@@ -30,6 +33,31 @@ static void fill_model(Crafterse__V1__Model *model, const struct drawer_model *f
     model->schedulers = schedulers;
 }
 
+/* The arrays live until the message is packed. */
+struct announced_controls {
+    char *sigmas[ANNOUNCED_MAX];
+    Crafterse__V1__AnnouncedLora loras[ANNOUNCED_MAX], *lora_list[ANNOUNCED_MAX];
+};
+
+static void fill_controls(Crafterse__V1__Model *model, const struct drawer_model *from,
+                          struct announced_controls *controls)
+{
+    for (model->n_sigmas = 0; from->sigmas != NULL && from->sigmas[model->n_sigmas] != NULL;
+         model->n_sigmas++) {
+        ASSERT(model->n_sigmas < ANNOUNCED_MAX);
+        controls->sigmas[model->n_sigmas] = report_text(from->sigmas[model->n_sigmas]);
+    }
+    model->sigmas = controls->sigmas;
+    model->n_loras = from->lora_count < ANNOUNCED_MAX ? from->lora_count : ANNOUNCED_MAX;
+    for (size_t i = 0; i < model->n_loras; i++) {
+        crafterse__v1__announced_lora__init(&controls->loras[i]);
+        controls->loras[i].name = report_text(from->loras[i].name);
+        controls->loras[i].digest = report_text(from->loras[i].digest);
+        controls->lora_list[i] = &controls->loras[i];
+    }
+    model->loras = controls->lora_list;
+}
+
 uint8_t *announcement_pack(const struct announcement *a, uint64_t now_ms, size_t *size)
 {
     Crafterse__V1__WorkerAnnouncement message = CRAFTERSE__V1__WORKER_ANNOUNCEMENT__INIT;
@@ -38,7 +66,9 @@ uint8_t *announcement_pack(const struct announcement *a, uint64_t now_ms, size_t
     char *schedulers[32];
     int32_t lanes[ANNOUNCEMENT_LANES_MAX];
 
+    struct announced_controls controls;
     fill_model(&model, a->model, schedulers);
+    fill_controls(&model, a->model, &controls);
     memcpy(lanes, a->lanes, a->lane_count * sizeof(lanes[0]));
     envelope.sent_ms = now_ms;
     envelope.sender = report_text(a->worker_id);

@@ -12,6 +12,14 @@
 
 #include "common/base/error.h"
 
+#define DRAWER_LORAS_MAX 8
+
+struct drawer_lora {
+    const char *name;
+    double weight;
+    const char *digest; /* of the file that is meant; "" = any of that name */
+};
+
 /* What is announced to routers and gateways. Constant once open. */
 struct drawer_model {
     const char *name;
@@ -20,7 +28,10 @@ struct drawer_model {
     uint32_t steps_default, steps_max;
     double guidance_default;
     const char *scheduler_default;
-    const char *const *schedulers; /* NULL-terminated */
+    const char *const *schedulers;   /* NULL-terminated */
+    const char *const *sigmas;       /* spacings of the noise levels; NULL-terminated, or NULL */
+    const struct drawer_lora *loras; /* name and digest of each that there is */
+    size_t lora_count;
 };
 
 struct drawer_request {
@@ -29,6 +40,18 @@ struct drawer_request {
     double guidance;
     uint64_t seed;
     const char *scheduler;
+    /* Controls, as in job.proto; zero and "" mean off or the model's own. */
+    const char *sigmas, *timestep_spacing;
+    double eta;
+    double guidance_rescale, guidance_start, guidance_end;
+    uint32_t clip_skip;
+    bool tile_x, tile_y;
+    struct drawer_lora loras[DRAWER_LORAS_MAX];
+    size_t lora_count;
+    const uint8_t *init_png, *mask_png; /* PNG files; NULL = none */
+    size_t init_size, mask_size;
+    double strength, mask_blur;
+    bool preview; /* hand small pictures to the progress */
 };
 
 struct drawing {
@@ -40,8 +63,15 @@ struct drawing {
 
 enum drawer_stage { DRAWER_TEXT, DRAWER_DENOISE, DRAWER_DECODE };
 
+struct drawer_step {
+    enum drawer_stage stage;
+    int step, steps;
+    const uint8_t *preview_png; /* what there is at this step, small; NULL = none. Borrowed */
+    size_t preview_size;
+};
+
 /* Returns false to stop; draw then fails with STATUS_CANCELLED. */
-typedef bool (*drawer_progress)(void *user, enum drawer_stage stage, int step, int steps);
+typedef bool (*drawer_progress)(void *user, const struct drawer_step *step);
 
 /* settings is what the service was given for its drawer; each implementation knows its own. */
 struct drawer_operations {

@@ -107,7 +107,8 @@ static bool on_progress(void *user, enum engine_stage stage, int step, int steps
                                                [ENGINE_STAGE_DENOISE] = DRAWER_DENOISE,
                                                [ENGINE_STAGE_DECODE] = DRAWER_DECODE};
     const struct progress_bridge *bridge = user;
-    return bridge->progress(bridge->user, stages[stage], step, steps);
+    const struct drawer_step at = {.stage = stages[stage], .step = step, .steps = steps};
+    return bridge->progress(bridge->user, &at);
 }
 
 static int encode(const struct engine_drawer *d, const struct drawer_request *request,

@@ -22,6 +22,10 @@ int job_validate(const Crafterse__V1__Job *job, struct error *err)
                      "%d",
                      job->n_images, job->generation->n, IMAGES_MAX);
     }
+    if (job->generation->n_loras > DRAWER_LORAS_MAX) {
+        return ERROR(err, STATUS_CORRUPT, "the job names %zu LoRAs; at most %d are allowed",
+                     job->generation->n_loras, DRAWER_LORAS_MAX);
+    }
     for (size_t i = 0; i < job->n_images; i++) {
         if (job->images[i]->content_hash[0] == '\0') {
             return ERROR(err, STATUS_CORRUPT, "picture %zu of the job has no content hash", i);
@@ -77,16 +81,39 @@ void job_decide(const Crafterse__V1__Job *job, const struct job_view *view, stru
     d->verdict = JOB_RUN;
 }
 
-struct drawer_request job_request(const Crafterse__V1__Job *job, size_t index)
+struct drawer_request job_request(const Crafterse__V1__Job *job, const struct inputs *inputs,
+                                  size_t index)
 {
     ASSERT(index < job->n_images);
     const Crafterse__V1__Generation *wanted = job->generation;
-    return (struct drawer_request){.prompt = wanted->prompt,
-                                   .negative_prompt = wanted->negative_prompt,
-                                   .width = wanted->width,
-                                   .height = wanted->height,
-                                   .steps = wanted->steps,
-                                   .guidance = wanted->guidance_scale,
-                                   .seed = job->images[index]->seed,
-                                   .scheduler = wanted->scheduler};
+    struct drawer_request request = {.prompt = wanted->prompt,
+                                     .negative_prompt = wanted->negative_prompt,
+                                     .width = wanted->width,
+                                     .height = wanted->height,
+                                     .steps = wanted->steps,
+                                     .guidance = wanted->guidance_scale,
+                                     .seed = job->images[index]->seed,
+                                     .scheduler = wanted->scheduler,
+                                     .sigmas = wanted->sigmas,
+                                     .timestep_spacing = wanted->timestep_spacing,
+                                     .eta = wanted->eta,
+                                     .guidance_rescale = wanted->guidance_rescale,
+                                     .guidance_start = wanted->guidance_start,
+                                     .guidance_end = wanted->guidance_end,
+                                     .clip_skip = wanted->clip_skip,
+                                     .tile_x = wanted->tile_x,
+                                     .tile_y = wanted->tile_y,
+                                     .lora_count = wanted->n_loras,
+                                     .init_png = inputs->init_png,
+                                     .init_size = inputs->init_size,
+                                     .mask_png = inputs->mask_png,
+                                     .mask_size = inputs->mask_size,
+                                     .strength = wanted->strength,
+                                     .mask_blur = wanted->mask_blur,
+                                     .preview = wanted->preview};
+    for (size_t i = 0; i < wanted->n_loras; i++) {
+        const Crafterse__V1__Lora *lora = wanted->loras[i];
+        request.loras[i] = (struct drawer_lora){lora->name, lora->weight, lora->digest};
+    }
+    return request;
 }

@@ -10,6 +10,7 @@
 #include "proto/job.pb-c.h"
 #include "proto/status.pb-c.h"
 #include "worker/drawer.h"
+#include "worker/inputs.h"
 
 enum job_verdict {
     JOB_RUN,
@@ -37,7 +38,8 @@ int job_validate(const Crafterse__V1__Job *job, struct error *err) MUST_CHECK;
 void job_decide(const Crafterse__V1__Job *job, const struct job_view *view,
                 struct job_decision *decision);
 
-/* Picture `index` of the job; the strings are the job's. */
-struct drawer_request job_request(const Crafterse__V1__Job *job, size_t index);
+/* Picture `index` of the job; the strings are the job's, the bytes those of its inputs. */
+struct drawer_request job_request(const Crafterse__V1__Job *job, const struct inputs *inputs,
+                                  size_t index);
 
 #endif

@@ -129,9 +129,16 @@ void report_progress(const struct report_desk *desk, struct producer *producer,
     fill_envelope(&envelope, about);
     progress.envelope = &envelope;
     progress.image_index = step->image;
-    progress.step = (uint32_t)step->step;
-    progress.steps = (uint32_t)step->steps;
-    progress.stage = report_text(progress_stage_name(step->stage));
+    progress.step = (uint32_t)step->at.step;
+    progress.steps = (uint32_t)step->at.steps;
+    progress.stage = report_text(progress_stage_name(step->at.stage));
+    /* protobuf-c's fields are not const; packing only reads. */
+    union {
+        const uint8_t *read_only;
+        uint8_t *data;
+    } preview = {.read_only = step->at.preview_png};
+    progress.preview.data = preview.data;
+    progress.preview.len = step->at.preview_png != NULL ? step->at.preview_size : 0;
     progress.elapsed_ms = step->elapsed_ms;
     progress.worker_id = report_text(desk->worker_id);
     if (codec_send(producer, &target, &progress.base, NULL, NULL, &err) < 0) {

@@ -44,8 +44,7 @@ bool report_result_fits(const struct report_job *about, const struct drawing *dr
 
 struct report_step {
     uint32_t image;
-    enum drawer_stage stage;
-    int step, steps;
+    struct drawer_step at;
     uint32_t elapsed_ms;
 };
 /* May be lost, so it does not go through the outbox. */

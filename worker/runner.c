@@ -49,20 +49,26 @@ static void post(struct runner *r, const struct runner_event *event)
     ring(r);
 }
 
-static bool on_progress(void *user, enum drawer_stage stage, int step, int steps)
+static bool on_progress(void *user, const struct drawer_step *step)
 {
     struct runner *r = user;
     double now = clock_monotonic_seconds();
-    if (stage == DRAWER_DENOISE) {
+    if (step->stage == DRAWER_DENOISE) {
         metric_observe(r->step_seconds, now - r->stepped_at);
     }
     r->stepped_at = now;
+    uint8_t *preview = NULL;
+    if (step->preview_png != NULL) {
+        preview = xmalloc(step->preview_size);
+        memcpy(preview, step->preview_png, step->preview_size);
+    }
 
     pthread_mutex_lock(&r->lock);
+    xfree(r->progress.preview);
     r->progress.kind = RUNNER_PROGRESS;
-    r->progress.stage = stage;
-    r->progress.step = step;
-    r->progress.steps = steps;
+    r->progress.step = *step;
+    r->progress.preview = preview;
+    r->progress.step.preview_png = preview;
     r->has_progress = true;
     pthread_mutex_unlock(&r->lock);
     ring(r);
@@ -160,6 +166,7 @@ bool runner_stop(struct runner *r, int timeout_ms)
     if (r->has_event && r->event.kind == RUNNER_DRAWN) {
         xfree(r->event.drawing.png);
     }
+    xfree(r->progress.preview);
     close(r->fd);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->changed);
@@ -182,6 +189,7 @@ bool runner_next(struct runner *r, struct runner_event *event)
     bool found = r->has_progress || r->has_event;
     if (r->has_progress) {
         *event = r->progress;
+        r->progress.preview = NULL;
         r->has_progress = false;
     } else if (r->has_event) {
         *event = r->event;

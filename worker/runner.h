@@ -27,10 +27,10 @@ enum runner_event_kind {
 
 struct runner_event {
     enum runner_event_kind kind;
-    enum drawer_stage stage; /* PROGRESS */
-    int step, steps;
-    struct drawing drawing; /* DRAWN: the receiver's to free */
-    struct error err;       /* FAILED */
+    struct drawer_step step; /* PROGRESS; it points to preview */
+    uint8_t *preview;        /* PROGRESS: the receiver's to free; NULL = none */
+    struct drawing drawing;  /* DRAWN: the receiver's to free */
+    struct error err;        /* FAILED */
 };
 
 /* Readable when runner_next has something. */

@@ -33,6 +33,7 @@
 #include "common/obs/metrics.h"
 #include "proto/control.pb-c.h"
 #include "worker/announcer.h"
+#include "worker/inputs.h"
 #include "worker/job.h"
 #include "worker/progress.h"
 #include "worker/report.h"
@@ -42,6 +43,7 @@
 #define LEDGER_JOBS 20000
 #define CANCELLED_JOBS 10000
 #define TICK_MS 100
+#define INPUTS_RETRY_MS 1000
 #define METADATA_TIMEOUT_MS 5000
 #define FLUSH_TIMEOUT_MS 30000
 #define LEAVE_TIMEOUT_MS 10000
@@ -67,9 +69,11 @@ struct run {
     struct outbox_entry *entry;
     Crafterse__V1__Job *job; /* owned */
     struct report_job about;
-    struct drawer_request request; /* the picture in hand; borrows from job */
+    struct inputs inputs;          /* pictures that the job starts from */
+    struct drawer_request request; /* the picture in hand; borrows from job and inputs */
     size_t image;
     uint64_t started_ms, image_started_ms, stopped_ms; /* monotonic */
+    uint64_t retry_ms; /* monotonic: nothing is drawn yet, start_run then; 0 = no */
     enum stop stop;
     struct progress progress;
 };
@@ -85,6 +89,7 @@ struct worker {
     struct ledger *ledger;
     struct job_set *cancelled;
     struct runner *runner;
+    struct inputs_reader *inputs;
     struct announcer *announcer;
     struct announcement announcement;
     struct run run;
@@ -115,6 +120,7 @@ static void count_outcome(struct worker *w, Crafterse__V1__State state)
 static void forget_run(struct worker *w)
 {
     codec_free(&w->run.job->base);
+    inputs_deinit(&w->run.inputs);
     memset(&w->run, 0, sizeof(w->run));
     w->announcement.current_job_id[0] = '\0';
     metric_set(w->busy, 0);
@@ -178,7 +184,7 @@ static void end_stopped_run(struct worker *w)
 static void start_image(struct worker *w)
 {
     struct run *run = &w->run;
-    run->request = job_request(run->job, run->image);
+    run->request = job_request(run->job, &run->inputs, run->image);
     run->image_started_ms = clock_monotonic_ms();
     runner_draw(w->runner, &run->request);
 }
@@ -224,26 +230,34 @@ static void bury(struct worker *w, struct outbox_entry *entry, const char *messa
     metric_increment(w->jobs[OUTCOME_FAILED]);
 }
 
-static void decide_run(struct worker *w)
+/* False when the run is over because of them, or has to wait for Kafka. */
+static bool fetch_inputs(struct worker *w)
 {
     struct run *run = &w->run;
-    const char *job_id = run->job->envelope->job_id;
-    const struct job_view view = {.is_over = ledger_is_terminal(ledger_state(w->ledger, job_id)),
-                                  .is_cancelled = job_set_has(w->cancelled, job_id),
-                                  .now_ms = clock_unix_ms(),
-                                  .model = runner_model(w->runner)};
-    struct job_decision decision;
     struct error err;
-    job_decide(run->job, &view, &decision);
-    if (decision.verdict == JOB_SKIP) {
-        skip_run(w);
+    if (inputs_fetch(w->inputs, run->job, &run->inputs, &err) == STATUS_OK) {
+        return true;
+    }
+    inputs_deinit(&run->inputs);
+    if (err.retriable) {
+        log_warn("input pictures not read, trying again", "reason=%s", LOG_QUOTED(err.text));
+        run->retry_ms = clock_monotonic_ms() + INPUTS_RETRY_MS;
+    } else {
+        end_run(w, CRAFTERSE__V1__STATE__STATE_FAILED,
+                err.status == STATUS_NOT_FOUND ? "input_expired" : "invalid_input", err.text);
+    }
+    return false;
+}
+
+/* From the decision that the job is to be drawn to the first picture's start. */
+static void start_run(struct worker *w)
+{
+    struct run *run = &w->run;
+    struct error err;
+    if (!fetch_inputs(w)) {
         return;
     }
-    if (decision.verdict == JOB_END) {
-        end_run(w, decision.state, decision.reason, decision.message);
-        return;
-    }
-    const struct drawer_request request = job_request(run->job, 0);
+    const struct drawer_request request = job_request(run->job, &run->inputs, 0);
     if (runner_check(w->runner, &request, &err) < 0) {
         end_run(w, CRAFTERSE__V1__STATE__STATE_FAILED, "engine_error", err.text);
         return;
@@ -255,6 +269,27 @@ static void decide_run(struct worker *w)
                   NULL);
     metric_set(w->busy, 1);
     start_image(w);
+}
+
+static void decide_run(struct worker *w)
+{
+    struct run *run = &w->run;
+    const char *job_id = run->job->envelope->job_id;
+    const struct job_view view = {.is_over = ledger_is_terminal(ledger_state(w->ledger, job_id)),
+                                  .is_cancelled = job_set_has(w->cancelled, job_id),
+                                  .now_ms = clock_unix_ms(),
+                                  .model = runner_model(w->runner)};
+    struct job_decision decision;
+    job_decide(run->job, &view, &decision);
+    if (decision.verdict == JOB_SKIP) {
+        skip_run(w);
+        return;
+    }
+    if (decision.verdict == JOB_END) {
+        end_run(w, decision.state, decision.reason, decision.message);
+        return;
+    }
+    start_run(w);
 }
 
 static void begin_run(struct worker *w, struct record *record)
@@ -337,14 +372,12 @@ static void on_progress(struct worker *w, const struct runner_event *event)
 {
     struct run *run = &w->run;
     uint64_t now_ms = clock_monotonic_ms();
-    if (!progress_is_due(&run->progress, (uint32_t)run->image, event->stage, event->step,
-                         event->steps, now_ms)) {
+    if (!progress_is_due(&run->progress, (uint32_t)run->image, event->step.stage, event->step.step,
+                         event->step.steps, now_ms)) {
         return;
     }
     const struct report_step step = {.image = (uint32_t)run->image,
-                                     .stage = event->stage,
-                                     .step = event->step,
-                                     .steps = event->steps,
+                                     .at = event->step,
                                      .elapsed_ms = (uint32_t)(now_ms - run->started_ms)};
     report_progress(&w->desk, w->producer, &run->about, &step);
 }
@@ -362,6 +395,7 @@ static int serve_runner(struct worker *w, struct error *err)
             break;
         case RUNNER_PROGRESS:
             on_progress(w, &event);
+            xfree(event.preview);
             break;
         case RUNNER_DRAWN:
             on_drawn(w, &event);
@@ -451,11 +485,28 @@ static enum stop find_stop(const struct worker *w, uint64_t now_ms)
     return STOP_NONE;
 }
 
+/* A run that waits for its input pictures: no drawer has to be stopped. */
+static void watch_waiting_run(struct worker *w, uint64_t now_ms)
+{
+    struct run *run = &w->run;
+    run->stop = find_stop(w, now_ms);
+    if (run->stop != STOP_NONE) {
+        end_stopped_run(w);
+    } else if (now_ms >= run->retry_ms) {
+        run->retry_ms = 0;
+        start_run(w);
+    }
+}
+
 static int watch_run(struct worker *w, struct error *err)
 {
     struct run *run = &w->run;
     uint64_t now_ms = clock_monotonic_ms();
     if (run->entry == NULL) {
+        return 0;
+    }
+    if (run->retry_ms != 0) {
+        watch_waiting_run(w, now_ms);
         return 0;
     }
     if (run->stop == STOP_NONE) {
@@ -650,6 +701,7 @@ static void make_state(struct worker *w)
     topic_name(kafka, TOPIC_WORKERS, "", w->topic_workers);
     w->ledger = ledger_create(LEDGER_JOBS);
     w->cancelled = job_set_create(CANCELLED_JOBS);
+    w->inputs = inputs_reader_create(kafka);
     w->announcement.worker_id = w->desk.worker_id;
     w->announcement.pool = w->config->pool;
     w->announcement.started_ms = clock_unix_ms();
@@ -675,7 +727,9 @@ static void release(struct worker *w)
     announcer_destroy(w->announcer);
     if (stopped && w->run.job != NULL) { /* else the runner still reads its strings */
         codec_free(&w->run.job->base);
+        inputs_deinit(&w->run.inputs);
     }
+    inputs_reader_destroy(w->inputs);
     job_set_destroy(w->cancelled);
     ledger_destroy(w->ledger);
 }

@@ -1,4 +1,4 @@
-/* SHA-256, HMAC-SHA-256 and hex, through libcrypto (the only file that includes it). */
+/* SHA-256, HMAC-SHA-256 and hex, through libcrypto. */
 #ifndef COMMON_BASE_DIGEST_H
 #define COMMON_BASE_DIGEST_H
 

@@ -11,6 +11,7 @@
 #include "common/base/utf8.h"
 #include "proto/control.pb-c.h"
 #include "proto/dead_letter.pb-c.h"
+#include "proto/input.pb-c.h"
 #include "proto/worker.pb-c.h"
 
 #define JOB_ID_LENGTH_MAX 64
@@ -105,12 +106,13 @@ static int check_message(const ProtobufCMessage *message, struct error *err)
     return 0;
 }
 
-/* Announcements, drains and what was undecodable belong to no job. */
+/* Announcements, drains, what was undecodable and pictures to come belong to no job. */
 static bool needs_job_id(const ProtobufCMessageDescriptor *descriptor)
 {
     return descriptor != &crafterse__v1__worker_announcement__descriptor &&
            descriptor != &crafterse__v1__control__descriptor &&
-           descriptor != &crafterse__v1__dead_letter__descriptor;
+           descriptor != &crafterse__v1__dead_letter__descriptor &&
+           descriptor != &crafterse__v1__input_picture__descriptor;
 }
 
 static int check_envelope(const ProtobufCMessage *message, struct error *err)

@@ -144,8 +144,10 @@ static void output_give_up(struct output *output, const struct error *err)
     output_settle(output);
 }
 
-static void output_delivered(void *user, const struct error *err)
+static void output_delivered(void *user, const struct error *err,
+                             const struct producer_place *place)
 {
+    (void)place;
     struct output *output = user;
     struct outbox *box = output->entry->box;
     if (err == NULL) {
@@ -176,7 +178,7 @@ static void output_send(struct output *output)
     struct error err;
     output->state = OUTPUT_SENT;
     if (producer_send(box->producer, &record, output_delivered, output, &err) < 0) {
-        output_delivered(output, &err); /* the callback is not called for a refusal at once */
+        output_delivered(output, &err, NULL); /* the callback is not called for a refusal at once */
     }
 }
 

@@ -60,7 +60,8 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
     }
     metric_increment(failed ? &metric_failed_total : &metric_delivered_total);
     if (delivery != NULL) {
-        delivery->delivered(delivery->user, failed ? &err : NULL);
+        const struct producer_place place = {message->partition, message->offset};
+        delivery->delivered(delivery->user, failed ? &err : NULL, &place);
         xfree(delivery);
     } else if (failed) {
         log_warn("record was not delivered", "reason=%s", LOG_QUOTED(err.text));
@@ -206,8 +207,9 @@ struct wait {
     struct error err;
 };
 
-static void on_waited(void *user, const struct error *err)
+static void on_waited(void *user, const struct error *err, const struct producer_place *place)
 {
+    (void)place;
     struct wait *wait = user;
     if (wait->abandoned) {
         xfree(wait);

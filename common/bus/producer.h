@@ -16,8 +16,15 @@
 
 struct producer;
 
-/* err is NULL when every in-sync replica has the record. */
-typedef void (*producer_delivered)(void *user, const struct error *err);
+/* Where a record is. */
+struct producer_place {
+    int32_t partition;
+    int64_t offset;
+};
+
+/* err is NULL when every in-sync replica has the record; place then says where. */
+typedef void (*producer_delivered)(void *user, const struct error *err,
+                                   const struct producer_place *place);
 
 #define PRODUCER_PARTITION_BY_KEY (-1)
 

@@ -1,7 +1,7 @@
 /* One table says everything about the topics; names and creation follow from it.
  *
  * Partition counts are modest because a managed cluster's free tier has about 100 partitions in
- * all: 33 with one pool of 8 lanes. */
+ * all: 35 with one pool of 8 lanes. */
 #include "common/bus/topics.h"
 
 #include <stdarg.h>
@@ -45,6 +45,9 @@ static const struct topic_entry entries[TOPIC_COUNT] = {
     [TOPIC_DEADLETTER] = {"deadletter",
                           NULL,
                           {1, "delete", 28 * DAY_MS, 2048 * MIB, TOPIC_MESSAGE_BYTES_MAX}},
+    [TOPIC_INPUTS] = {"inputs",
+                      NULL,
+                      {2, "delete", 7 * DAY_MS, 1024 * MIB, TOPIC_MESSAGE_BYTES_MAX}},
 };
 
 void topic_name(const struct kafka_config *kafka, enum topic topic, const char *pool,

@@ -19,12 +19,13 @@ enum topic {
     TOPIC_WORKERS,
     TOPIC_CONTROL,
     TOPIC_DEADLETTER,
+    TOPIC_INPUTS,
     TOPIC_COUNT
 };
 
 #define TOPIC_NAME_MAX 160
-/* results carry pictures: what a topic takes, and what a record's payload and key may be, which
- * leaves room for what Kafka writes around them. */
+/* results and inputs carry pictures: what a topic takes, and what a record's payload and key may
+ * be, which leaves room for what Kafka writes around them. */
 #define TOPIC_MESSAGE_BYTES_MAX (16 * 1024 * 1024)
 #define TOPIC_PAYLOAD_BYTES_MAX 16000000
 

@@ -125,7 +125,9 @@ static int draw(void *drawer, const struct drawer_request *request, drawer_progr
     if (d->step_time_ms > 0) { /* otherwise no step takes long enough to tell of */
         for (int step = 1; step <= (int)request->steps; step++) {
             clock_sleep_ms((unsigned)d->step_time_ms);
-            if (!progress(user, DRAWER_DENOISE, step, (int)request->steps)) {
+            const struct drawer_step at = {
+                .stage = DRAWER_DENOISE, .step = step, .steps = (int)request->steps};
+            if (!progress(user, &at)) {
                 return ERROR(err, STATUS_CANCELLED, "stopped after step %d", step);
             }
         }

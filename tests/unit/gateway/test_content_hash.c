@@ -99,7 +99,7 @@ TEST(every_control_changes_the_hash_and_is_written_when_set)
     }
     generations[1].sigmas = karras;
     generations[2].timestep_spacing = trailing;
-    generations[3].eta_given = true; /* 0 is not the same as the sampler's own */
+    generations[3].eta = 1;
     generations[4].guidance_rescale = 0.7;
     generations[5].guidance_start = 0.2;
     generations[6].guidance_end = 0.2;

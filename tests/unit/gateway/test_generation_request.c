@@ -177,7 +177,7 @@ TEST(each_mistake_is_named_with_what_is_allowed)
 TEST(every_control_is_taken)
 {
     CHECK_INT(read_body("{\"prompt\":\"a\",\"sigmas\":\"karras\",\"timestep_spacing\":\"trailing\","
-                        "\"eta\":0,\"guidance_rescale\":0.7,\"guidance_start\":0.1,"
+                        "\"eta\":0.5,\"guidance_rescale\":0.7,\"guidance_start\":0.1,"
                         "\"guidance_end\":0.9,\"clip_skip\":1,\"tile\":\"xy\",\"preview\":true,"
                         "\"loras\":[{\"name\":\"pixel-art\",\"weight\":-0.5},"
                         "{\"name\":\"pixel-art\"}],\"init_image\":\"" INPUT_ID "\","
@@ -186,7 +186,7 @@ TEST(every_control_is_taken)
     const Crafterse__V1__Generation *g = &request.generation;
     CHECK_STR(g->sigmas, "karras");
     CHECK_STR(g->timestep_spacing, "trailing");
-    CHECK(g->eta_given);
+    CHECK_NEAR(g->eta, 0.5, 0);
     CHECK_NEAR(g->guidance_rescale, 0.7, 0);
     CHECK_NEAR(g->guidance_start, 0.1, 0);
     CHECK_NEAR(g->guidance_end, 0.9, 0);

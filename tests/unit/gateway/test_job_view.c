@@ -50,6 +50,46 @@ static struct job *run_to_the_end(struct job_table *table, const char *id)
     return job;
 }
 
+TEST(a_preview_comes_with_its_step_and_goes_when_the_job_is_done)
+{
+    static uint8_t png[] = {'P', 'N', 'G'};
+    static char id[80], stage[] = "denoise";
+    struct job_table *table = make_table();
+    struct job *job = sample_request(table, sample_id(1), "studio", false);
+    sample_status(table, job->id, (struct sample_status){STATE(RUNNING), 1, NOW_MS, NULL, NULL});
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    Crafterse__V1__Progress progress = CRAFTERSE__V1__PROGRESS__INIT;
+    snprintf(id, sizeof(id), "%s", job->id);
+    envelope.job_id = id;
+    envelope.attempt = 1;
+    progress.envelope = &envelope;
+    progress.stage = stage;
+    progress.step = 5;
+    progress.steps = 20;
+    progress.preview.data = png;
+    progress.preview.len = sizeof(png);
+    REQUIRE(job_table_fold_progress(table, &progress, NOW_MS) != NULL);
+    CHECK_STR(names_after(job, "3-1-0-0"), "step preview");
+    CHECK_STR(names_after(job, "3-1-0-5"), ""); /* who has the step has its preview */
+
+    struct job_cursor cursor = JOB_CURSOR_START;
+    struct buf out;
+    struct error err;
+    buf_init(&out, 65536);
+    CHECK_INT(job_view_events(job, &view, &cursor, &out, &err), 0);
+    CHECK_CONTAINS(out.data, "id: 3-1-0-5\nevent: preview\ndata: {\"id\":\"");
+    CHECK_CONTAINS(out.data, "\"image\":0,\"step\":5,\"steps\":20,\"png\":\"UE5H\"}\n\n");
+    buf_deinit(&out);
+
+    progress.step = 6;
+    progress.preview.len = 0;
+    REQUIRE(job_table_fold_progress(table, &progress, NOW_MS) != NULL);
+    CHECK_STR(names_after(job, "3-1-0-5"), "step");
+    sample_status(table, job->id, (struct sample_status){STATE(FAILED), 1, NOW_MS, "x", NULL});
+    CHECK(job->progress.preview == NULL);
+    job_table_destroy(table);
+}
+
 TEST(a_whole_life_is_told_in_order)
 {
     struct job_table *table = make_table();

@@ -139,9 +139,10 @@ TEST(each_picture_of_a_job_has_its_own_seed)
 {
     struct sample s;
     make(&s);
-    CHECK_INT(job_request(&s.job, 0).seed, 7);
-    CHECK_INT(job_request(&s.job, 1).seed, 8);
-    CHECK_STR(job_request(&s.job, 1).prompt, "a sword");
+    const struct inputs none = {.init_png = NULL};
+    CHECK_INT(job_request(&s.job, &none, 0).seed, 7);
+    CHECK_INT(job_request(&s.job, &none, 1).seed, 8);
+    CHECK_STR(job_request(&s.job, &none, 1).prompt, "a sword");
 }
 
 TEST_MAIN()

@@ -41,8 +41,9 @@ struct reports {
     struct error last;
 };
 
-static void on_delivered(void *user, const struct error *err)
+static void on_delivered(void *user, const struct error *err, const struct producer_place *place)
 {
+    (void)place;
     struct reports *reports = user;
     reports->good += err == NULL;
     reports->bad += err != NULL;

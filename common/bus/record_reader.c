@@ -1,0 +1,147 @@
+/* librdkafka's simple consumer, started at the wanted offset and stopped after one record. */
+#include "common/bus/record_reader.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/panic.h"
+#include "common/bus/kafka_client.h"
+
+#define CLOSE_TIMEOUT_MS 5000
+
+struct record_reader {
+    rd_kafka_t *rk;
+    rd_kafka_topic_t *topic;
+    int32_t partition_count; /* as last asked for; they only grow */
+};
+
+int record_reader_create(struct record_reader **out, const struct kafka_config *kafka,
+                         const char *topic, struct error *err)
+{
+    const struct kafka_client_property properties[] = {
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        /* An offset that is not there is an answer, not a reason to start elsewhere. */
+        {"auto.offset.reset", "error"},
+        {"enable.partition.eof", "true"},
+        {"fetch.error.backoff.ms", "50"},
+        {"fetch.message.max.bytes", "1048576"},
+        {"queued.min.messages", "1"},
+        {"allow.auto.create.topics", "false"},
+        {NULL, NULL},
+    };
+    *out = NULL;
+    rd_kafka_conf_t *conf = kafka_client_conf(kafka, properties, err);
+    rd_kafka_t *rk = conf != NULL ? kafka_client_open(RD_KAFKA_CONSUMER, conf, kafka, err) : NULL;
+    if (rk == NULL) {
+        return err->status;
+    }
+    struct record_reader *reader = xcalloc(1, sizeof(*reader));
+    reader->rk = rk;
+    reader->topic = rd_kafka_topic_new(rk, topic, NULL);
+    if (reader->topic == NULL) {
+        int result = kafka_client_error(err, rd_kafka_last_error(), "cannot read topic %s", topic);
+        record_reader_destroy(reader);
+        return result;
+    }
+    *out = reader;
+    return STATUS_OK;
+}
+
+void record_reader_destroy(struct record_reader *reader)
+{
+    if (reader == NULL) {
+        return;
+    }
+    if (reader->topic != NULL) {
+        rd_kafka_topic_destroy(reader->topic);
+    }
+    kafka_client_close(reader->rk, 0, CLOSE_TIMEOUT_MS);
+    xfree(reader);
+}
+
+static int missing(struct error *err, const char *topic, int32_t partition, int64_t offset)
+{
+    return ERROR(err, STATUS_NOT_FOUND, "topic %s has no record %lld in partition %d any more",
+                 topic, (long long)offset, partition);
+}
+
+/* Takes one message; returns 1 when it says nothing about the record. */
+static int take(const rd_kafka_message_t *message, const char *topic, int64_t offset,
+                uint8_t **payload, size_t *size, struct error *err)
+{
+    switch ((int)message->err) {
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+        if (message->offset != offset || message->payload == NULL) {
+            return missing(err, topic, message->partition, offset);
+        }
+        *payload = xmalloc(message->len);
+        *size = message->len;
+        memcpy(*payload, message->payload, message->len);
+        return STATUS_OK;
+    case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+    case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+    case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+        return missing(err, topic, message->partition, offset);
+    default: /* connections come and go */
+        return 1;
+    }
+}
+
+/* librdkafka waits for a partition that does not exist, as it may come to be: nobody could have
+ * named it then. */
+static int check_partition(struct record_reader *reader, int32_t partition, int64_t offset,
+                           int timeout_ms, struct error *err)
+{
+    const char *topic = rd_kafka_topic_name(reader->topic);
+    const rd_kafka_metadata_t *metadata = NULL;
+    if (partition < 0) {
+        return missing(err, topic, partition, offset);
+    }
+    if (partition < reader->partition_count) {
+        return STATUS_OK;
+    }
+    rd_kafka_resp_err_t code =
+        rd_kafka_metadata(reader->rk, 0, reader->topic, &metadata, timeout_ms);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return ERROR(err, STATUS_UNAVAILABLE, "topic %s: no broker says where it is: %s", topic,
+                     rd_kafka_err2str(code));
+    }
+    reader->partition_count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+    rd_kafka_metadata_destroy(metadata);
+    return partition < reader->partition_count ? STATUS_OK : missing(err, topic, partition, offset);
+}
+
+int record_reader_read(struct record_reader *reader, int32_t partition, int64_t offset,
+                       int timeout_ms, uint8_t **payload, size_t *size, struct error *err)
+{
+    const char *topic = rd_kafka_topic_name(reader->topic);
+    uint64_t deadline_ms = clock_monotonic_ms() + (uint64_t)timeout_ms;
+    *payload = NULL;
+    *size = 0;
+    int result = check_partition(reader, partition, offset, timeout_ms, err);
+    if (result < 0) {
+        return result;
+    }
+    if (rd_kafka_consume_start(reader->topic, partition, offset) < 0) {
+        return kafka_client_error(err, rd_kafka_last_error(), "cannot read topic %s partition %d",
+                                  topic, partition);
+    }
+    result = 1;
+    for (uint64_t now_ms = clock_monotonic_ms(); result == 1 && now_ms < deadline_ms;
+         now_ms = clock_monotonic_ms()) {
+        rd_kafka_message_t *message =
+            rd_kafka_consume(reader->topic, partition, (int)(deadline_ms - now_ms));
+        if (message != NULL) {
+            result = take(message, topic, offset, payload, size, err);
+            rd_kafka_message_destroy(message);
+        }
+    }
+    rd_kafka_consume_stop(reader->topic, partition);
+    return result == 1 ? ERROR(err, STATUS_UNAVAILABLE,
+                               "topic %s: record %lld of partition %d did not come within %d ms",
+                               topic, (long long)offset, partition, timeout_ms)
+                       : result;
+}

@@ -1,0 +1,108 @@
+/* The record reader against librdkafka's mock cluster in this process. */
+#include "common/bus/record_reader.h"
+
+#include <string.h>
+
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "common/bus/embedded_broker.h"
+#include "common/bus/producer.h"
+#include "tests/harness/test.h"
+
+#define TIMEOUT_MS 10000
+
+static struct kafka_config kafka = {.topic_prefix = "t.",
+                                    .security_protocol = "plaintext",
+                                    .sasl_mechanism = "PLAIN",
+                                    .sasl_username = "",
+                                    .sasl_password = "",
+                                    .ssl_ca_location = "",
+                                    .assignor = "cooperative-sticky",
+                                    .extra = "",
+                                    .embedded = true};
+static struct embedded_broker *broker;
+static struct producer *producer;
+static struct producer_place places[3];
+
+static void on_delivered(void *user, const struct error *err, const struct producer_place *place)
+{
+    CHECK(err == NULL);
+    *(struct producer_place *)user = *place;
+}
+
+static bool set_up(void)
+{
+    static const char *const texts[] = {"first", "second", "third"};
+    struct error err = {0};
+    log_init("test", "test", LOG_ERROR);
+    if (broker != NULL) {
+        return true;
+    }
+    if (embedded_broker_start(&broker, &err) < 0 ||
+        embedded_broker_add_topic(broker, "t.inputs", 2, &err) < 0) {
+        return false;
+    }
+    kafka.brokers = embedded_broker_address(broker);
+    if (producer_create(&producer, &kafka, &err) < 0) {
+        return false;
+    }
+    for (int i = 0; i < 3; i++) {
+        const struct producer_record record = {
+            .topic = "t.inputs", .partition = 1, .payload = texts[i], .size = strlen(texts[i])};
+        if (producer_send(producer, &record, on_delivered, &places[i], &err) < 0) {
+            return false;
+        }
+    }
+    return producer_flush(producer, TIMEOUT_MS, &err) == 0;
+}
+
+static struct record_reader *open_reader(void)
+{
+    struct record_reader *reader = NULL;
+    struct error err;
+    CHECK_INT(record_reader_create(&reader, &kafka, "t.inputs", &err), 0);
+    return reader;
+}
+
+TEST(a_record_is_read_by_the_place_that_its_delivery_report_told)
+{
+    REQUIRE(set_up());
+    struct record_reader *reader = open_reader();
+    static const char *const texts[] = {"first", "second", "third"};
+    static const int order[] = {1, 2, 0, 1};
+    struct error err;
+    for (int i = 0; i < 4; i++) {
+        const struct producer_place *place = &places[order[i]];
+        uint8_t *payload = NULL;
+        size_t size = 0;
+        CHECK_INT(place->partition, 1);
+        CHECK_INT(record_reader_read(reader, place->partition, place->offset, TIMEOUT_MS, &payload,
+                                     &size, &err),
+                  0);
+        CHECK_INT(size, strlen(texts[order[i]]));
+        CHECK(payload != NULL && memcmp(payload, texts[order[i]], size) == 0);
+        xfree(payload);
+    }
+    record_reader_destroy(reader);
+}
+
+TEST(a_place_without_a_record_is_not_found)
+{
+    REQUIRE(set_up());
+    struct record_reader *reader = open_reader();
+    const struct producer_place nowhere[] = {{1, 3}, {1, 1000000}, {0, 0}, {7, 0}};
+    for (size_t i = 0; i < sizeof(nowhere) / sizeof(nowhere[0]); i++) {
+        uint8_t *payload = NULL;
+        size_t size = 0;
+        struct error err;
+        CHECK_INT(record_reader_read(reader, nowhere[i].partition, nowhere[i].offset, TIMEOUT_MS,
+                                     &payload, &size, &err),
+                  STATUS_NOT_FOUND);
+        CHECK(payload == NULL);
+    }
+    record_reader_destroy(reader);
+    producer_destroy(producer, 1000);
+    embedded_broker_stop(broker);
+}
+
+TEST_MAIN()
