@@ -81,7 +81,36 @@ static struct generation to_generation(const struct drawer_request *request)
                                .steps = (int)request->steps,
                                .guidance = request->guidance,
                                .seed = request->seed,
-                               .scheduler = request->scheduler};
+                               .scheduler = request->scheduler,
+                               .sigmas = request->sigmas,
+                               .timestep_spacing = request->timestep_spacing,
+                               .eta = request->eta,
+                               .tile_x = request->tile_x,
+                               .tile_y = request->tile_y};
+}
+
+/* What the order may ask for and this engine cannot do. */
+static int check_controls(const struct drawer_request *request, struct error *err)
+{
+    const struct {
+        const char *name;
+        bool is_asked;
+    } controls[] = {
+        {"guidance_rescale", request->guidance_rescale > 0},
+        {"guidance_start", request->guidance_start > 0},
+        {"guidance_end", request->guidance_end > 0},
+        {"clip_skip", request->clip_skip > 0},
+        {"loras", request->lora_count > 0},
+        {"init_image", request->init_png != NULL},
+        {"preview", request->preview},
+    };
+    for (size_t i = 0; i < sizeof(controls) / sizeof(controls[0]); i++) {
+        if (controls[i].is_asked) {
+            return ERROR(err, STATUS_UNSUPPORTED, "%s: not supported by this worker",
+                         controls[i].name);
+        }
+    }
+    return STATUS_OK;
 }
 
 static int check(const void *drawer, const struct drawer_request *request, struct error *err)
@@ -93,7 +122,8 @@ static int check(const void *drawer, const struct drawer_request *request, struc
                      request->width, request->height, request->steps);
     }
     const struct generation generation = to_generation(request);
-    return engine_check(d->engine, &generation, err);
+    int result = check_controls(request, err);
+    return result == STATUS_OK ? engine_check(d->engine, &generation, err) : result;
 }
 
 struct progress_bridge {
