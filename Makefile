@@ -107,7 +107,7 @@ $(BIN)/worker: $(O)/worker/main.o $(O)/libworker.a $(COMMON_LIB) $(ENGINE_LIB) $
 $(BIN)/worker: LIBS = $(COMMON_LIBS) $(ENGINE_LIBS)
 $(BIN)/uploader: $(O)/uploader/main.o $(O)/libuploader.a $(COMMON_LIB) $(BASE_LIB)
 $(BIN)/uploader: LIBS = $(COMMON_LIBS) $(call lib,libcurl)
-$(BIN)/txt2img: $(O)/worker/cli/txt2img.o $(ENGINE_LIB) $(BASE_LIB)
+$(BIN)/txt2img: $(patsubst %.c,$(O)/%.o,$(wildcard worker/cli/*.c)) $(ENGINE_LIB) $(BASE_LIB)
 $(BIN)/txt2img: LIBS = $(ENGINE_LIBS)
 $(BIN)/devbroker: $(O)/deploy/devbroker/devbroker.o $(COMMON_LIB) $(BASE_LIB)
 $(BIN)/devbroker: LIBS = $(COMMON_LIBS)

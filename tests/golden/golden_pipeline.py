@@ -120,7 +120,7 @@ def to_rgb(image):
     return torch.from_numpy((pixels * 255).round().astype("uint8"))
 
 
-def run(pipeline, scheduler_name, size, guided, negative):
+def run(pipeline, scheduler_name, size, guided, negative, steps=STEPS):
     """One picture: the tensors of every stage, named as txt2img --dump names them."""
     width, height = SIZES[size]
     config = json.loads((pathlib.Path(pipeline.name_or_path) / "scheduler" /
@@ -154,7 +154,7 @@ def run(pipeline, scheduler_name, size, guided, negative):
              "negative_pooled_prompt_embeds")
     out.update({name: value.clone() for name, value in zip(names, embeds) if value is not None})
     latents = pipeline(prompt=PROMPT, negative_prompt=negative, width=width, height=height,
-                       num_inference_steps=STEPS, guidance_scale=GUIDANCE if guided else 1.0,
+                       num_inference_steps=steps, guidance_scale=GUIDANCE if guided else 1.0,
                        generator=torch.Generator("cpu").manual_seed(SEED), output_type="latent",
                        callback_on_step_end=on_step).images
     hook.remove()

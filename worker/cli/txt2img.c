@@ -18,6 +18,7 @@
 #include "common/base/error.h"
 #include "common/base/id.h"
 #include "common/base/panic.h"
+#include "worker/cli/lora_options.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/image/parameters.h"
 #include "worker/engine/image/png.h"
@@ -32,18 +33,19 @@
 /* ---- Options --------------------------------------------------------------------------------- */
 
 struct options {
-    const char *model, *vae, *prompt, *negative, *scheduler, *latents, *dump, *output;
+    const char *model, *prompt, *negative, *scheduler, *latents, *dump, *output;
     int width, height, steps; /* 0: the model's */
     double guidance;          /* negative: the model's */
     uint64_t seed;
     bool has_seed, timings, tile_x, tile_y;
     int batch, threads;
     enum engine_storage storage;
+    const char *lora_folder;
+    struct lora_options loras;
 };
 
 enum option_key {
     KEY_MODEL = 256,
-    KEY_VAE,
     KEY_PROMPT,
     KEY_NEGATIVE,
     KEY_WIDTH,
@@ -59,6 +61,8 @@ enum option_key {
     KEY_LATENTS,
     KEY_DUMP,
     KEY_TILE,
+    KEY_LORA,
+    KEY_LORA_FOLDER,
     KEY_TIMINGS,
     KEY_OUTPUT,
     KEY_VERSION,
@@ -72,7 +76,6 @@ static const struct {
     const char *help;
 } option_table[] = {
     {"model", KEY_MODEL, "DIR", "model folder in diffusers' layout (required)"},
-    {"vae", KEY_VAE, "DIR", "another VAE in place of the model's: AutoencoderKL or -Tiny (TAESD)"},
     {"prompt", KEY_PROMPT, "TEXT", "what to draw (required)"},
     {"negative", KEY_NEGATIVE, "TEXT", "what to keep out"},
     {"width", KEY_WIDTH, "N", "pixels (default: the model's)"},
@@ -87,6 +90,10 @@ static const struct {
     {"storage", KEY_STORAGE, "NAME", "weights as in their file (default) or expanded: file or f32"},
     {"latents", KEY_LATENTS, "FILE", "initial noise: safetensors with a tensor named latents"},
     {"dump", KEY_DUMP, "FILE", "write every stage's tensors as safetensors"},
+    {"lora", KEY_LORA, "LORA[:W]",
+     "file or name in the folder, weight W (or UNET:TEXT); repeatable"},
+    {"lora-folder", KEY_LORA_FOLDER, "DIR",
+     "where --lora NAME and <lora:NAME:W> look for NAME.safetensors"},
     {"tile", KEY_TILE, "AXES", "seamless along x, y or xy, for textures"},
     {"timings", KEY_TIMINGS, NULL, "print one JSON line a picture on stdout"},
     {"output", KEY_OUTPUT, "FILE", "the PNG to write (required)"},
@@ -181,15 +188,22 @@ static int parse_storage(const char *text, enum engine_storage *storage)
     return usage_error("expected file or f32", "storage", text);
 }
 
+static int parse_lora(const char *text, struct options *options)
+{
+    struct error err;
+    if (lora_options_add(&options->loras, text, &err) < 0) {
+        fprintf(stderr, "txt2img: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    return 0;
+}
+
 /* One option into *options. Returns 0 or EXIT_USAGE. */
 static int apply_option(int key, const char *value, struct options *options)
 {
     switch (key) {
     case KEY_MODEL:
         options->model = value;
-        return 0;
-    case KEY_VAE:
-        options->vae = value;
         return 0;
     case KEY_PROMPT:
         options->prompt = value;
@@ -226,6 +240,11 @@ static int apply_option(int key, const char *value, struct options *options)
         return parse_guidance(value, options);
     case KEY_SEED:
         return parse_seed(value, options);
+    case KEY_LORA:
+        return parse_lora(value, options);
+    case KEY_LORA_FOLDER:
+        options->lora_folder = value;
+        return 0;
     case KEY_TILE:
         return parse_tile(value, options);
     case KEY_STORAGE:
@@ -453,11 +472,13 @@ static int make_picture(struct engine *engine, const struct options *options,
 static int run(const struct options *options, struct error *err)
 {
     struct engine *engine = NULL;
-    const struct engine_options engine_options = {
+    struct engine_options engine_options = {
         .model_path = options->model,
-        .vae_path = options->vae,
         .threads = options->threads,
         .storage = options->storage,
+        .lora_folder = options->lora_folder,
+        .lora_files = options->loras.files,
+        .lora_file_count = options->loras.file_count,
     };
     int result = engine_open(&engine, &engine_options, err);
     if (result < 0) {
@@ -475,6 +496,8 @@ static int run(const struct options *options, struct error *err)
         .scheduler = options->scheduler != NULL ? options->scheduler : info->default_scheduler,
         .tile_x = options->tile_x,
         .tile_y = options->tile_y,
+        .loras = options->loras.uses,
+        .lora_count = options->loras.count,
     };
     float *latents = NULL;
     result = engine_check(engine, &generation, err);
@@ -500,9 +523,10 @@ int main(int argc, char **argv)
         return code;
     }
     struct error err;
-    if (run(&options, &err) < 0) {
+    int result = run(&options, &err);
+    if (result < 0) {
         fprintf(stderr, "txt2img: %s\n", err.text);
-        return EXIT_FAILURE;
     }
-    return EXIT_SUCCESS;
+    lora_options_deinit(&options.loras);
+    return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

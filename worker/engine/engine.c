@@ -8,11 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/base/digest.h"
 #include "common/base/panic.h"
 #include "common/base/utf8.h"
 #include "worker/engine/config/json.h"
 #include "worker/engine/kernels/gemm.h"
+#include "worker/engine/lora/lora_library.h"
 #include "worker/engine/pipeline/components.h"
 #include "worker/engine/pipeline/generate.h"
 #include "worker/engine/weights/model_digest.h"
@@ -35,6 +35,7 @@ struct engine {
     struct engine_info info;
     struct engine_limits limits;
     struct components *components;
+    struct lora_library *loras;
     struct scheduler *schedulers[SCHEDULERS_MAX]; /* by scheduler_names; NULL: refuses the config */
     struct exec ex;
     struct arena *job;
@@ -111,7 +112,7 @@ static int side_max(const struct components *components)
     uint64_t room = limit > weights ? limit - weights : 0;
     const struct vae_config *vae = &components->vae.config;
     int side = SIDE_MAX / vae->factor * vae->factor;
-    while (side > vae->factor && vae_decode_bytes(vae, side, side) > room) {
+    while (side > vae->factor && vae_decoder_bytes(vae, side, side) > room) {
         side -= vae->factor;
     }
     return side;
@@ -151,33 +152,30 @@ static void fill_info(struct engine *engine)
     engine->limits.size_multiple = factor;
 }
 
-/* Of the model, and of the VAE that stands in for its own. */
-static int digest_model(struct engine *engine, const struct engine_options *options,
-                        struct error *err)
-{
-    int result = model_digest(options->model_path, engine->info.digest, err);
-    if (result < 0 || options->vae_path == NULL || *options->vae_path == '\0') {
-        return result;
-    }
-    char both[2 * DIGEST_HEX_SIZE], vae[DIGEST_HEX_SIZE];
-    result = model_digest(options->vae_path, vae, err);
-    if (result == STATUS_OK) {
-        snprintf(both, sizeof(both), "%s %s", engine->info.digest, vae);
-        digest_sha256_hex(both, strlen(both), engine->info.digest);
-    }
-    return result;
-}
-
 static int open_components(struct engine *engine, const struct engine_options *options,
                            struct error *err)
 {
     const struct components_options wanted = {
         .path = options->model_path,
-        .vae_path = options->vae_path,
         .expand = options->storage == ENGINE_STORAGE_F32,
         .pool = engine->ex.pool,
     };
     return components_open(&engine->components, &wanted, err);
+}
+
+static int open_loras(struct engine *engine, const struct engine_options *options,
+                      struct error *err)
+{
+    const struct components *components = engine->components;
+    const struct lora_sources sources = {.folder = options->lora_folder,
+                                         .files = options->lora_files,
+                                         .file_count = options->lora_file_count};
+    int result = lora_library_open(&engine->loras, &sources, components->modules,
+                                   &components->unet.config, err);
+    if (result == STATUS_OK) {
+        engine->info.loras = lora_library_list(engine->loras, &engine->info.lora_count);
+    }
+    return result;
 }
 
 int engine_open(struct engine **out, const struct engine_options *options, struct error *err)
@@ -191,9 +189,10 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     if ((result = parallel_create(&engine->ex.pool, options->threads, err)) < 0 ||
         (result = open_components(engine, options, err)) < 0 ||
         (result = open_schedulers(engine, err)) < 0 ||
-        (result = digest_model(engine, options, err)) < 0 ||
+        (result = model_digest(options->model_path, engine->info.digest, err)) < 0 ||
         (result = arena_create(&engine->ex.step, "step", STEP_RESERVE, err)) < 0 ||
-        (result = arena_create(&engine->job, "job", JOB_RESERVE, err)) < 0) {
+        (result = arena_create(&engine->job, "job", JOB_RESERVE, err)) < 0 ||
+        (result = open_loras(engine, options, err)) < 0) {
         engine_close(engine);
         return result;
     }
@@ -214,6 +213,7 @@ void engine_close(struct engine *engine)
     parallel_destroy(engine->ex.pool);
     arena_destroy(engine->ex.step);
     arena_destroy(engine->job);
+    lora_library_close(engine->loras);
     components_close(engine->components);
     xfree(engine);
 }
@@ -321,8 +321,9 @@ int engine_check(const struct engine *engine, const struct generation *generatio
                      "mask_image: an inpainting model makes no picture without a mask, and masks "
                      "are not in this version");
     }
-    result = check_scheduler(engine, generation->scheduler, err);
-    if (result < 0) {
+    if ((result = check_scheduler(engine, generation->scheduler, err)) < 0 ||
+        (result = lora_library_check(engine->loras, generation->loras, generation->lora_count,
+                                     err)) < 0) {
         return result;
     }
     const struct scheduler_settings settings = settings_of(generation);
@@ -361,7 +362,12 @@ int engine_generate(struct engine *engine, const struct generation *generation,
     };
     engine->ex.wrap_x = generation->tile_x;
     engine->ex.wrap_y = generation->tile_y;
-    result = generate(&run, out, err);
+    result = lora_library_bind(engine->loras, generation->loras, generation->lora_count,
+                               engine->job, err);
+    if (result == STATUS_OK) {
+        result = generate(&run, out, err);
+    }
+    lora_library_unbind(engine->loras);
     out->timings.peak_bytes = arena_peak(engine->ex.step) + arena_peak(engine->job);
     /* An idle worker keeps its weights, not gigabytes of old activations. */
     arena_release(engine->ex.step, 0);

@@ -33,13 +33,19 @@ enum engine_storage {
     ENGINE_STORAGE_F32,
 };
 
+/* At most so many LoRAs in one picture, with weights from -ENGINE_LORA_WEIGHT_MAX to that. */
+#define ENGINE_LORAS_MAX 16
+#define ENGINE_LORA_WEIGHT_MAX 10
+
 struct engine_options {
     const char *model_path; /* a diffusers folder: the one that holds model_index.json */
-    /* A VAE's folder (or a model's, for its VAE) to use in place of the model's own: AutoencoderKL
-     * or AutoencoderTiny (TAESD), with as many latent channels. NULL or "" = the model's own. */
-    const char *vae_path;
-    int threads; /* 0 = as many as the cgroup's quota (else the affinity mask) allows */
+    int threads;            /* 0 = as many as the cgroup's quota (else the affinity mask) allows */
     enum engine_storage storage;
+    /* LoRAs that requests may name: the *.safetensors of a folder, and further files; NULL: none.
+     * A request names them by file stem. */
+    const char *lora_folder;
+    const char *const *lora_files;
+    int lora_file_count;
 };
 
 /* What a request must keep to; engine_check refuses the rest. */
@@ -49,6 +55,14 @@ struct engine_limits {
     int steps_max;
 };
 
+/* A LoRA file of the engine's. */
+struct engine_lora {
+    char name[244];  /* its file's stem */
+    char digest[65]; /* of its content, as a model's (weights/model_digest.h) */
+    char hash[13];   /* for the "Lora hashes" of a picture's parameters; see lora_library.c */
+    char *problem;   /* why this model cannot use it; NULL: it can */
+};
+
 struct engine_info {
     char model_name[128]; /* the folder's own name */
     /* SHA-256 in hex over every file's relative path, size and content (large files sampled): see
@@ -56,8 +70,19 @@ struct engine_info {
     char digest[65];
     int default_width, default_height, default_steps;
     double default_guidance;
-    char default_scheduler[32]; /* what "" means in a request: "ddim", "euler", ... */
-    uint64_t parameter_count;   /* over all components */
+    char default_scheduler[32];      /* what "" means in a request: "ddim", "euler", ... */
+    uint64_t parameter_count;        /* over all components */
+    const struct engine_lora *loras; /* by name; those with a problem too */
+    int lora_count;
+};
+
+/* A LoRA to use, by name. Its change of the UNet is scaled by weight, that of the text encoders by
+ * the same or by text_weight. */
+struct engine_adapter_use {
+    const char *name;
+    double weight;
+    bool has_text_weight;
+    double text_weight;
 };
 
 /* One picture to make. The strings and latents stay the caller's and are not kept. */
@@ -80,6 +105,9 @@ struct generation {
     /* Seamless along an axis: every 3x3 convolution of the UNet and the VAE pads circularly there,
      * so that the left edge continues the right one (x), the top the bottom (y). */
     bool tile_x, tile_y;
+    /* LoRAs on top of the model, for this picture only; they add up. */
+    const struct engine_adapter_use *loras;
+    int lora_count;
 };
 
 enum engine_stage { ENGINE_STAGE_TEXT, ENGINE_STAGE_DENOISE, ENGINE_STAGE_DECODE };

@@ -3,7 +3,6 @@
  *   silu        x * sigmoid(x)
  *   gelu        x * Phi(x), with the error function (torch's default)
  *   quick_gelu  x * sigmoid(1.702 x), CLIP ViT-L's own
- *   relu        max(x, 0)
  */
 #ifndef WORKER_ENGINE_KERNELS_ACTIVATION_H
 #define WORKER_ENGINE_KERNELS_ACTIVATION_H
@@ -12,13 +11,7 @@
 
 #include "worker/engine/kernels/parallel.h"
 
-enum activation {
-    ACTIVATION_NONE,
-    ACTIVATION_SILU,
-    ACTIVATION_GELU,
-    ACTIVATION_QUICK_GELU,
-    ACTIVATION_RELU
-};
+enum activation { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_QUICK_GELU };
 
 /* x[0..count) in place. */
 void activation_run(struct parallel *pool, enum activation activation, float *x, int64_t count);

@@ -14,16 +14,16 @@
 
 #include "worker/engine/kernels/conv2d.h"
 #include "worker/engine/layers/exec.h"
+#include "worker/engine/tensor/stored.h"
 #include "worker/engine/tensor/tensor.h"
-#include "worker/engine/weights/weights.h"
 
 /* One layer's matrices. Shapes were checked against the layer when the file was opened. */
 struct low_rank {
     int64_t rank;
-    struct weight_view down; /* [rank, channels_in], or [rank, channels_in, k, k] without mid */
-    struct weight_view mid; /* [rank, rank, k, k] of a convolution in three factors; else no data */
-    struct weight_view up;  /* [channels_out, rank] */
-    float scale;            /* alpha / rank */
+    struct stored down; /* [rank, channels_in], or [rank, channels_in, k, k] without mid */
+    struct stored mid;  /* [rank, rank, k, k] of a convolution in three factors; else no data */
+    struct stored up;   /* [channels_out, rank] */
+    float scale;        /* alpha / rank */
 };
 
 /* A layer's adapters, in the order in which they were asked for. */

@@ -11,11 +11,6 @@ struct matrices {
     struct adapter adapter;
 };
 
-static struct weight_view view_of(const float *data, size_t count)
-{
-    return (struct weight_view){.data = data, .dtype = DTYPE_F32, .count = count};
-}
-
 /* taps: of down, k * k, or 1 when there is a mid. */
 static void make_matrices(struct matrices *m, int64_t rank, int64_t in, int64_t out, int64_t taps,
                           int64_t mid_taps, uint32_t seed)
@@ -23,12 +18,10 @@ static void make_matrices(struct matrices *m, int64_t rank, int64_t in, int64_t 
     *m = (struct matrices){.down = ref_random(rank * in * taps, seed),
                            .mid = ref_random(rank * rank * mid_taps, seed + 1),
                            .up = ref_random(out * rank, seed + 2)};
-    m->change = (struct low_rank){.rank = rank,
-                                  .down = view_of(m->down, (size_t)(rank * in * taps)),
-                                  .up = view_of(m->up, (size_t)(out * rank)),
-                                  .scale = 0.5f};
+    m->change = (struct low_rank){
+        .rank = rank, .down = {m->down, DTYPE_F32}, .up = {m->up, DTYPE_F32}, .scale = 0.5f};
     if (mid_taps > 0) {
-        m->change.mid = view_of(m->mid, (size_t)(rank * rank * mid_taps));
+        m->change.mid = (struct stored){m->mid, DTYPE_F32};
     }
     m->adapter = (struct adapter){.change = &m->change, .weight = 1.5f};
 }
@@ -104,8 +97,8 @@ TEST(half_precision_matrices_are_read_as_they_are_stored)
     struct exec ex;
     open_exec(&ex, 1);
     struct low_rank change = {.rank = 1, .scale = 2.0f};
-    change.down = (struct weight_view){.data = down, .dtype = DTYPE_F16, .count = 2};
-    change.up = (struct weight_view){.data = up, .dtype = DTYPE_F16, .count = 2};
+    change.down = (struct stored){down, DTYPE_F16};
+    change.up = (struct stored){up, DTYPE_F16};
     struct adapter adapter = {.change = &change, .weight = 0.5f};
     float x[2] = {3, 1}, y[2] = {10, 20};
     adapter_linear_add(&adapter, &ex, (struct tensor){x, 2, {1, 2, 1, 1}},
