@@ -24,7 +24,7 @@ PREFIXES = {"common/base/error": ("error", "status"),
             "gateway/field_reader": ("field",),
             "worker/engine/kernels/norm": ("group_norm", "layer_norm"),
             "worker/engine/layers/sampling": ("downsample", "upsample"),
-            "worker/engine/models/vae_decoder": ("vae",),
+            "worker/engine/models/vae_mid": ("vae_mid", "vae_resnet"),
             "common/obs/metrics": ("metric", "metrics"),
             "common/bus/topics": ("topic", "topics"),
             "common/base/panic": ("panic", "xmalloc", "xcalloc", "xrealloc", "xstrdup", "xfree")}

@@ -22,7 +22,7 @@ void sinusoid_fill(const struct sinusoid *sinusoid, double value, float *out)
     }
 }
 
-void guidance_embedding_fill(int64_t channels, double w, float *out)
+void sinusoid_fill_guidance(int64_t channels, double w, float *out)
 {
     int64_t half = channels / 2;
     float scaled = ((float)w - 1.0f) * 1000.0f;

@@ -19,7 +19,7 @@ void sinusoid_fill(const struct sinusoid *sinusoid, double value, float *out);
 
 /* out[channels] for a guidance scale w, as latent consistency models are told it (diffusers'
  * get_guidance_scale_embedding of w - 1). Sines first; the same in float32. */
-void guidance_embedding_fill(int64_t channels, double w, float *out);
+void sinusoid_fill_guidance(int64_t channels, double w, float *out);
 
 struct timestep_embedding {
     struct linear cond_proj; /* no bias; when loaded with condition_channels */

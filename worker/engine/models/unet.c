@@ -187,7 +187,7 @@ static struct tensor create_guidance(const struct unet *unet, struct exec *ex, d
     struct tensor guidance = tensor_2d(arena, 1, unet->config.block_out_channels[0]);
     size_t mark = arena_mark(ex->step);
     struct tensor x = tensor_2d(ex->step, 1, unet->config.time_cond_proj_dim);
-    guidance_embedding_fill(x.shape[1], scale, x.data);
+    sinusoid_fill_guidance(x.shape[1], scale, x.data);
     linear_forward_into(&unet->time_embedding.cond_proj, ex, x, guidance);
     arena_release(ex->step, mark);
     return guidance;
