@@ -76,6 +76,17 @@ class Gateway:
         assert job["state"] == "succeeded", json.dumps(job, indent=1)
         return job
 
+    def draw_in_vain(self, prompt="a flaming sword", timeout=60, **fields):
+        """Orders what is accepted and cannot be drawn; returns the failed job."""
+        job = self.wait(self.submit(prompt, **fields)["id"], timeout)
+        assert job["state"] == "failed", json.dumps(job, indent=1)
+        return job
+
+    def give(self, picture, content_type="image/png"):
+        """POST /v1/inputs; the answer as it is."""
+        return self.session.post(f"{self.url}/v1/inputs", data=picture,
+                                 headers={"Content-Type": content_type}, timeout=30)
+
     def cancel(self, job_id):
         return self.session.delete(f"{self.url}/v1/generations/{job_id}", timeout=30)
 
