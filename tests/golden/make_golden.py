@@ -12,6 +12,7 @@ import shutil
 import torch
 
 import golden_lora
+import golden_models
 import golden_noise
 import golden_pictures
 import golden_pipeline
@@ -24,10 +25,11 @@ def main():
     # One thread: the order of additions, and so the last bits, do not depend on the machine.
     torch.set_num_threads(1)
     root = pathlib.Path(__file__).resolve().parent
-    for folder in ("tiny-sdxl", "tokenizers", "schedulers", "expected", "loras"):
+    for folder in ("tiny-sdxl", "models", "tokenizers", "schedulers", "expected", "loras"):
         shutil.rmtree(root / folder, ignore_errors=True)
     vocabulary = golden_tokenizer.make(root, root / "tiny-sdxl")
     golden_tokens.make(root)
+    golden_models.make(root)
     golden_noise.make(root)
     golden_schedulers.make(root)
     golden_pipeline.make(root, root / "tiny-sdxl", vocabulary)

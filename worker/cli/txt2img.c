@@ -33,7 +33,7 @@
 /* ---- Options --------------------------------------------------------------------------------- */
 
 struct options {
-    const char *model, *prompt, *negative, *scheduler, *latents, *dump, *output;
+    const char *model, *vae, *prompt, *negative, *scheduler, *latents, *dump, *output;
     int width, height, steps; /* 0: the model's */
     double guidance;          /* negative: the model's */
     uint64_t seed;
@@ -46,6 +46,7 @@ struct options {
 
 enum option_key {
     KEY_MODEL = 256,
+    KEY_VAE,
     KEY_PROMPT,
     KEY_NEGATIVE,
     KEY_WIDTH,
@@ -76,6 +77,7 @@ static const struct {
     const char *help;
 } option_table[] = {
     {"model", KEY_MODEL, "DIR", "model folder in diffusers' layout (required)"},
+    {"vae", KEY_VAE, "DIR", "another VAE in place of the model's: AutoencoderKL or -Tiny (TAESD)"},
     {"prompt", KEY_PROMPT, "TEXT", "what to draw (required)"},
     {"negative", KEY_NEGATIVE, "TEXT", "what to keep out"},
     {"width", KEY_WIDTH, "N", "pixels (default: the model's)"},
@@ -204,6 +206,9 @@ static int apply_option(int key, const char *value, struct options *options)
     switch (key) {
     case KEY_MODEL:
         options->model = value;
+        return 0;
+    case KEY_VAE:
+        options->vae = value;
         return 0;
     case KEY_PROMPT:
         options->prompt = value;
@@ -472,8 +477,9 @@ static int make_picture(struct engine *engine, const struct options *options,
 static int run(const struct options *options, struct error *err)
 {
     struct engine *engine = NULL;
-    struct engine_options engine_options = {
+    const struct engine_options engine_options = {
         .model_path = options->model,
+        .vae_path = options->vae,
         .threads = options->threads,
         .storage = options->storage,
         .lora_folder = options->lora_folder,

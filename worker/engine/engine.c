@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/digest.h"
 #include "common/base/panic.h"
 #include "common/base/utf8.h"
 #include "worker/engine/config/json.h"
@@ -112,7 +113,7 @@ static int side_max(const struct components *components)
     uint64_t room = limit > weights ? limit - weights : 0;
     const struct vae_config *vae = &components->vae.config;
     int side = SIDE_MAX / vae->factor * vae->factor;
-    while (side > vae->factor && vae_decoder_bytes(vae, side, side) > room) {
+    while (side > vae->factor && vae_decode_bytes(vae, side, side) > room) {
         side -= vae->factor;
     }
     return side;
@@ -152,11 +153,29 @@ static void fill_info(struct engine *engine)
     engine->limits.size_multiple = factor;
 }
 
+/* Of the model, and of the VAE that stands in for its own. */
+static int digest_model(struct engine *engine, const struct engine_options *options,
+                        struct error *err)
+{
+    int result = model_digest(options->model_path, engine->info.digest, err);
+    if (result < 0 || options->vae_path == NULL || *options->vae_path == '\0') {
+        return result;
+    }
+    char both[2 * DIGEST_HEX_SIZE], vae[DIGEST_HEX_SIZE];
+    result = model_digest(options->vae_path, vae, err);
+    if (result == STATUS_OK) {
+        snprintf(both, sizeof(both), "%s %s", engine->info.digest, vae);
+        digest_sha256_hex(both, strlen(both), engine->info.digest);
+    }
+    return result;
+}
+
 static int open_components(struct engine *engine, const struct engine_options *options,
                            struct error *err)
 {
     const struct components_options wanted = {
         .path = options->model_path,
+        .vae_path = options->vae_path,
         .expand = options->storage == ENGINE_STORAGE_F32,
         .pool = engine->ex.pool,
     };
@@ -189,7 +208,7 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     if ((result = parallel_create(&engine->ex.pool, options->threads, err)) < 0 ||
         (result = open_components(engine, options, err)) < 0 ||
         (result = open_schedulers(engine, err)) < 0 ||
-        (result = model_digest(options->model_path, engine->info.digest, err)) < 0 ||
+        (result = digest_model(engine, options, err)) < 0 ||
         (result = arena_create(&engine->ex.step, "step", STEP_RESERVE, err)) < 0 ||
         (result = arena_create(&engine->job, "job", JOB_RESERVE, err)) < 0 ||
         (result = open_loras(engine, options, err)) < 0) {

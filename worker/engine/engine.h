@@ -39,7 +39,10 @@ enum engine_storage {
 
 struct engine_options {
     const char *model_path; /* a diffusers folder: the one that holds model_index.json */
-    int threads;            /* 0 = as many as the cgroup's quota (else the affinity mask) allows */
+    /* A VAE's folder (or a model's, for its VAE) to use in place of the model's own: AutoencoderKL
+     * or AutoencoderTiny (TAESD), with as many latent channels. NULL or "" = the model's own. */
+    const char *vae_path;
+    int threads; /* 0 = as many as the cgroup's quota (else the affinity mask) allows */
     enum engine_storage storage;
     /* LoRAs that requests may name: the *.safetensors of a folder, and further files; NULL: none.
      * A request names them by file stem. */

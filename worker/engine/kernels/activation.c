@@ -26,6 +26,13 @@ SIMD_CLONES static void quick_gelu(float *x, int64_t count)
     }
 }
 
+SIMD_CLONES static void relu(float *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        x[i] = x[i] > 0.0f ? x[i] : 0.0f;
+    }
+}
+
 SIMD_CLONES static void geglu_row(const float *restrict value, const float *restrict gate,
                                   float *restrict y, int64_t width)
 {
@@ -57,6 +64,9 @@ static void activation_piece(void *argument, int64_t piece, int thread)
         return;
     case ACTIVATION_QUICK_GELU:
         quick_gelu(call->x + begin, end - begin);
+        return;
+    case ACTIVATION_RELU:
+        relu(call->x + begin, end - begin);
         return;
     }
     PANIC("activation %d", (int)call->activation);

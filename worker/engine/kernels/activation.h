@@ -3,6 +3,7 @@
  *   silu        x * sigmoid(x)
  *   gelu        x * Phi(x), with the error function (torch's default)
  *   quick_gelu  x * sigmoid(1.702 x), CLIP ViT-L's own
+ *   relu        max(x, 0)
  */
 #ifndef WORKER_ENGINE_KERNELS_ACTIVATION_H
 #define WORKER_ENGINE_KERNELS_ACTIVATION_H
@@ -11,7 +12,13 @@
 
 #include "worker/engine/kernels/parallel.h"
 
-enum activation { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_QUICK_GELU };
+enum activation {
+    ACTIVATION_NONE,
+    ACTIVATION_SILU,
+    ACTIVATION_GELU,
+    ACTIVATION_QUICK_GELU,
+    ACTIVATION_RELU
+};
 
 /* x[0..count) in place. */
 void activation_run(struct parallel *pool, enum activation activation, float *x, int64_t count);

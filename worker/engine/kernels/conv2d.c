@@ -15,12 +15,14 @@
 
 int64_t conv2d_height_out(const struct conv2d *conv)
 {
-    return (conv->height_in + 2 * conv->padding - conv->kernel) / conv->stride + 1;
+    return (conv->height_in + 2 * conv->padding + conv->padding_end - conv->kernel) / conv->stride +
+           1;
 }
 
 int64_t conv2d_width_out(const struct conv2d *conv)
 {
-    return (conv->width_in + 2 * conv->padding - conv->kernel) / conv->stride + 1;
+    return (conv->width_in + 2 * conv->padding + conv->padding_end - conv->kernel) / conv->stride +
+           1;
 }
 
 int64_t conv2d_source(int64_t i, int64_t size, bool wrap)

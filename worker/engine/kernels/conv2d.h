@@ -19,9 +19,10 @@
 
 struct conv2d {
     int64_t batch, height_in, width_in, channels_in, channels_out;
-    int kernel;  /* 1 (then stride is 1 and padding 0) or 3 */
-    int stride;  /* 1 or 2 */
-    int padding; /* pixels on each side: zeros, or where an axis wraps the opposite edge's */
+    int kernel;      /* 1 (then stride is 1 and padding 0) or 3 */
+    int stride;      /* 1 or 2 */
+    int padding;     /* pixels on each side: zeros, or where an axis wraps the opposite edge's */
+    int padding_end; /* as many more at the right and the bottom edge */
     bool wrap_x, wrap_y; /* circular padding of the columns, of the rows (torch's "circular") */
 };
 

@@ -34,6 +34,30 @@ void elementwise_add(struct parallel *pool, const float *x, float *y, int64_t co
     parallel_run(pool, call.pieces, add_piece, &call);
 }
 
+struct affine_call {
+    float scale, shift;
+    struct pair_call pair;
+};
+
+static void affine_piece(void *argument, int64_t piece, int thread)
+{
+    (void)thread;
+    const struct affine_call *call = argument;
+    const struct pair_call *pair = &call->pair;
+    int64_t begin, end;
+    parallel_range(pair->count, pair->pieces, piece, &begin, &end);
+    for (int64_t i = begin; i < end; i++) {
+        pair->y[i] = call->scale * pair->x[i] + call->shift;
+    }
+}
+
+void elementwise_affine(struct parallel *pool, float scale, float shift, const float *x, float *y,
+                        int64_t count)
+{
+    struct affine_call call = {scale, shift, {x, y, count, parallel_pieces(pool, count, GRAIN)}};
+    parallel_run(pool, call.pair.pieces, affine_piece, &call);
+}
+
 static void copy_piece(void *argument, int64_t piece, int thread)
 {
     (void)thread;

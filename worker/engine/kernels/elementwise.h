@@ -13,6 +13,10 @@ void elementwise_add(struct parallel *pool, const float *x, float *y, int64_t co
 /* y = x, count elements; no overlap. */
 void elementwise_copy(struct parallel *pool, const float *x, float *y, int64_t count);
 
+/* y = scale * x + shift, count elements; y may be x. */
+void elementwise_affine(struct parallel *pool, float scale, float shift, const float *x, float *y,
+                        int64_t count);
+
 /* Join channels: a [rows, a_channels], b [rows, b_channels] -> y [rows, a_channels + b_channels].
  */
 void elementwise_concat(struct parallel *pool, const float *a, int64_t a_channels, const float *b,

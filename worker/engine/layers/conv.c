@@ -20,13 +20,15 @@ static void pack(const struct conv *conv, struct parallel *pool, float *packed)
     }
 }
 
-void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
-               int64_t channels_out, int stride)
+static void load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
+                 int64_t channels_out, int stride, bool with_bias)
 {
     *conv =
         (struct conv){.channels_in = channels_in, .channels_out = channels_out, .stride = stride};
     conv->is_winograd = conv_is_winograd(channels_in, channels_out, stride);
-    conv->bias = loader_take_vector(loader, prefix, "bias", channels_out);
+    if (with_bias) {
+        conv->bias = loader_take_vector(loader, prefix, "bias", channels_out);
+    }
     struct module module = {
         .channels_in = channels_in,
         .channels_out = channels_out,
@@ -49,6 +51,18 @@ void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int
     }
 }
 
+void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
+               int64_t channels_out, int stride)
+{
+    load(conv, loader, prefix, channels_in, channels_out, stride, true);
+}
+
+void conv_load_unbiased(struct conv *conv, struct loader *loader, const char *prefix,
+                        int64_t channels_in, int64_t channels_out, int stride)
+{
+    load(conv, loader, prefix, channels_in, channels_out, stride, false);
+}
+
 static struct conv2d geometry(const struct conv *conv, const struct exec *ex, struct tensor x)
 {
     ASSERT(x.rank == 4 && x.shape[3] == conv->channels_in);
@@ -60,9 +74,10 @@ static struct conv2d geometry(const struct conv *conv, const struct exec *ex, st
         .channels_out = conv->channels_out,
         .kernel = KERNEL,
         .stride = conv->stride,
-        .padding = KERNEL / 2,
-        .wrap_x = ex->wrap_x,
-        .wrap_y = ex->wrap_y,
+        .padding = conv->pads_end ? 0 : KERNEL / 2,
+        .padding_end = conv->pads_end ? KERNEL / 2 : 0,
+        .wrap_x = ex->wrap_x && !conv->pads_end,
+        .wrap_y = ex->wrap_y && !conv->pads_end,
     };
 }
 

@@ -13,11 +13,14 @@
 
 struct conv {
     int64_t channels_in, channels_out;
-    int stride;            /* 1, or 2 to halve the map */
+    int stride; /* 1, or 2 to halve the map */
+    /* Zeros at the right and the bottom edge only, also when the picture wraps; for stride 2 and
+     * maps of even sizes. Set after loading. */
+    bool pads_end;
     bool is_winograd;      /* see conv_is_winograd */
     const float *weight;   /* packed for conv2d.h or winograd.h; NULL: pack for each call */
     struct stored kernels; /* [channels_out, channels_in, 3, 3], to pack then */
-    const float *bias;     /* [channels_out] */
+    const float *bias;     /* [channels_out], or NULL */
     const struct adapter *adapters; /* beside the convolution; NULL: none */
 };
 
@@ -28,6 +31,10 @@ bool conv_is_winograd(int64_t channels_in, int64_t channels_out, int stride);
  * takes 16/9 of its size in float32, so it is packed at load only by a loader that expands. */
 void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
                int64_t channels_out, int stride);
+
+/* The same without a bias. */
+void conv_load_unbiased(struct conv *conv, struct loader *loader, const char *prefix,
+                        int64_t channels_in, int64_t channels_out, int stride);
 
 /* x [n, h, w, channels_in] -> [n, ceil(h / stride), ceil(w / stride), channels_out] in ex->step. */
 struct tensor conv_forward(const struct conv *conv, struct exec *ex, struct tensor x);

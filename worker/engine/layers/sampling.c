@@ -8,6 +8,13 @@ void downsample_load(struct downsample *down, struct loader *loader, const char 
     conv_load(&down->conv, loader, weight_name(prefix, "conv").text, channels, channels, 2);
 }
 
+void downsample_load_asymmetric(struct downsample *down, struct loader *loader, const char *prefix,
+                                int64_t channels)
+{
+    downsample_load(down, loader, prefix, channels);
+    down->conv.pads_end = true;
+}
+
 void upsample_load(struct upsample *up, struct loader *loader, const char *prefix, int64_t channels)
 {
     conv_load(&up->conv, loader, weight_name(prefix, "conv").text, channels, channels, 1);

@@ -6,7 +6,7 @@
 #include "worker/engine/layers/conv.h"
 
 struct downsample {
-    struct conv conv; /* stride 2, padding 1 */
+    struct conv conv; /* stride 2 */
 };
 
 struct upsample {
@@ -18,6 +18,11 @@ void downsample_load(struct downsample *down, struct loader *loader, const char 
                      int64_t channels);
 void upsample_load(struct upsample *up, struct loader *loader, const char *prefix,
                    int64_t channels);
+
+/* The form of the VAE's encoder, which pads at the right and the bottom edge only: for maps of even
+ * sizes. */
+void downsample_load_asymmetric(struct downsample *down, struct loader *loader, const char *prefix,
+                                int64_t channels);
 
 /* x [n, h, w, c] -> [n, ceil(h / 2), ceil(w / 2), c] in ex->step. */
 struct tensor downsample_forward(const struct downsample *down, struct exec *ex, struct tensor x);

@@ -33,7 +33,7 @@ static const struct {
     {PIPELINE_SD, "text_encoder", "CLIPTextModel", "CLIPTextModelWithProjection"},
     {PIPELINE_SDXL, "text_encoder_2", "CLIPTextModelWithProjection", NULL},
     {PIPELINE_SD, "unet", "UNet2DConditionModel", NULL},
-    {PIPELINE_SD, "vae", "AutoencoderKL", NULL},
+    {PIPELINE_SD, "vae", "AutoencoderKL", "AutoencoderTiny"},
 };
 
 static void read_pipeline_class(struct components *components, struct json *json)
@@ -95,12 +95,12 @@ static int read_index(struct components *components, struct error *err)
 /* ---- Components ------------------------------------------------------------------------------ */
 
 /* Open a component's weights, where components_close finds them. */
-static int begin_weights(struct components *components, const char *component,
-                         struct loader *loader, struct error *err)
+static int begin_weights(struct components *components, const struct model_source *source,
+                         const char *component, struct loader *loader, struct error *err)
 {
     ASSERT(components->weight_file_count < WEIGHT_FILES_MAX);
     struct weights *weights = NULL;
-    int result = model_source_weights(components->source, component, &weights, err);
+    int result = model_source_weights(source, component, &weights, err);
     if (result < 0) {
         return result;
     }
@@ -139,7 +139,7 @@ static int open_text_encoder(struct components *components, int i, struct error 
     }
     result = clip_text_config_read(&config, json, err);
     json_close(json);
-    if (result < 0 || (result = begin_weights(components, encoders[i], &loader, err)) < 0) {
+    if (result < 0 || (result = begin_weights(components, source, encoders[i], &loader, err)) < 0) {
         return result;
     }
     loader.modules = &components->modules[i == 0 ? LORA_TEXT_ENCODER : LORA_TEXT_ENCODER_2];
@@ -158,7 +158,8 @@ static int open_unet(struct components *components, struct error *err)
     }
     result = unet_config_read(&config, json, err);
     json_close(json);
-    if (result < 0 || (result = begin_weights(components, "unet", &loader, err)) < 0) {
+    if (result < 0 ||
+        (result = begin_weights(components, components->source, "unet", &loader, err)) < 0) {
         return result;
     }
     loader.modules = &components->modules[LORA_UNET];
@@ -166,21 +167,31 @@ static int open_unet(struct components *components, struct error *err)
     return finish_weights(components, &loader, err);
 }
 
-static int open_vae(struct components *components, struct error *err)
+static int open_vae(struct components *components, const char *path, struct error *err)
 {
     struct vae_config config;
     struct json *json = NULL;
     struct loader loader;
-    int result = model_source_config(components->source, "vae", &json, err);
+    int result = STATUS_OK;
+    components->vae_source = components->source;
+    if (path != NULL && *path != '\0') {
+        components->vae_source = NULL;
+        result = model_source_open_component(&components->vae_source, path, "vae", err);
+    }
+    if (result < 0) {
+        return result;
+    }
+    result = model_source_config(components->vae_source, "vae", &json, err);
     if (result < 0) {
         return result;
     }
     result = vae_config_read(&config, json, err);
     json_close(json);
-    if (result < 0 || (result = begin_weights(components, "vae", &loader, err)) < 0) {
+    if (result < 0 ||
+        (result = begin_weights(components, components->vae_source, "vae", &loader, err)) < 0) {
         return result;
     }
-    vae_decoder_load(&components->vae, &loader, &config);
+    vae_load(&components->vae, &loader, &config);
     return finish_weights(components, &loader, err);
 }
 
@@ -299,7 +310,7 @@ int components_open(struct components **out, const struct components_options *op
         result = open_text_encoder(components, i, err);
     }
     if (result < 0 || (result = open_unet(components, err)) < 0 ||
-        (result = open_vae(components, err)) < 0) {
+        (result = open_vae(components, options->vae_path, err)) < 0) {
         goto out;
     }
     components->tokens = clip_bpe_max_length(components->tokenizers[0]);
@@ -329,6 +340,9 @@ void components_close(struct components *components)
         module_table_deinit(&components->modules[i]);
     }
     arena_destroy(components->model);
+    if (components->vae_source != components->source) {
+        model_source_close(components->vae_source);
+    }
     model_source_close(components->source);
     xfree(components);
 }

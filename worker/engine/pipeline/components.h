@@ -13,7 +13,7 @@
 #include "worker/engine/lora/lora_key.h"
 #include "worker/engine/models/clip_text.h"
 #include "worker/engine/models/unet.h"
-#include "worker/engine/models/vae_decoder.h"
+#include "worker/engine/models/vae.h"
 #include "worker/engine/pipeline/model_source.h"
 
 #define TEXT_ENCODERS_MAX 2
@@ -36,11 +36,12 @@ struct components {
     struct clip_bpe *tokenizers[TEXT_ENCODERS_MAX];
     struct clip_text text_encoders[TEXT_ENCODERS_MAX];
     struct unet unet;
-    struct vae_decoder vae;
+    struct vae vae;
     struct module_table modules[LORA_PARTS]; /* the layers that LoRAs may change */
     uint64_t parameter_count;
     size_t mapped_bytes; /* of weights that are used in place in their files */
     struct model_source *source;
+    struct model_source *vae_source;           /* source itself, or the replacement's */
     struct weights *weights[WEIGHT_FILES_MAX]; /* mapped for as long as the models are used */
     int weight_file_count;
     struct arena *model; /* converted and repacked weights */
@@ -50,6 +51,8 @@ struct components {
 
 struct components_options {
     const char *path; /* see model_source.h */
+    /* A VAE, or a model that has one, in place of the model's; NULL or "" = none. */
+    const char *vae_path;
     /* Convert and repack all weights to float32 now, instead of using them in the precision and in
      * the place where the file has them: faster steps for two to four times the memory. */
     bool expand;

@@ -11,15 +11,10 @@ static bool decode_go_on(void *user, int step, int steps)
 
 int decode(struct run *run, struct picture *out, struct error *err)
 {
-    const struct vae_decoder *vae = &run->components->vae;
-    float scaling = (float)vae->config.scaling_factor, shift = (float)vae->config.shift_factor;
+    const struct vae *vae = &run->components->vae;
     size_t mark = arena_mark(run->ex->step);
-    struct tensor z = tensor_like(run->ex->step, run->latents, run->latents.shape[3]);
-    for (int64_t i = 0; i < tensor_count(z); i++) {
-        z.data[i] = run->latents.data[i] / scaling + shift;
-    }
     struct tensor image; /* [1, height, width, 3] */
-    if (!vae_decoder_forward(vae, run->ex, z, decode_go_on, run, &image)) {
+    if (!vae_decode(vae, run->ex, run->latents, decode_go_on, run, &image)) {
         arena_release(run->ex->step, mark);
         return run_cancelled(err);
     }

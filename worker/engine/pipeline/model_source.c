@@ -9,6 +9,7 @@
 
 struct model_source {
     char path[PATH_MAX];
+    bool is_component; /* the path is a component's own folder */
 };
 
 struct path {
@@ -19,6 +20,7 @@ struct path {
 static int locate(const struct model_source *source, const char *component, const char *file,
                   struct path *out, struct error *err)
 {
+    component = source->is_component ? "" : component;
     const char *first = *component != '\0' ? "/" : "", *second = *file != '\0' ? "/" : "";
     int length = snprintf(out->text, sizeof(out->text), "%s%s%s%s%s", source->path, first,
                           component, second, file);
@@ -45,6 +47,26 @@ int model_source_open(struct model_source **out, const char *path, struct error 
     struct model_source *source = xcalloc(1, sizeof(*source));
     snprintf(source->path, sizeof(source->path), "%s", path);
     *out = source;
+    return STATUS_OK;
+}
+
+int model_source_open_component(struct model_source **out, const char *path, const char *component,
+                                struct error *err)
+{
+    struct path config;
+    struct stat about;
+    int result = model_source_open(out, path, err);
+    if (result < 0) {
+        return result;
+    }
+    (*out)->is_component = true;
+    result = locate(*out, component, "config.json", &config, err);
+    if (result < 0) {
+        model_source_close(*out);
+        *out = NULL;
+        return result;
+    }
+    (*out)->is_component = stat(config.text, &about) == 0;
     return STATUS_OK;
 }
 

@@ -32,6 +32,13 @@ struct tensor tensor_like(struct arena *arena, struct tensor x, int64_t channels
     return x;
 }
 
+struct tensor tensor_settle(struct arena *arena, size_t mark, struct tensor x)
+{
+    size_t size = (size_t)tensor_count(x) * sizeof(float);
+    x.data = arena_release_keeping(arena, mark, x.data, size);
+    return x;
+}
+
 int64_t tensor_count(struct tensor x)
 {
     ASSERT(x.rank >= 1 && x.rank <= TENSOR_RANK_MAX);

@@ -29,6 +29,10 @@ struct tensor tensor_4d(struct arena *arena, int64_t n, int64_t h, int64_t w, in
 /* Like x, but with channels entries in the last dimension. */
 struct tensor tensor_like(struct arena *arena, struct tensor x, int64_t channels);
 
+/* Move x, which was made in the arena since mark, down to mark; everything else since dies. For
+ * large maps, of which only one should live at a time. */
+struct tensor tensor_settle(struct arena *arena, size_t mark, struct tensor x);
+
 /* The number of elements, of rows (all but the last dimension), and the last dimension. */
 int64_t tensor_count(struct tensor x);
 int64_t tensor_rows(struct tensor x);

@@ -305,6 +305,63 @@ TEST(a_model_that_is_not_supported_is_refused_with_every_reason)
     remove_model(folder);
 }
 
+TEST(components_that_make_no_difference_may_be_anything_or_null)
+{
+    struct engine *engine = NULL;
+    struct error err;
+    char folder[] = "/tmp/model-XXXXXX";
+    make_model(folder, "model_index.json");
+    write_text(folder, "model_index.json",
+               "{\"_class_name\": \"StableDiffusionXLInpaintPipeline\","
+               "\"requires_safety_checker\": true, \"safety_checker\": [null, null],"
+               "\"feature_extractor\": [\"transformers\", \"CLIPImageProcessor\"],"
+               "\"image_encoder\": null, \"tokenizer\": [\"transformers\", \"CLIPTokenizerFast\"],"
+               "\"tokenizer_2\": [\"transformers\", \"CLIPTokenizer\"],"
+               "\"text_encoder\": [\"transformers\", \"CLIPTextModel\"],"
+               "\"text_encoder_2\": [\"transformers\", \"CLIPTextModelWithProjection\"],"
+               "\"scheduler\": [\"diffusers\", \"EulerDiscreteScheduler\"],"
+               "\"unet\": [\"diffusers\", \"UNet2DConditionModel\"],"
+               "\"vae\": [\"diffusers\", \"AutoencoderKL\"]}");
+    struct engine_options options = {.model_path = folder, .threads = 1};
+    err.text[0] = '\0';
+    CHECK_INT(engine_open(&engine, &options, &err), STATUS_OK);
+    CHECK_STR(err.text, "");
+    engine_close(engine);
+    remove_model(folder);
+}
+
+TEST(another_vae_stands_in_for_the_models)
+{
+    struct error err;
+    struct picture own = {0}, other = {0};
+    struct generation generation = request();
+    struct engine *first = open_model(), *second = NULL;
+    struct engine_options options = {
+        .model_path = MODEL, .vae_path = "tests/golden/models/vae-tiny", .threads = 2};
+    REQUIRE(engine_open(&second, &options, &err) == STATUS_OK);
+    CHECK_INT(engine_generate(first, &generation, NULL, NULL, NULL, &own, &err), STATUS_OK);
+    CHECK_INT(engine_generate(second, &generation, NULL, NULL, NULL, &other, &err), STATUS_OK);
+    CHECK_INT(other.width, own.width);
+    CHECK_INT(other.height, own.height);
+    CHECK(memcmp(own.rgb, other.rgb, (size_t)own.width * (size_t)own.height * 3) != 0);
+    CHECK(strcmp(engine_info(first)->digest, engine_info(second)->digest) != 0);
+    picture_free(&own);
+    picture_free(&other);
+    engine_close(first);
+    engine_close(second);
+
+    /* A whole model lends its VAE. */
+    options.vae_path = MODEL;
+    REQUIRE(engine_open(&first, &options, &err) == STATUS_OK);
+    engine_close(first);
+    options.vae_path = "tests/golden/models/unet-tiny";
+    CHECK(engine_open(&first, &options, &err) < 0);
+    CHECK_CONTAINS(err.text, "_class_name: \"UNet2DConditionModel\" is not supported");
+    options.vae_path = "/nonexistent";
+    CHECK_INT(engine_open(&first, &options, &err), STATUS_NOT_FOUND);
+    CHECK_CONTAINS(err.text, "/nonexistent");
+}
+
 TEST(a_config_that_does_not_fit_is_refused_naming_key_and_value)
 {
     struct engine *engine = NULL;

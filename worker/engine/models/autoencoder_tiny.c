@@ -1,0 +1,167 @@
+#include "worker/engine/models/autoencoder_tiny.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "common/base/panic.h"
+#include "worker/engine/kernels/activation.h"
+#include "worker/engine/kernels/elementwise.h"
+
+/* ---- Weights --------------------------------------------------------------------------------- */
+
+/* "decoder.layers" and the number of the next one: the modules have no names but their places, and
+ * those without weights (activations, enlargements) have places too. */
+struct places {
+    const char *half;
+    int next;
+};
+
+static struct weight_name place(struct places *places)
+{
+    return weight_name(places->half, "layers.%d", places->next++);
+}
+
+static void load_stage(struct tiny_stage *stage, struct loader *loader, struct places *places,
+                       int count, int width)
+{
+    stage->count = count;
+    for (int i = 0; i < count; i++) {
+        struct tiny_block *block = &stage->blocks[i];
+        struct weight_name prefix = place(places);
+        conv_load(&block->conv0, loader, weight_name(prefix.text, "conv.0").text, width, width, 1);
+        conv_load(&block->conv2, loader, weight_name(prefix.text, "conv.2").text, width, width, 1);
+        conv_load(&block->conv4, loader, weight_name(prefix.text, "conv.4").text, width, width, 1);
+    }
+}
+
+static void load_encoder(struct tiny_encoder *encoder, struct loader *loader,
+                         const struct vae_config *config)
+{
+    struct places places = {.half = "encoder"};
+    int width = config->encoder_width;
+    conv_load(&encoder->conv_in, loader, place(&places).text, config->in_channels, width, 1);
+    for (int i = 0; i < config->stages; i++) {
+        if (i > 0) {
+            conv_load_unbiased(&encoder->halving[i], loader, place(&places).text, width, width, 2);
+        }
+        load_stage(&encoder->stages[i], loader, &places, config->encoder_blocks[i], width);
+    }
+    conv_load(&encoder->conv_out, loader, place(&places).text, width, config->latent_channels, 1);
+}
+
+static void load_decoder(struct tiny_decoder *decoder, struct loader *loader,
+                         const struct vae_config *config)
+{
+    struct places places = {.half = "decoder"};
+    int width = config->decoder_width;
+    conv_load(&decoder->conv_in, loader, place(&places).text, config->latent_channels, width, 1);
+    places.next++; /* its ReLU */
+    for (int i = 0; i < config->stages; i++) {
+        load_stage(&decoder->stages[i], loader, &places, config->decoder_blocks[i], width);
+        if (i < config->stages - 1) {
+            places.next++; /* Upsample */
+            conv_load_unbiased(&decoder->doubling[i].conv, loader, place(&places).text, width,
+                               width, 1);
+        }
+    }
+    conv_load(&decoder->conv_out, loader, place(&places).text, width, config->out_channels, 1);
+}
+
+void autoencoder_tiny_load(struct autoencoder_tiny *vae, struct loader *loader,
+                           const struct vae_config *config)
+{
+    memset(vae, 0, sizeof(*vae));
+    vae->config = *config;
+    load_encoder(&vae->encoder, loader, config);
+    load_decoder(&vae->decoder, loader, config);
+}
+
+size_t autoencoder_tiny_bytes(const struct vae_config *config, int64_t height, int64_t width)
+{
+    /* The last enlargement holds its input, at a quarter of the size, and its output twice; a block
+     * its input and two maps more. */
+    int64_t pixels = height * width, workspace = (int64_t)32 << 20;
+    int64_t floats = (3 * (int64_t)config->decoder_width + config->out_channels) * pixels;
+    return (size_t)floats * sizeof(float) + (size_t)workspace;
+}
+
+/* ---- Forward --------------------------------------------------------------------------------- */
+
+static void relu_in_place(struct exec *ex, struct tensor x)
+{
+    activation_run(ex->pool, ACTIVATION_RELU, x.data, tensor_count(x));
+}
+
+static void stage_in_place(const struct tiny_stage *stage, struct exec *ex, struct tensor x)
+{
+    for (int i = 0; i < stage->count; i++) {
+        const struct tiny_block *block = &stage->blocks[i];
+        size_t mark = arena_mark(ex->step);
+        struct tensor h = conv_forward(&block->conv0, ex, x); /* [n, h, w, width] */
+        relu_in_place(ex, h);
+        h = conv_forward(&block->conv2, ex, h);
+        relu_in_place(ex, h);
+        conv_add(&block->conv4, ex, h, x);
+        relu_in_place(ex, x);
+        arena_release(ex->step, mark);
+    }
+}
+
+/* 3 tanh(z / 3): latents are held within what the decoder was trained on. */
+static struct tensor hold(struct exec *ex, struct tensor z)
+{
+    struct tensor held = tensor_like(ex->step, z, z.shape[3]);
+    for (int64_t i = 0; i < tensor_count(z); i++) {
+        held.data[i] = tanhf(z.data[i] / 3.0f) * 3.0f;
+    }
+    return held;
+}
+
+struct tensor autoencoder_tiny_decode(const struct autoencoder_tiny *vae, struct exec *ex,
+                                      struct tensor z)
+{
+    const struct vae_config *config = &vae->config;
+    const struct tiny_decoder *decoder = &vae->decoder;
+    struct tensor image = tensor_4d(ex->step, z.shape[0], config->factor * z.shape[1],
+                                    config->factor * z.shape[2], config->out_channels);
+    size_t begin = arena_mark(ex->step);
+    struct tensor held = hold(ex, z);
+    size_t mark = arena_mark(ex->step);
+    struct tensor x = conv_forward(&decoder->conv_in, ex, held); /* [n, h, w, width] */
+    relu_in_place(ex, x);
+    for (int i = 0; i < config->stages; i++) {
+        stage_in_place(&decoder->stages[i], ex, x);
+        if (i < config->stages - 1) {
+            x = upsample_forward(&decoder->doubling[i], ex, x, 2 * x.shape[1], 2 * x.shape[2]);
+            x = tensor_settle(ex->step, mark, x);
+        }
+    }
+    conv_forward_into(&decoder->conv_out, ex, x, image);
+    elementwise_affine(ex->pool, 2.0f, -1.0f, image.data, image.data, tensor_count(image));
+    arena_release(ex->step, begin);
+    return image;
+}
+
+struct tensor autoencoder_tiny_encode(const struct autoencoder_tiny *vae, struct exec *ex,
+                                      struct tensor image)
+{
+    const struct vae_config *config = &vae->config;
+    const struct tiny_encoder *encoder = &vae->encoder;
+    ASSERT(image.shape[1] % config->factor == 0 && image.shape[2] % config->factor == 0);
+    struct tensor latents = tensor_4d(ex->step, image.shape[0], image.shape[1] / config->factor,
+                                      image.shape[2] / config->factor, config->latent_channels);
+    size_t begin = arena_mark(ex->step);
+    struct tensor unit = tensor_like(ex->step, image, image.shape[3]); /* in [0, 1] */
+    elementwise_affine(ex->pool, 0.5f, 0.5f, image.data, unit.data, tensor_count(image));
+    size_t mark = arena_mark(ex->step);
+    struct tensor x = conv_forward(&encoder->conv_in, ex, unit); /* [n, h, w, width] */
+    for (int i = 0; i < config->stages; i++) {
+        if (i > 0) {
+            x = tensor_settle(ex->step, mark, conv_forward(&encoder->halving[i], ex, x));
+        }
+        stage_in_place(&encoder->stages[i], ex, x);
+    }
+    conv_forward_into(&encoder->conv_out, ex, x, latents);
+    arena_release(ex->step, begin);
+    return latents;
+}

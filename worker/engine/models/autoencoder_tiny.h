@@ -1,0 +1,61 @@
+/* Latents to pixels and back in a hurry: diffusers' AutoencoderTiny, which is TAESD and TAESDXL
+ * (Bohan 2023). Plain 3x3 convolutions and ReLU, one width throughout, no norm and no attention.
+ */
+#ifndef WORKER_ENGINE_MODELS_AUTOENCODER_TINY_H
+#define WORKER_ENGINE_MODELS_AUTOENCODER_TINY_H
+
+#include <stddef.h>
+
+#include "worker/engine/layers/conv.h"
+#include "worker/engine/layers/sampling.h"
+#include "worker/engine/models/vae_config.h"
+
+/* relu(x + conv4(relu(conv2(relu(conv0(x)))))) */
+struct tiny_block {
+    struct conv conv0, conv2, conv4; /* by their places in the module conv */
+};
+
+/* The residual blocks of one size, and the convolution that leads to the next size or, in the last
+ * stage, out. */
+struct tiny_stage {
+    int count;
+    struct tiny_block blocks[VAE_LAYERS_MAX];
+};
+
+struct tiny_encoder {
+    struct conv conv_in;
+    struct conv halving[VAE_BLOCKS_MAX]; /* [1..stages): before the stage, stride 2, no bias */
+    struct tiny_stage stages[VAE_BLOCKS_MAX];
+    struct conv conv_out;
+};
+
+struct tiny_decoder {
+    struct conv conv_in;
+    struct tiny_stage stages[VAE_BLOCKS_MAX];
+    struct upsample doubling[VAE_BLOCKS_MAX]; /* [0..stages - 1): after the stage, no bias */
+    struct conv conv_out;
+};
+
+struct autoencoder_tiny {
+    struct vae_config config;
+    struct tiny_encoder encoder;
+    struct tiny_decoder decoder;
+};
+
+/* Take the weights of both halves: together they are 2.5 million. */
+void autoencoder_tiny_load(struct autoencoder_tiny *vae, struct loader *loader,
+                           const struct vae_config *config);
+
+/* z [n, h, w, latent_channels] -> [n, factor h, factor w, 3] in about [-1, 1], in ex->step. */
+struct tensor autoencoder_tiny_decode(const struct autoencoder_tiny *vae, struct exec *ex,
+                                      struct tensor z);
+
+/* image [n, factor h, factor w, 3] in [-1, 1] -> [n, h, w, latent_channels] in ex->step: the
+ * latents themselves, which are not drawn from anything. */
+struct tensor autoencoder_tiny_encode(const struct autoencoder_tiny *vae, struct exec *ex,
+                                      struct tensor image);
+
+/* Upper bound of the bytes of activations that a decode to height x width pixels needs at once. */
+size_t autoencoder_tiny_bytes(const struct vae_config *config, int64_t height, int64_t width);
+
+#endif

@@ -1,0 +1,424 @@
+#include "worker/job_run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/panic.h"
+#include "common/bus/codec.h"
+#include "common/bus/dead_letter.h"
+#include "common/obs/metrics.h"
+#include "worker/inputs.h"
+#include "worker/job.h"
+#include "worker/progress.h"
+
+#define INPUTS_RETRY_MS 1000
+#define STUCK_LIMIT_MS (5 * 60000) /* a drawer that does not stop for this long is broken */
+
+enum stop { STOP_NONE, STOP_CANCELLED, STOP_EXPIRED, STOP_TIME_LIMIT, STOP_OVER, STOP_LEFT };
+
+enum outcome {
+    OUTCOME_RENDERED,
+    OUTCOME_FAILED,
+    OUTCOME_CANCELLED,
+    OUTCOME_EXPIRED,
+    OUTCOME_SKIPPED,
+    OUTCOME_COUNT
+};
+static const char *const outcome_names[OUTCOME_COUNT] = {"rendered", "failed", "cancelled",
+                                                         "expired", "skipped"};
+
+struct run_metrics {
+    struct metric *jobs[OUTCOME_COUNT], *pictures, *picture_seconds, *busy;
+};
+
+struct job_run {
+    const struct job_run_tools *tools;
+    struct run_metrics metrics;
+
+    /* The job in hand; entry NULL = none. */
+    struct outbox_entry *entry;
+    Crafterse__V1__Job *job; /* owned */
+    struct report_job about;
+    struct inputs inputs;          /* pictures that the job starts from */
+    struct drawer_request request; /* the picture in hand; borrows from job and inputs */
+    size_t image;
+    uint64_t started_ms, image_started_ms, stopped_ms; /* monotonic */
+    uint64_t retry_ms; /* monotonic: nothing is drawn yet, start_run then; 0 = no */
+    enum stop stop;
+    struct progress progress;
+};
+
+static void make_metrics(struct run_metrics *metrics)
+{
+    char labels[64];
+    for (int i = 0; i < OUTCOME_COUNT; i++) {
+        snprintf(labels, sizeof(labels), "state=\"%s\"", outcome_names[i]);
+        metrics->jobs[i] = metric_create(METRIC_COUNTER, "crafterse_worker_jobs_total", labels,
+                                         "Jobs by how they left this worker.");
+    }
+    metrics->pictures =
+        metric_create(METRIC_COUNTER, "crafterse_worker_pictures_total", "", "Pictures drawn.");
+    metrics->picture_seconds = metric_create(METRIC_HISTOGRAM, "crafterse_worker_picture_seconds",
+                                             "", "Time of one picture, from its start to its PNG.");
+    metrics->busy = metric_create(METRIC_GAUGE, "crafterse_worker_busy", "", "1 while a job runs.");
+}
+
+struct job_run *job_run_create(const struct job_run_tools *tools)
+{
+    struct job_run *run = xcalloc(1, sizeof(*run));
+    run->tools = tools;
+    make_metrics(&run->metrics);
+    return run;
+}
+
+void job_run_destroy(struct job_run *run, bool is_drawer_stopped)
+{
+    if (is_drawer_stopped && run->job != NULL) { /* else it still reads the job's strings */
+        codec_free(&run->job->base);
+        inputs_deinit(&run->inputs);
+    }
+    xfree(run);
+}
+
+bool job_run_is_free(const struct job_run *run)
+{
+    return run->entry == NULL;
+}
+
+/* ---- Ends ------------------------------------------------------------------------------------ */
+
+static void count_outcome(struct job_run *run, Crafterse__V1__State state)
+{
+    enum outcome outcome = OUTCOME_FAILED;
+    if (state == CRAFTERSE__V1__STATE__STATE_RENDERED) {
+        outcome = OUTCOME_RENDERED;
+    } else if (state == CRAFTERSE__V1__STATE__STATE_CANCELLED) {
+        outcome = OUTCOME_CANCELLED;
+    } else if (state == CRAFTERSE__V1__STATE__STATE_EXPIRED) {
+        outcome = OUTCOME_EXPIRED;
+    }
+    metric_increment(run->metrics.jobs[outcome]);
+}
+
+/* Lets the job go; its entry was ended or dropped. */
+static void forget_run(struct job_run *run)
+{
+    codec_free(&run->job->base);
+    inputs_deinit(&run->inputs);
+    *run = (struct job_run){.tools = run->tools, .metrics = run->metrics};
+    run->tools->announcement->current_job_id[0] = '\0';
+    metric_set(run->metrics.busy, 0);
+    log_set_job(NULL, 0, NULL);
+}
+
+static void end_run(struct job_run *run, Crafterse__V1__State state, const char *reason,
+                    const char *message)
+{
+    report_status(run->tools->desk, run->entry, &run->about, state, reason, message);
+    outbox_end(run->entry);
+    count_outcome(run, state);
+    if (reason != NULL) {
+        log_info("job ended", "reason=%s message=%s", reason, LOG_QUOTED(message));
+    } else {
+        log_info("job rendered", "pictures=%zu seconds=%.3f", run->job->n_images,
+                 (double)(clock_monotonic_ms() - run->started_ms) / 1000.0);
+    }
+    forget_run(run);
+}
+
+static void skip_run(struct job_run *run)
+{
+    outbox_end(run->entry);
+    metric_increment(run->metrics.jobs[OUTCOME_SKIPPED]);
+    log_info("job skipped, it has ended already", NULL);
+    forget_run(run);
+}
+
+/* What the drawer was stopped for. */
+static void end_stopped_run(struct job_run *run)
+{
+    switch (run->stop) {
+    case STOP_CANCELLED:
+        end_run(run, CRAFTERSE__V1__STATE__STATE_CANCELLED, "cancelled_by_client",
+                "cancelled while the worker drew it");
+        break;
+    case STOP_EXPIRED:
+        end_run(run, CRAFTERSE__V1__STATE__STATE_EXPIRED, "deadline_passed",
+                "the job's deadline passed while the worker drew it");
+        break;
+    case STOP_TIME_LIMIT:
+        end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "time_limit",
+                "the job ran longer than the worker allows; ask for fewer steps, fewer pictures or "
+                "a smaller size");
+        break;
+    case STOP_OVER:
+        skip_run(run);
+        break;
+    case STOP_LEFT:
+        log_warn("job left to another worker, the drain took too long", NULL);
+        outbox_drop(run->entry);
+        forget_run(run);
+        break;
+    case STOP_NONE:
+        PANIC("the run was not stopped");
+    }
+}
+
+/* ---- Beginnings ------------------------------------------------------------------------------ */
+
+static void start_image(struct job_run *run)
+{
+    run->request = job_request(run->job, &run->inputs, run->image);
+    run->image_started_ms = clock_monotonic_ms();
+    runner_draw(run->tools->runner, &run->request);
+}
+
+/* Counts an attempt before any work; false when the run is over because of it. */
+static bool count_attempt(struct job_run *run)
+{
+    struct error err;
+    uint32_t attempt = 0;
+    if (consumer_count_attempt(run->tools->consumer, outbox_record(run->entry), &attempt, &err) <
+        0) {
+        if (err.status == STATUS_CANCELLED) { /* the lane is another worker's by now */
+            outbox_drop(run->entry);
+            forget_run(run);
+            return false;
+        }
+        /* A crash in this attempt will not be counted; that is no reason not to work. */
+        log_warn("attempt not counted", "reason=%s", LOG_QUOTED(err.text));
+    }
+    run->about.attempt = attempt > 0 ? attempt : run->about.attempt + 1;
+    if (run->about.attempt <= (uint32_t)run->tools->config->attempts_max) {
+        return true;
+    }
+    char message[160];
+    snprintf(message, sizeof(message),
+             "the job was started %lld times and never came to an end: each time its worker "
+             "stopped or failed",
+             (long long)run->tools->config->attempts_max);
+    report_dead_letter(run->tools->desk, run->entry, run->job->envelope->job_id,
+                       "attempts_exhausted", message);
+    end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "attempts_exhausted", message);
+    return false;
+}
+
+static void bury(struct job_run *run, struct outbox_entry *entry, const char *message)
+{
+    const char *job_id = dead_letter_job_id(outbox_record(entry));
+    report_dead_letter(run->tools->desk, entry, job_id, "undecodable", message);
+    if (job_id[0] != '\0') {
+        report_failed_id(run->tools->desk, entry, job_id, "undecodable", message);
+    }
+    outbox_end(entry);
+    metric_increment(run->metrics.jobs[OUTCOME_FAILED]);
+}
+
+/* False when the run is over because of them, or has to wait for Kafka. */
+static bool fetch_inputs(struct job_run *run)
+{
+    struct error err;
+    if (inputs_fetch(run->tools->inputs, run->job, &run->inputs, &err) == STATUS_OK) {
+        return true;
+    }
+    inputs_deinit(&run->inputs);
+    if (err.retriable) {
+        log_warn("input pictures not read, trying again", "reason=%s", LOG_QUOTED(err.text));
+        run->retry_ms = clock_monotonic_ms() + INPUTS_RETRY_MS;
+    } else {
+        end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED,
+                err.status == STATUS_NOT_FOUND ? "input_expired" : "invalid_input", err.text);
+    }
+    return false;
+}
+
+/* From the decision that the job is to be drawn to the first picture's start. */
+static void start_run(struct job_run *run)
+{
+    struct error err;
+    if (!fetch_inputs(run)) {
+        return;
+    }
+    const struct drawer_request request = job_request(run->job, &run->inputs, 0);
+    if (runner_check(run->tools->runner, &request, &err) < 0) {
+        end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "engine_error", err.text);
+        return;
+    }
+    if (!count_attempt(run)) {
+        return;
+    }
+    report_status(run->tools->desk, run->entry, &run->about, CRAFTERSE__V1__STATE__STATE_RUNNING,
+                  NULL, NULL);
+    metric_set(run->metrics.busy, 1);
+    start_image(run);
+}
+
+static void decide_run(struct job_run *run)
+{
+    const char *job_id = run->job->envelope->job_id;
+    const struct job_view view = {.is_over =
+                                      ledger_is_terminal(ledger_state(run->tools->ledger, job_id)),
+                                  .is_cancelled = job_set_has(run->tools->cancelled, job_id),
+                                  .now_ms = clock_unix_ms(),
+                                  .model = runner_model(run->tools->runner)};
+    struct job_decision decision;
+    job_decide(run->job, &view, &decision);
+    if (decision.verdict == JOB_SKIP) {
+        skip_run(run);
+        return;
+    }
+    if (decision.verdict == JOB_END) {
+        end_run(run, decision.state, decision.reason, decision.message);
+        return;
+    }
+    start_run(run);
+}
+
+void job_run_begin(struct job_run *run, struct record *record)
+{
+    struct error err;
+    Crafterse__V1__Job *job =
+        CODEC_UNPACK(Crafterse__V1__Job, crafterse__v1__job__descriptor, record, &err);
+    struct outbox_entry *entry = outbox_begin(run->tools->outbox, record);
+    if (job == NULL || job_validate(job, &err) < 0) {
+        bury(run, entry, err.text);
+        codec_free(job != NULL ? &job->base : NULL);
+        return;
+    }
+    run->entry = entry;
+    run->job = job;
+    run->about.job = job;
+    run->about.lane = outbox_record(entry)->partition;
+    run->about.started_ms = clock_unix_ms();
+    run->started_ms = clock_monotonic_ms();
+    progress_init(&run->progress);
+    snprintf(run->tools->announcement->current_job_id,
+             sizeof(run->tools->announcement->current_job_id), "%s", job->envelope->job_id);
+    log_set_job(job->envelope->job_id, job->envelope->attempt, job->envelope->traceparent);
+    decide_run(run);
+}
+
+/* ---- What the runner says ------------------------------------------------------------------- */
+
+void job_run_drawn(struct job_run *run, struct runner_event *event)
+{
+    const struct drawing *drawing = &event->drawing;
+    double seconds = (double)(clock_monotonic_ms() - run->image_started_ms) / 1000.0;
+    if (run->stop != STOP_NONE) {
+        end_stopped_run(run);
+        return;
+    }
+    if (!report_result_fits(&run->about, drawing)) {
+        char message[200];
+        snprintf(message, sizeof(message),
+                 "the PNG of picture %zu has %zu bytes, more than the %d that a message may carry; "
+                 "ask for a smaller size",
+                 run->image, drawing->size, TOPIC_PAYLOAD_BYTES_MAX);
+        end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "picture_too_large", message);
+        return;
+    }
+    run->about.times.text_seconds += drawing->text_seconds;
+    run->about.times.denoise_seconds += drawing->denoise_seconds;
+    run->about.times.decode_seconds += drawing->decode_seconds;
+    run->about.times.encode_seconds += drawing->encode_seconds;
+    report_result(run->tools->desk, run->entry, &run->about, run->image, drawing);
+    metric_increment(run->metrics.pictures);
+    metric_observe(run->metrics.picture_seconds, seconds);
+    run->tools->announcement->seconds_per_picture =
+        announcement_average(run->tools->announcement->seconds_per_picture, seconds);
+    if (++run->image < run->job->n_images) {
+        start_image(run);
+    } else {
+        end_run(run, CRAFTERSE__V1__STATE__STATE_RENDERED, NULL, NULL);
+    }
+}
+
+void job_run_failed(struct job_run *run, const struct error *err)
+{
+    if (run->stop != STOP_NONE) {
+        end_stopped_run(run);
+    } else if (!err->retriable) {
+        end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "engine_error", err->text);
+    } else {
+        log_warn("picture failed, trying again", "reason=%s", LOG_QUOTED(err->text));
+        if (count_attempt(run)) {
+            start_image(run);
+        }
+    }
+}
+
+void job_run_progressed(struct job_run *run, const struct runner_event *event)
+{
+    uint64_t now_ms = clock_monotonic_ms();
+    if (!progress_is_due(&run->progress, (uint32_t)run->image, event->step.stage, event->step.step,
+                         event->step.steps, now_ms)) {
+        return;
+    }
+    const struct report_step step = {.image = (uint32_t)run->image,
+                                     .at = event->step,
+                                     .elapsed_ms = (uint32_t)(now_ms - run->started_ms)};
+    report_progress(run->tools->desk, run->tools->producer, &run->about, &step);
+}
+
+/* ---- What stops it early -------------------------------------------------------------------- */
+
+/* Why the run should stop now. */
+static enum stop find_stop(const struct job_run *run, uint64_t leave_ms, uint64_t now_ms)
+{
+    const char *job_id = run->job->envelope->job_id;
+    uint64_t deadline_ms = run->job->envelope->deadline_ms;
+    if (ledger_is_terminal(ledger_state(run->tools->ledger, job_id))) {
+        return STOP_OVER;
+    }
+    if (job_set_has(run->tools->cancelled, job_id)) {
+        return STOP_CANCELLED;
+    }
+    if (deadline_ms > 0 && clock_unix_ms() >= deadline_ms) {
+        return STOP_EXPIRED;
+    }
+    if (now_ms - run->started_ms >= (uint64_t)run->tools->config->time_limit_ms) {
+        return STOP_TIME_LIMIT;
+    }
+    if (leave_ms > 0 && now_ms >= leave_ms) {
+        return STOP_LEFT;
+    }
+    return STOP_NONE;
+}
+
+/* A run that waits for its input pictures: no drawer has to be stopped. */
+static void watch_waiting(struct job_run *run, uint64_t leave_ms, uint64_t now_ms)
+{
+    run->stop = find_stop(run, leave_ms, now_ms);
+    if (run->stop != STOP_NONE) {
+        end_stopped_run(run);
+    } else if (now_ms >= run->retry_ms) {
+        run->retry_ms = 0;
+        start_run(run);
+    }
+}
+
+int job_run_watch(struct job_run *run, uint64_t leave_ms, struct error *err)
+{
+    uint64_t now_ms = clock_monotonic_ms();
+    if (run->entry == NULL) {
+        return 0;
+    }
+    if (run->retry_ms != 0) {
+        watch_waiting(run, leave_ms, now_ms);
+        return 0;
+    }
+    if (run->stop == STOP_NONE) {
+        run->stop = find_stop(run, leave_ms, now_ms);
+        run->stopped_ms = now_ms;
+        if (run->stop != STOP_NONE) {
+            runner_cancel(run->tools->runner);
+        }
+    } else if (now_ms - run->stopped_ms >= STUCK_LIMIT_MS) {
+        /* The attempt is counted; a fresh process can do what this one cannot. */
+        return ERROR(err, STATUS_INTERNAL, "the drawer did not stop for %d s after it was asked to",
+                     STUCK_LIMIT_MS / 1000);
+    }
+    return 0;
+}
