@@ -222,7 +222,7 @@ parity: ## [WORD=sdxl]: the list of docs/PARITY.md, a line a case; ends with "N 
 # ---- One machine -----------------------------------------------------------------------------
 
 .PHONY: run up down status
-run: ## PROMPT="..." [NEGATIVE= SEED= STEPS= SIZE=WxH MODEL= KAFKA=apache OUT=]: make a picture
+run: ## PROMPT="..." [NEGATIVE= SEED= STEPS= SIZE=WxH MODEL=FILE|DIR KAFKA=apache OUT=]: make a picture
 	@+MAKE=$(MAKE) deploy/local/run.sh
 up: ## [MODEL= KAFKA=apache]: start the services and keep them; prints where
 	@+MAKE=$(MAKE) deploy/local/stack.sh up

@@ -17,12 +17,14 @@ const struct config_option worker_config_options[] = {
      .type = CONFIG_STRING,
      .offset = AT(model_path),
      .flags = CONFIG_REQUIRED,
-     .help = "The model's folder, as diffusers writes it: the one that holds model_index.json."},
+     .help = "The model: a single-file .safetensors checkpoint, or the folder that diffusers "
+             "writes, with a model_index.json."},
     {.name = "MODEL_NAME",
      .type = CONFIG_STRING,
      .offset = AT(model_name),
      .default_text = "",
-     .help = "The name that clients order the model by; empty = the folder's own name."},
+     .help = "The name that clients order the model by; empty = the folder's own name, or the "
+             "file's without .safetensors."},
     {.name = "THREADS",
      .type = CONFIG_INT,
      .offset = AT(threads),

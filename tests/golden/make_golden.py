@@ -11,6 +11,7 @@ import shutil
 
 import torch
 
+import golden_checkpoints
 import golden_lora
 import golden_models
 import golden_noise
@@ -25,7 +26,8 @@ def main():
     # One thread: the order of additions, and so the last bits, do not depend on the machine.
     torch.set_num_threads(1)
     root = pathlib.Path(__file__).resolve().parent
-    for folder in ("tiny-sdxl", "models", "tokenizers", "schedulers", "expected", "loras"):
+    for folder in ("tiny-sdxl", "models", "tokenizers", "schedulers", "checkpoints", "expected",
+                   "loras"):
         shutil.rmtree(root / folder, ignore_errors=True)
     vocabulary = golden_tokenizer.make(root, root / "tiny-sdxl")
     golden_tokens.make(root)
@@ -35,6 +37,7 @@ def main():
     golden_pipeline.make(root, root / "tiny-sdxl", vocabulary)
     golden_pictures.make(root, root / "tiny-sdxl")
     golden_lora.make(root, root / "tiny-sdxl")
+    golden_checkpoints.make(root)
 
 
 if __name__ == "__main__":

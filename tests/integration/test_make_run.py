@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from support.checkpoint import write_checkpoint
+
 TREE = Path(__file__).resolve().parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"
 ODD_PROMPT = ('a "quoted" \'prompt\' $(touch made-by-make) `touch made-by-shell` $HOME \\ # end\n'
@@ -85,6 +87,16 @@ def test_run_makes_a_picture_from_nothing_and_leaves_nothing_behind(tmp_path):
     assert re.search(r"time .*build .* s, start .* s", output)
     assert re.search(r"^step \d of 4$", output, re.M), "plain lines when stdout is no terminal"
     assert time.monotonic() - started < 60
+    assert_nothing_runs()
+
+
+def test_run_takes_a_single_file_checkpoint(tmp_path):
+    model = write_checkpoint(tmp_path / "tiny.safetensors")
+    out = tmp_path / "picture.png"
+    _, output = make("run", "PROMPT=a red potion", "STEPS=1", "SIZE=64x64", f"MODEL={model}",
+                     f"OUT={out}")
+    assert size_of_png(out) == (64, 64)
+    assert re.search(r"seed +\d", output)
     assert_nothing_runs()
 
 

@@ -8,6 +8,7 @@ import zlib
 
 import pytest
 
+from support.checkpoint import write_checkpoint
 from support.processes import TREE
 
 MODEL = TREE / "tests/golden/tiny-sdxl"
@@ -113,6 +114,15 @@ def test_timings_are_one_json_line_on_stdout(tmp_path):
     assert "step 2 of 2" in done.stderr and "\r" not in done.stderr
 
 
+def test_a_single_file_checkpoint_is_a_model(tmp_path):
+    model = write_checkpoint(tmp_path / "my model.safetensors")
+    out = tmp_path / "picture.png"
+    txt2img("--model", model, "--prompt", "a ring", "--steps", 1, "--width", 64, "--height", 64,
+            "--output", out)
+    assert chunks(out)[0] == ("IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
+    assert "Model: my model" in texts(out)["parameters"]
+
+
 @pytest.mark.parametrize("arguments, code, message", [
     ([], 2, "--model is required"),
     (["--steps", "many"], 2, "--steps: expected a whole number"),
@@ -122,7 +132,7 @@ def test_timings_are_one_json_line_on_stdout(tmp_path):
     (["--model", "/nonexistent", "--prompt", "x", "--output", "x.png"], 1,
      "/nonexistent/model_index.json"),
     (["--model", __file__, "--prompt", "x", "--output", "x.png"], 1,
-     "single-file checkpoint is not read"),
+     "not a safetensors file"),
     (["--model", MODEL, "--prompt", "x", "--output", "/nonexistent/x.png", "--steps", 1], 1,
      "/nonexistent/x.png: cannot create"),
     (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--width", 33], 1,

@@ -44,6 +44,8 @@ ALLOWED = {
     "worker/engine/lora": ["common/base", "worker/engine/weights", "worker/engine/config",
                            "worker/engine/tensor", "worker/engine/layers", "worker/engine/models",
                            "file:worker/engine/engine.h"],
+    "worker/engine/checkpoint": ["common/base", "worker/engine/config", "worker/engine/weights",
+                                 "worker/engine/tokenizer"],
     "worker/engine/pipeline": ["common/base", "worker/engine"],
     "worker/engine": ["common/base"],
     "deploy/devbroker": ["common"],

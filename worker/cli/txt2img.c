@@ -76,7 +76,7 @@ static const struct {
     const char *value; /* NULL: a flag */
     const char *help;
 } option_table[] = {
-    {"model", KEY_MODEL, "DIR", "model folder in diffusers' layout (required)"},
+    {"model", KEY_MODEL, "PATH", "diffusers folder or .safetensors checkpoint (required)"},
     {"vae", KEY_VAE, "DIR", "another VAE in place of the model's: AutoencoderKL or -Tiny (TAESD)"},
     {"prompt", KEY_PROMPT, "TEXT", "what to draw (required)"},
     {"negative", KEY_NEGATIVE, "TEXT", "what to keep out"},
@@ -107,7 +107,7 @@ static const struct {
 
 static void print_help(void)
 {
-    printf("Usage: txt2img --model DIR --prompt TEXT --output FILE.png [options]\n\n");
+    printf("Usage: txt2img --model PATH --prompt TEXT --output FILE.png [options]\n\n");
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         char left[64];
         snprintf(left, sizeof(left), "--%s %s", option_table[i].name,

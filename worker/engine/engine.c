@@ -80,7 +80,7 @@ static int open_schedulers(struct engine *engine, struct error *err)
     return STATUS_OK;
 }
 
-/* The folder's own name, whatever way the path leads there. */
+/* The folder's own name, or the file's without its ending, whatever way the path leads there. */
 static void name_model(struct engine *engine, const char *model_path)
 {
     char absolute[PATH_MAX];
@@ -88,6 +88,11 @@ static void name_model(struct engine *engine, const char *model_path)
     const char *slash = strrchr(path, '/');
     snprintf(engine->info.model_name, sizeof(engine->info.model_name), "%s",
              slash != NULL ? slash + 1 : path);
+    static const char ending[] = ".safetensors";
+    size_t length = strlen(engine->info.model_name), tail = sizeof(ending) - 1;
+    if (length > tail && strcmp(engine->info.model_name + length - tail, ending) == 0) {
+        engine->info.model_name[length - tail] = '\0';
+    }
 }
 
 /* Bytes this process may use: the machine's, or less when the cgroup says so. */

@@ -38,7 +38,7 @@ enum engine_storage {
 #define ENGINE_LORA_WEIGHT_MAX 10
 
 struct engine_options {
-    const char *model_path; /* a diffusers folder: the one that holds model_index.json */
+    const char *model_path; /* a diffusers folder, or a .safetensors checkpoint */
     /* A VAE's folder (or a model's, for its VAE) to use in place of the model's own: AutoencoderKL
      * or AutoencoderTiny (TAESD), with as many latent channels. NULL or "" = the model's own. */
     const char *vae_path;

@@ -6,10 +6,12 @@
 #include <sys/stat.h>
 
 #include "common/base/panic.h"
+#include "worker/engine/checkpoint/checkpoint.h"
 
 struct model_source {
     char path[PATH_MAX];
-    bool is_component; /* the path is a component's own folder */
+    bool is_component;             /* the path is a component's own folder */
+    struct checkpoint *checkpoint; /* when path is a file; NULL for a folder */
 };
 
 struct path {
@@ -37,15 +39,15 @@ int model_source_open(struct model_source **out, const char *path, struct error 
     if (strlen(path) >= PATH_MAX) {
         return ERROR(err, STATUS_INVALID, "%.80s...: path too long", path);
     }
-    if (stat(path, &about) == 0 && !S_ISDIR(about.st_mode)) {
-        return ERROR(err, STATUS_UNSUPPORTED,
-                     "%s: a model is a folder with a model_index.json, as diffusers writes it; a "
-                     "single-file checkpoint is not read: convert it with diffusers' "
-                     "from_single_file and save_pretrained",
-                     path);
-    }
     struct model_source *source = xcalloc(1, sizeof(*source));
     snprintf(source->path, sizeof(source->path), "%s", path);
+    if (stat(path, &about) == 0 && !S_ISDIR(about.st_mode)) {
+        int result = checkpoint_open(&source->checkpoint, path, err);
+        if (result < 0) {
+            model_source_close(source);
+            return result;
+        }
+    }
     *out = source;
     return STATUS_OK;
 }
@@ -58,6 +60,9 @@ int model_source_open_component(struct model_source **out, const char *path, con
     int result = model_source_open(out, path, err);
     if (result < 0) {
         return result;
+    }
+    if ((*out)->checkpoint != NULL) {
+        return STATUS_OK;
     }
     (*out)->is_component = true;
     result = locate(*out, component, "config.json", &config, err);
@@ -72,7 +77,10 @@ int model_source_open_component(struct model_source **out, const char *path, con
 
 void model_source_close(struct model_source *source)
 {
-    xfree(source);
+    if (source != NULL) {
+        checkpoint_close(source->checkpoint);
+        xfree(source);
+    }
 }
 
 const char *model_source_path(const struct model_source *source)
@@ -84,6 +92,9 @@ int model_source_index(const struct model_source *source, struct json **out, str
 {
     struct path path;
     *out = NULL;
+    if (source->checkpoint != NULL) {
+        return checkpoint_config(source->checkpoint, "", out, err);
+    }
     int result = locate(source, "", "model_index.json", &path, err);
     return result < 0 ? result : json_open(out, path.text, err);
 }
@@ -94,6 +105,9 @@ int model_source_config(const struct model_source *source, const char *component
     struct path path;
     bool is_scheduler = strcmp(component, "scheduler") == 0;
     *out = NULL;
+    if (source->checkpoint != NULL) {
+        return checkpoint_config(source->checkpoint, component, out, err);
+    }
     int result = locate(source, component, is_scheduler ? "scheduler_config.json" : "config.json",
                         &path, err);
     return result < 0 ? result : json_open(out, path.text, err);
@@ -104,6 +118,9 @@ int model_source_weights(const struct model_source *source, const char *componen
 {
     struct path path;
     *out = NULL;
+    if (source->checkpoint != NULL) {
+        return checkpoint_weights(source->checkpoint, component, out, err);
+    }
     int result = locate(source, component, "", &path, err);
     return result < 0 ? result : weights_open(out, path.text, err);
 }
@@ -113,6 +130,9 @@ int model_source_tokenizer(const struct model_source *source, const char *compon
 {
     struct path path;
     *out = NULL;
+    if (source->checkpoint != NULL) {
+        return checkpoint_tokenizer(source->checkpoint, component, out, err);
+    }
     int result = locate(source, component, "", &path, err);
     return result < 0 ? result : clip_bpe_open(out, path.text, err);
 }

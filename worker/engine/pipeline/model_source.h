@@ -2,8 +2,9 @@
  * names that diffusers gives the components ("unet", "vae", "text_encoder", "text_encoder_2",
  * "tokenizer", "tokenizer_2", "scheduler").
  *
- * Today a model is a folder as diffusers' save_pretrained writes it. This is the one place that
- * knows so: everything above asks for a component and gets its config or weights.
+ * A model is a folder as diffusers' save_pretrained writes it, or a single-file checkpoint
+ * (checkpoint.h). This is the one place that knows which: everything above asks for a component and
+ * gets its config or weights.
  */
 #ifndef WORKER_ENGINE_PIPELINE_MODEL_SOURCE_H
 #define WORKER_ENGINE_PIPELINE_MODEL_SOURCE_H
@@ -14,8 +15,8 @@
 
 struct model_source;
 
-/* The model at path. STATUS_UNSUPPORTED when that is a file. Free with model_source_close (accepts
- * NULL), after everything that was opened through it. */
+/* The model at path: a folder, or a file, for whose errors see checkpoint_open. Free with
+ * model_source_close (accepts NULL), after everything that was opened through it. */
 int model_source_open(struct model_source **out, const char *path, struct error *err) MUST_CHECK;
 void model_source_close(struct model_source *source);
 

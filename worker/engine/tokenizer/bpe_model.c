@@ -373,8 +373,7 @@ int bpe_model_open_packaged(struct bpe_model **out, struct error *err)
     struct bpe_model *model = create_empty();
     add_packaged_tokens(model, clip_merges);
     check_vocabulary(model, &problems);
-    char *text = xmalloc((size_t)(clip_merges_end - clip_merges) + 1);
-    memcpy(text, clip_merges, (size_t)(clip_merges_end - clip_merges) + 1);
+    char *text = xstrdup(clip_merges);
     read_merge_lines(model, text, &problems);
     xfree(text);
     return finish_opening(

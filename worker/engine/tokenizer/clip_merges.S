@@ -1,9 +1,8 @@
 /* CLIP's merges (worker/models/clip/README.md) as bytes of the program, so that one binary is
  * enough to read a checkpoint, which brings no vocabulary. */
     .section .rodata
-    .global clip_merges, clip_merges_end
+    .global clip_merges
 clip_merges:
     .incbin "worker/models/clip/merges.txt"
-clip_merges_end:
     .byte 0
     .section .note.GNU-stack, "", @progbits

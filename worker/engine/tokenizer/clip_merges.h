@@ -3,8 +3,7 @@
 #ifndef WORKER_ENGINE_TOKENIZER_CLIP_MERGES_H
 #define WORKER_ENGINE_TOKENIZER_CLIP_MERGES_H
 
-/* From the first byte of the text to the one after its last, which is a NUL. */
+/* Ends with a NUL. */
 extern const char clip_merges[];
-extern const char clip_merges_end[];
 
 #endif

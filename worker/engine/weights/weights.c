@@ -23,6 +23,8 @@ struct weights {
     char path[PATH_MAX];
     struct safetensors *shards[SHARDS_MAX];
     size_t shard_count;
+    const struct safetensors *lender; /* whose tensors lent are, or NULL: then shards' */
+    struct safetensors_entry *lent;
     struct tensor_slot *slots; /* sorted by name */
     size_t slot_count;
     struct problems problems; /* what weights_take could not give */
@@ -157,11 +159,23 @@ static int by_name(const void *left, const void *right)
     return strcmp(a->entry->name, b->entry->name);
 }
 
-/* One sorted table over all shards. */
-static int build_slots(struct weights *weights, struct error *err)
+/* Names must differ; where says where a second one was found. */
+static int sort_slots(struct weights *weights, const char *where, struct error *err)
 {
     struct problems problems;
     problems_init(&problems);
+    qsort(weights->slots, weights->slot_count, sizeof(*weights->slots), by_name);
+    for (size_t i = 1; i < weights->slot_count; i++) {
+        if (by_name(&weights->slots[i - 1], &weights->slots[i]) == 0) {
+            problems_add(&problems, "%s: %s", weights->slots[i].entry->name, where);
+        }
+    }
+    return problems_finish(&problems, STATUS_CORRUPT, weights->path, err);
+}
+
+/* One sorted table over all shards. */
+static int build_slots(struct weights *weights, struct error *err)
+{
     size_t count = 0;
     for (size_t i = 0; i < weights->shard_count; i++) {
         count += safetensors_count(weights->shards[i]);
@@ -173,13 +187,7 @@ static int build_slots(struct weights *weights, struct error *err)
                 safetensors_entry_at(weights->shards[i], k);
         }
     }
-    qsort(weights->slots, count, sizeof(*weights->slots), by_name);
-    for (size_t i = 1; i < count; i++) {
-        if (by_name(&weights->slots[i - 1], &weights->slots[i]) == 0) {
-            problems_add(&problems, "%s: in more than one shard", weights->slots[i].entry->name);
-        }
-    }
-    return problems_finish(&problems, STATUS_CORRUPT, weights->path, err);
+    return sort_slots(weights, "in more than one shard", err);
 }
 
 int weights_open(struct weights **out, const char *component_dir, struct error *err)
@@ -206,6 +214,30 @@ int weights_open(struct weights **out, const char *component_dir, struct error *
     return STATUS_OK;
 }
 
+int weights_create(struct weights **out, const struct safetensors *file,
+                   const struct safetensors_entry *entries, size_t count, struct error *err)
+{
+    *out = NULL;
+    struct weights *weights = xcalloc(1, sizeof(*weights));
+    problems_init(&weights->problems);
+    snprintf(weights->path, sizeof(weights->path), "%s", safetensors_path(file));
+    weights->lender = file;
+    weights->lent = xcalloc(count, sizeof(*weights->lent));
+    weights->slots = xcalloc(count, sizeof(*weights->slots));
+    weights->slot_count = count;
+    for (size_t i = 0; i < count; i++) {
+        weights->lent[i] = entries[i];
+        weights->slots[i].entry = &weights->lent[i];
+    }
+    int result = sort_slots(weights, "there twice, under different names", err);
+    if (result < 0) {
+        weights_close(weights);
+        return result;
+    }
+    *out = weights;
+    return STATUS_OK;
+}
+
 void weights_close(struct weights *weights)
 {
     if (weights == NULL) {
@@ -214,6 +246,7 @@ void weights_close(struct weights *weights)
     for (size_t i = 0; i < weights->shard_count; i++) {
         safetensors_close(weights->shards[i]);
     }
+    xfree(weights->lent);
     xfree(weights->slots);
     xfree(weights);
 }
@@ -222,6 +255,9 @@ void weights_drop_pages(const struct weights *weights)
 {
     for (size_t i = 0; i < weights->shard_count; i++) {
         safetensors_drop_pages(weights->shards[i]);
+    }
+    if (weights->lender != NULL) {
+        safetensors_drop_pages(weights->lender);
     }
 }
 
@@ -269,6 +305,23 @@ static bool weight_dtype_of(enum safetensors_dtype from, enum dtype *to)
     return from == SAFETENSORS_F32 || from == SAFETENSORS_F16 || from == SAFETENSORS_BF16;
 }
 
+bool weights_view_of(const struct safetensors_entry *entry, struct weight_view *out)
+{
+    *out = (struct weight_view){0};
+    enum dtype dtype;
+    if (!weight_dtype_of(entry->dtype, &dtype) || entry->rank > WEIGHT_RANK_MAX) {
+        return false;
+    }
+    *out = (struct weight_view){
+        .data = entry->data,
+        .dtype = dtype,
+        .count = entry->size / safetensors_dtype_size(entry->dtype),
+        .rank = entry->rank,
+    };
+    memcpy(out->shape, entry->shape, (size_t)entry->rank * sizeof(entry->shape[0]));
+    return true;
+}
+
 bool weights_take(struct weights *weights, const char *name, int rank, const int64_t *shape,
                   struct weight_view *out)
 {
@@ -282,7 +335,6 @@ bool weights_take(struct weights *weights, const char *name, int rank, const int
         return false;
     }
     const struct safetensors_entry *entry = slot->entry;
-    enum dtype dtype;
     slot->taken = true;
     if (!same_shape(entry, rank, shape)) {
         problems_add(&weights->problems, "%s: has shape %s, expected %s", name,
@@ -290,18 +342,11 @@ bool weights_take(struct weights *weights, const char *name, int rank, const int
                      shape_text(want, sizeof(want), rank, shape));
         return false;
     }
-    if (!weight_dtype_of(entry->dtype, &dtype)) {
+    if (!weights_view_of(entry, out)) {
         problems_add(&weights->problems, "%s: has type %s, expected F32, F16 or BF16", name,
                      safetensors_dtype_name(entry->dtype));
         return false;
     }
-    *out = (struct weight_view){
-        .data = entry->data,
-        .dtype = dtype,
-        .count = entry->size / safetensors_dtype_size(entry->dtype),
-        .rank = rank,
-    };
-    memcpy(out->shape, shape, (size_t)rank * sizeof(shape[0]));
     return true;
 }
 

@@ -39,6 +39,16 @@ struct weight_view {
  * Free with weights_close. */
 int weights_open(struct weights **out, const char *component_dir, struct error *err) MUST_CHECK;
 
+struct safetensors;
+struct safetensors_entry;
+
+/* Weights of some tensors of a file that holds more than one component, under names of the caller's
+ * choice. The file, names and data stay the caller's and must outlive the weights; the entries are
+ * copied. STATUS_CORRUPT when two have the same name. Free with weights_close. */
+int weights_create(struct weights **out, const struct safetensors *file,
+                   const struct safetensors_entry *entries, size_t count,
+                   struct error *err) MUST_CHECK;
+
 /* Accepts NULL. Views die with the weights. */
 void weights_close(struct weights *weights);
 
@@ -65,6 +75,9 @@ void weights_ignore(struct weights *weights, const char *prefix);
  * buffers, which old folders carry, are ignored); else STATUS_INVALID, with the file and every
  * missing, different and surplus tensor. */
 int weights_finish(const struct weights *weights, struct error *err) MUST_CHECK;
+
+/* The entry as a view; false when it is not f32, f16 or bf16 or has too many dimensions. */
+bool weights_view_of(const struct safetensors_entry *entry, struct weight_view *out);
 
 /* out[0..view.count) in float; f16 and bf16 convert exactly, subnormals, infinities and NaN
  * included. */
