@@ -37,40 +37,76 @@ static bool join_path(char *out, size_t size, const char *dir, const char *name)
     return (size_t)snprintf(out, size, "%s/%s", dir, name) < size;
 }
 
+/* The names that a file of weights goes by: what diffusers and transformers write, and the variants
+ * that people publish, the one without a name first. */
+static const char *const stems[] = {"diffusion_pytorch_model", "model"};
+static const char *const variants[] = {"", ".fp16", ".bf16", ".fp32", ".ema", ".non_ema"};
+static const struct {
+    const char *before, *after; /* the variant */
+    bool is_index;
+} forms[] = {
+    {"", ".safetensors", false},
+    {".safetensors.index", ".json", true},
+    {"", ".safetensors.index.json", true},
+};
+
+#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
+
+/* dir/NAME of one combination, when it exists. Returns its length, or 0. */
+static size_t try_file(const char *dir, size_t stem, size_t variant, size_t form, char *out,
+                       size_t size)
+{
+    struct stat info;
+    int length = snprintf(out, size, "%s/%s%s%s%s", dir, stems[stem], forms[form].before,
+                          variants[variant], forms[form].after);
+    return length > 0 && (size_t)length < size && stat(out, &info) == 0 ? (size_t)length : 0;
+}
+
+static bool has_pickle(const char *dir)
+{
+    static const char *const names[] = {"diffusion_pytorch_model.bin", "pytorch_model.bin",
+                                        "diffusion_pytorch_model.fp16.bin",
+                                        "pytorch_model.fp16.bin"};
+    struct stat info;
+    char path[PATH_MAX];
+    for (size_t i = 0; i < COUNT(names); i++) {
+        if (join_path(path, sizeof(path), dir, names[i]) && stat(path, &info) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The first candidate that exists, in out. */
 static int find_file(const char *dir, char *out, size_t size, bool *is_index, struct error *err)
 {
-    static const char *const stems[] = {"diffusion_pytorch_model", "model"};
-    static const struct {
-        const char *suffix;
-        bool is_index;
-    } forms[] = {
-        {".safetensors", false},
-        {".safetensors.index.json", true},
-        {".fp16.safetensors", false},
-        {".safetensors.index.fp16.json", true},
-        {".fp16.safetensors.index.json", true},
-    };
     struct stat info;
+    if (strlen(dir) + NAME_MAX >= size) {
+        return ERROR(err, STATUS_INVALID, "%s: path too long", dir);
+    }
     if (stat(dir, &info) < 0 || !S_ISDIR(info.st_mode)) {
         return ERROR(err, STATUS_NOT_FOUND, "%s: no such folder", dir);
     }
-    for (size_t s = 0; s < sizeof(stems) / sizeof(stems[0]); s++) {
-        for (size_t f = 0; f < sizeof(forms) / sizeof(forms[0]); f++) {
-            char name[128];
-            snprintf(name, sizeof(name), "%s%s", stems[s], forms[f].suffix);
-            if (!join_path(out, size, dir, name)) {
-                return ERROR(err, STATUS_INVALID, "%s: path too long", dir);
-            }
-            if (stat(out, &info) == 0) {
-                *is_index = forms[f].is_index;
-                return STATUS_OK;
+    for (size_t stem = 0; stem < COUNT(stems); stem++) {
+        for (size_t variant = 0; variant < COUNT(variants); variant++) {
+            for (size_t form = 0; form < COUNT(forms); form++) {
+                if (try_file(dir, stem, variant, form, out, size) > 0) {
+                    *is_index = forms[form].is_index;
+                    return STATUS_OK;
+                }
             }
         }
     }
+    if (has_pickle(dir)) {
+        return ERROR(err, STATUS_UNSUPPORTED,
+                     "%s: no weights: only a .bin file, which may hold code and is not read; save "
+                     "the model with safe_serialization=True",
+                     dir);
+    }
     return ERROR(err, STATUS_NOT_FOUND,
                  "%s: no weights: expected diffusion_pytorch_model.safetensors or "
-                 "model.safetensors, whole, sharded (*.safetensors.index.json) or *.fp16.*",
+                 "model.safetensors, whole, sharded (*.safetensors.index.json) or of a variant "
+                 "(*.fp16.*, bf16, fp32, ema, non_ema)",
                  dir);
 }
 

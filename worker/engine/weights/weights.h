@@ -32,8 +32,9 @@ struct weight_view {
 
 /* Open the weights in component_dir: one file, or the shards named by *.safetensors.index.json.
  * The first of these that exists, with NAME diffusion_pytorch_model, then model:
- *   NAME.safetensors  NAME.safetensors.index.json  NAME.fp16.safetensors
- *   NAME.safetensors.index.fp16.json  NAME.fp16.safetensors.index.json
+ *   NAME.safetensors  NAME.safetensors.index.json
+ *   NAME.V.safetensors  NAME.safetensors.index.V.json  NAME.V.safetensors.index.json
+ * with the variant V fp16, bf16, fp32, ema or non_ema, the first that is there.
  * Fails with one error that names file and problems when a file is damaged (see safetensors.h),
  * a shard is missing, a tensor is in two shards or not in the shard that the index names.
  * Free with weights_close. */

@@ -146,6 +146,8 @@ TEST(a_folder_without_weights_says_what_was_looked_for)
     scratch_text(&scratch, "unet/config.json", "{}");
     CHECK_CONTAINS(open_error("unet", STATUS_NOT_FOUND),
                    "expected diffusion_pytorch_model.safetensors or");
+    scratch_text(&scratch, "unet/diffusion_pytorch_model.bin", "pickled");
+    CHECK_CONTAINS(open_error("unet", STATUS_UNSUPPORTED), "safe_serialization=True");
     scratch_text(&scratch, "broken/model.safetensors", "not a model");
     CHECK_CONTAINS(open_error("broken", STATUS_CORRUPT), "broken/model.safetensors");
     scratch_remove(&scratch);
@@ -167,6 +169,40 @@ TEST(variants_are_found_and_the_plain_file_goes_first)
     CHECK(weights_has(weights, "full"));
     weights_close(weights);
     scratch_remove(&scratch);
+}
+
+TEST(variants_that_people_publish_are_found_whole_and_sharded)
+{
+    static const char *const files[] = {
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "unet/diffusion_pytorch_model.ema.safetensors",
+        "unet/diffusion_pytorch_model.bf16.safetensors",
+        "unet/diffusion_pytorch_model.fp32.safetensors",
+        "unet/model.fp16.safetensors",
+    };
+    const struct safetensors_entry tensor = zeros("a", SAFETENSORS_F16, 1, 1);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        scratch_create(&scratch);
+        write_model(files[i], &tensor, 1);
+        struct weights *weights = open_model("unet");
+        CHECK(weights != NULL && weights_has(weights, "a"));
+        weights_close(weights);
+        scratch_remove(&scratch);
+    }
+    static const char *const indexes[] = {
+        "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+        "unet/model.fp16.safetensors.index.json",
+    };
+    for (size_t i = 0; i < sizeof(indexes) / sizeof(indexes[0]); i++) {
+        scratch_create(&scratch);
+        write_model("unet/part.fp16-00001-of-00001.safetensors", &tensor, 1);
+        scratch_text(&scratch, indexes[i],
+                     "{\"weight_map\":{\"a\":\"part.fp16-00001-of-00001.safetensors\"}}");
+        struct weights *weights = open_model("unet");
+        CHECK(weights != NULL && weights_has(weights, "a"));
+        weights_close(weights);
+        scratch_remove(&scratch);
+    }
 }
 
 static void write_shards(void)
