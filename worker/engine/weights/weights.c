@@ -386,22 +386,14 @@ bool weights_take(struct weights *weights, const char *name, int rank, const int
     return true;
 }
 
-/* Position indices that transformers once stored as a buffer: 0, 1, 2 … */
+/* What old files carry and no model reads: position indices that transformers once stored as a
+ * buffer (0, 1, 2 ...), and CLIP's temperature, which only matters beside its picture encoder. */
 static bool is_ignored(const char *name)
 {
     static const char buffer[] = ".position_ids";
     size_t length = strlen(name), tail = strlen(buffer);
-    return length >= tail && strcmp(name + length - tail, buffer) == 0;
-}
-
-void weights_ignore(struct weights *weights, const char *prefix)
-{
-    size_t length = strlen(prefix);
-    for (size_t i = 0; i < weights->slot_count; i++) {
-        if (strncmp(weights->slots[i].entry->name, prefix, length) == 0) {
-            weights->slots[i].taken = true;
-        }
-    }
+    return (length >= tail && strcmp(name + length - tail, buffer) == 0) ||
+           strcmp(name, "logit_scale") == 0;
 }
 
 int weights_finish(const struct weights *weights, struct error *err)

@@ -68,13 +68,9 @@ bool weights_has(const struct weights *weights, const char *name);
 bool weights_take(struct weights *weights, const char *name, int rank, const int64_t *shape,
                   struct weight_view *out);
 
-/* Leave alone every tensor whose name starts with prefix: weights_finish does not call it surplus.
- * For a file that holds more than one model, as the VAE's also holds its encoder. */
-void weights_ignore(struct weights *weights, const char *prefix);
-
 /* 0 when every tensor asked for was there and every tensor there was taken ("*.position_ids"
- * buffers, which old folders carry, are ignored); else STATUS_INVALID, with the file and every
- * missing, different and surplus tensor. */
+ * buffers and "logit_scale", which old folders carry, are ignored); else STATUS_INVALID, with the
+ * file and every missing, different and surplus tensor. */
 int weights_finish(const struct weights *weights, struct error *err) MUST_CHECK;
 
 /* The entry as a view; false when it is not f32, f16 or bf16 or has too many dimensions. */
