@@ -85,6 +85,7 @@ static struct generation to_generation(const struct drawer_request *request)
                                .sigmas = request->sigmas,
                                .timestep_spacing = request->timestep_spacing,
                                .eta = request->eta,
+                               .clip_skip = (int)request->clip_skip,
                                .tile_x = request->tile_x,
                                .tile_y = request->tile_y};
 }
@@ -99,7 +100,6 @@ static int check_controls(const struct drawer_request *request, struct error *er
         {"guidance_rescale", request->guidance_rescale > 0},
         {"guidance_start", request->guidance_start > 0},
         {"guidance_end", request->guidance_end > 0},
-        {"clip_skip", request->clip_skip > 0},
         {"loras", request->lora_count > 0},
         {"init_image", request->init_png != NULL},
         {"preview", request->preview},
@@ -152,6 +152,7 @@ static int encode(const struct engine_drawer *d, const struct drawer_request *re
                                                   .scheduler = scheduler,
                                                   .guidance = request->guidance,
                                                   .seed = request->seed,
+                                                  .clip_skip = (int)request->clip_skip,
                                                   .width = request->width,
                                                   .height = request->height,
                                                   .model_name = d->model.name,

@@ -242,18 +242,18 @@ static void check_text(const char *name, bool has_projection)
     CHECK(text.has_projection == has_projection);
     int32_t *ids = golden_tensor(fixture.expected, "ids", SAFETENSORS_I32, &count);
     REQUIRE(ids != NULL);
+    const struct clip_text_prompt prompt = {.count = (int)count, .ids = ids};
     for (int skip = 0; skip <= config.num_hidden_layers; skip++) {
         char tensor[32];
         struct clip_text_wanted wanted = {.layers_left_out = skip, .pooled = has_projection};
-        struct clip_text_output output =
-            clip_text_forward(&text, &fixture.ex, ids, (int)count, &wanted);
+        struct clip_text_output output = clip_text_forward(&text, &fixture.ex, &prompt, &wanted);
         snprintf(tensor, sizeof(tensor), "hidden.%d", skip);
         check_equal(&fixture, tensor, output.hidden);
         if (has_projection) {
             check_equal(&fixture, "pooled", output.pooled);
         }
         wanted.final_norm = true;
-        output = clip_text_forward(&text, &fixture.ex, ids, (int)count, &wanted);
+        output = clip_text_forward(&text, &fixture.ex, &prompt, &wanted);
         snprintf(tensor, sizeof(tensor), "normed.%d", skip);
         check_equal(&fixture, tensor, output.hidden);
         if (skip == 0) {

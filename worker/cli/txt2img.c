@@ -29,11 +29,15 @@
 
 #define BATCH_MAX 10000
 #define EXIT_USAGE 2
+#define EMBEDDINGS_MAX 64
 
 /* ---- Options --------------------------------------------------------------------------------- */
 
 struct options {
     const char *model, *vae, *prompt, *negative, *scheduler, *latents, *dump, *output;
+    const char *embedding_folder, *embeddings[EMBEDDINGS_MAX];
+    int embedding_count;
+    int clip_skip;
     int width, height, steps; /* 0: the model's */
     double guidance;          /* negative: the model's */
     uint64_t seed;
@@ -59,6 +63,9 @@ enum option_key {
     KEY_THREADS,
     KEY_PRECISION,
     KEY_STORAGE,
+    KEY_CLIP_SKIP,
+    KEY_EMBEDDING,
+    KEY_EMBEDDINGS,
     KEY_LATENTS,
     KEY_DUMP,
     KEY_TILE,
@@ -78,7 +85,7 @@ static const struct {
 } option_table[] = {
     {"model", KEY_MODEL, "PATH", "diffusers folder or .safetensors checkpoint (required)"},
     {"vae", KEY_VAE, "DIR", "another VAE in place of the model's: AutoencoderKL or -Tiny (TAESD)"},
-    {"prompt", KEY_PROMPT, "TEXT", "what to draw (required)"},
+    {"prompt", KEY_PROMPT, "TEXT", "what to draw, weighted as (word:1.3) if need be (required)"},
     {"negative", KEY_NEGATIVE, "TEXT", "what to keep out"},
     {"width", KEY_WIDTH, "N", "pixels (default: the model's)"},
     {"height", KEY_HEIGHT, "N", "pixels (default: the model's)"},
@@ -90,6 +97,9 @@ static const struct {
     {"threads", KEY_THREADS, "N", "default: as many as the cgroup's CPU quota allows"},
     {"precision", KEY_PRECISION, "NAME", "fp32 (bf16 and int8 are not in this version)"},
     {"storage", KEY_STORAGE, "NAME", "weights as in their file (default) or expanded: file or f32"},
+    {"clip-skip", KEY_CLIP_SKIP, "N", "leave out the last N layers of the text encoders (0)"},
+    {"embedding", KEY_EMBEDDING, "FILE", "textual inversion, called by its name; repeatable"},
+    {"embeddings", KEY_EMBEDDINGS, "DIR", "a folder of them"},
     {"latents", KEY_LATENTS, "FILE", "initial noise: safetensors with a tensor named latents"},
     {"dump", KEY_DUMP, "FILE", "write every stage's tensors as safetensors"},
     {"lora", KEY_LORA, "LORA[:W]",
@@ -156,6 +166,15 @@ static int parse_guidance(const char *text, struct options *options)
     if (end == text || *end != '\0' || !(options->guidance >= 0)) {
         return usage_error("expected a number of at least 0", "guidance", text);
     }
+    return 0;
+}
+
+static int add_embedding(const char *path, struct options *options)
+{
+    if (options->embedding_count == EMBEDDINGS_MAX) {
+        return usage_error("too many, give them in a folder", "embedding", path);
+    }
+    options->embeddings[options->embedding_count++] = path;
     return 0;
 }
 
@@ -249,6 +268,13 @@ static int apply_option(int key, const char *value, struct options *options)
         return parse_lora(value, options);
     case KEY_LORA_FOLDER:
         options->lora_folder = value;
+        return 0;
+    case KEY_CLIP_SKIP:
+        return parse_int("clip-skip", value, 0, 256, &options->clip_skip);
+    case KEY_EMBEDDING:
+        return add_embedding(value, options);
+    case KEY_EMBEDDINGS:
+        options->embedding_folder = value;
         return 0;
     case KEY_TILE:
         return parse_tile(value, options);
@@ -402,6 +428,7 @@ static int write_png(const char *path, const struct picture *picture,
         .height = (uint32_t)generation->height,
         .model_name = info->model_name,
         .model_digest = info->digest,
+        .clip_skip = generation->clip_skip,
         .tile_x = generation->tile_x,
         .tile_y = generation->tile_y,
     };
@@ -485,6 +512,9 @@ static int run(const struct options *options, struct error *err)
         .lora_folder = options->lora_folder,
         .lora_files = options->loras.files,
         .lora_file_count = options->loras.file_count,
+        .embedding_folder = options->embedding_folder,
+        .embeddings = options->embeddings,
+        .embedding_count = options->embedding_count,
     };
     int result = engine_open(&engine, &engine_options, err);
     if (result < 0) {
@@ -500,6 +530,7 @@ static int run(const struct options *options, struct error *err)
         .guidance = options->guidance >= 0 ? options->guidance : info->default_guidance,
         .seed = options->has_seed ? options->seed : id_random() >> 32,
         .scheduler = options->scheduler != NULL ? options->scheduler : info->default_scheduler,
+        .clip_skip = options->clip_skip,
         .tile_x = options->tile_x,
         .tile_y = options->tile_y,
         .loras = options->loras.uses,

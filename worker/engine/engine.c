@@ -10,11 +10,11 @@
 
 #include "common/base/digest.h"
 #include "common/base/panic.h"
-#include "common/base/utf8.h"
 #include "worker/engine/config/json.h"
 #include "worker/engine/kernels/gemm.h"
 #include "worker/engine/lora/lora_library.h"
 #include "worker/engine/pipeline/components.h"
+#include "worker/engine/pipeline/conditioning.h"
 #include "worker/engine/pipeline/generate.h"
 #include "worker/engine/weights/model_digest.h"
 #include "worker/engine/weights/safetensors.h"
@@ -202,6 +202,23 @@ static int open_loras(struct engine *engine, const struct engine_options *option
     return result;
 }
 
+static int open_embeddings(struct engine *engine, const struct engine_options *options,
+                           struct error *err)
+{
+    struct components *components = engine->components;
+    struct textual_inversion_options own = {
+        .folder = options->embedding_folder,
+        .files = options->embeddings,
+        .file_count = options->embedding_count,
+        .encoder_count = components->text_encoder_count,
+    };
+    for (int i = 0; i < components->text_encoder_count; i++) {
+        own.tokenizers[i] = components->tokenizers[i];
+        own.widths[i] = components->text_encoders[i].config.hidden_size;
+    }
+    return textual_inversion_open(&components->embeddings, &own, err);
+}
+
 int engine_open(struct engine **out, const struct engine_options *options, struct error *err)
 {
     *out = NULL;
@@ -212,6 +229,7 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     struct engine *engine = xcalloc(1, sizeof(*engine));
     if ((result = parallel_create(&engine->ex.pool, options->threads, err)) < 0 ||
         (result = open_components(engine, options, err)) < 0 ||
+        (result = open_embeddings(engine, options, err)) < 0 ||
         (result = open_schedulers(engine, err)) < 0 ||
         (result = digest_model(engine, options, err)) < 0 ||
         (result = arena_create(&engine->ex.step, "step", STEP_RESERVE, err)) < 0 ||
@@ -290,19 +308,6 @@ static int check_side(const struct engine *engine, const char *field, int value,
     return STATUS_OK;
 }
 
-static int check_prompt(const char *field, const char *text, struct error *err)
-{
-    size_t length = strlen(text);
-    if (length > CLIP_BPE_TEXT_MAX) {
-        return ERROR(err, STATUS_TOO_LARGE, "%s: %zu bytes, at most %d are allowed", field, length,
-                     CLIP_BPE_TEXT_MAX);
-    }
-    if (!utf8_is_valid(text, length)) {
-        return ERROR(err, STATUS_INVALID, "%s: not valid UTF-8", field);
-    }
-    return STATUS_OK;
-}
-
 static int check_scheduler(const struct engine *engine, const char *name, struct error *err)
 {
     if (find_scheduler(engine, name) != NULL) {
@@ -323,10 +328,8 @@ int engine_check(const struct engine *engine, const struct generation *generatio
                  struct error *err)
 {
     const struct engine_limits *limits = &engine->limits;
-    const char *negative = generation->negative_prompt;
-    int result = check_prompt("prompt", generation->prompt, err);
+    int result = conditioning_check(engine->components, generation, err);
     if (result < 0 ||
-        (result = check_prompt("negative_prompt", negative != NULL ? negative : "", err)) < 0 ||
         (result = check_side(engine, "width", generation->width, limits->width_max, err)) < 0 ||
         (result = check_side(engine, "height", generation->height, limits->height_max, err)) < 0) {
         return result;

@@ -49,6 +49,12 @@ struct engine_options {
     const char *lora_folder;
     const char *const *lora_files;
     int lora_file_count;
+    /* Textual inversion embeddings that prompts may call by their names (docs/PROMPTS.md): a folder
+     * of .safetensors files, and single files, which must fit the model. NULL and 0: none. They are
+     * mapped now; files that come later are not seen. */
+    const char *embedding_folder;
+    const char *const *embeddings; /* [embedding_count] paths */
+    int embedding_count;
 };
 
 /* What a request must keep to; engine_check refuses the rest. */
@@ -90,9 +96,12 @@ struct engine_adapter_use {
 
 /* One picture to make. The strings and latents stay the caller's and are not kept. */
 struct generation {
-    const char *prompt;          /* UTF-8; may be empty */
-    const char *negative_prompt; /* UTF-8; "" or NULL = not given */
-    int width, height;           /* pixels */
+    const char *prompt;          /* UTF-8; may be empty; A1111's syntax: docs/PROMPTS.md */
+    const char *negative_prompt; /* the same; "" or NULL = not given */
+    /* Layers left out at the end of the text encoders, for the prompt alone, as diffusers does it;
+     * 0 = the model's own way. */
+    int clip_skip;
+    int width, height; /* pixels */
     int steps;
     /* Classifier-free guidance scale; 1 or less turns guidance off. A latent consistency model
      * takes it as an input instead, and reads no negative prompt. */
@@ -131,7 +140,8 @@ struct picture {
     int width, height;
     uint8_t *rgb; /* [height, width, 3], owned: picture_free */
     struct engine_timings timings;
-    bool prompt_truncated; /* the prompt was longer than the text encoders can read */
+    bool
+        prompt_truncated; /* a prompt was longer than 8 chunks of 75 tokens: the rest is not used */
 };
 
 /* Open the model: read its configs, map its weights, check all of them. On failure *out is NULL and
@@ -165,7 +175,7 @@ int engine_load_latents(const struct engine *engine, const char *path, int width
                         float **latents, struct error *err) MUST_CHECK;
 
 /* A dump collects every stage's tensors of one generation in diffusers' layouts: prompt_embeds
- * [1, 77, d], pooled_prompt_embeds (of SDXL), negative_prompt_embeds and
+ * [1, 77 * chunks, d], pooled_prompt_embeds (of SDXL), negative_prompt_embeds and
  * negative_pooled_prompt_embeds (with guidance), timesteps [steps], noise_pred_uncond.<i> and
  * noise_pred_text.<i> (with guidance), noise_pred.<i> (guided), latents.<i> [1, 4, h, w] after step
  * i, image [1, 3, H, W] in [-1, 1]. */

@@ -21,6 +21,9 @@ static void quote(const char *value, char out[256])
 /* The controls that are not at their defaults. */
 static void append_controls(struct buf *text, const struct picture_parameters *p)
 {
+    if (p->clip_skip > 0) {
+        (void)buf_printf(text, NULL, ", Clip skip: %d", p->clip_skip + 1);
+    }
     if (p->tile_x && p->tile_y) {
         (void)buf_printf(text, NULL, ", Tiling: True");
     } else if (p->tile_x || p->tile_y) {

@@ -15,6 +15,7 @@ struct picture_parameters {
     uint64_t seed;
     uint32_t width, height;
     const char *model_name, *model_digest;
+    int clip_skip;       /* layers left out; "Clip skip" counts one more: 1 leaves none out */
     bool tile_x, tile_y; /* both: "Tiling: True"; one: "Tile X: True" or "Tile Y: True" */
 };
 

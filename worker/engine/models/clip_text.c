@@ -99,16 +99,21 @@ void clip_text_load(struct clip_text *model, struct loader *loader,
 
 /* ---- Forward --------------------------------------------------------------------------------- */
 
-/* token embedding + position embedding -> [1, count, hidden_size] */
-static struct tensor embed(const struct clip_text *model, struct exec *ex, const int32_t *ids,
-                           int count)
+/* token embedding (or the prompt's own vector) + position embedding -> [1, count, hidden_size] */
+static struct tensor embed(const struct clip_text *model, struct exec *ex,
+                           const struct clip_text_prompt *prompt)
 {
     size_t channels = (size_t)model->config.hidden_size;
-    struct tensor x = tensor_3d(ex->step, 1, count, model->config.hidden_size);
-    for (int t = 0; t < count; t++) {
-        ASSERT(ids[t] >= 0 && ids[t] < model->config.vocab_size);
+    struct tensor x = tensor_3d(ex->step, 1, prompt->count, model->config.hidden_size);
+    for (int t = 0; t < prompt->count; t++) {
+        int32_t id = prompt->ids[t];
+        if (prompt->vectors != NULL && prompt->vectors[t] != NULL) {
+            memcpy(x.data + (size_t)t * channels, prompt->vectors[t], channels * sizeof(float));
+            continue;
+        }
+        ASSERT(id >= 0 && id < model->config.vocab_size);
         struct weight_view row = model->token_embedding;
-        row.data = (const char *)row.data + (size_t)ids[t] * channels * stored_size(row.dtype);
+        row.data = (const char *)row.data + (size_t)id * channels * stored_size(row.dtype);
         row.count = channels;
         row.rank = 1;
         row.shape[0] = (int64_t)channels;
@@ -133,10 +138,12 @@ static void layer_in_place(const struct clip_text *model, struct exec *ex,
 
 /* Where the text ends. Configs older than transformers 4.30 all say 2, which is wrong; for them the
  * end token is the one with the largest id. Otherwise the first end token; 0 when there is none. */
-static int end_position(const struct clip_text_config *config, const int32_t *ids, int count)
+static int end_position(const struct clip_text_config *config,
+                        const struct clip_text_prompt *prompt)
 {
+    const int32_t *ids = prompt->ids;
     int position = 0;
-    for (int t = 0; t < count; t++) {
+    for (int t = 0; t < prompt->count; t++) {
         if (config->eos_token_id == 2 && ids[t] > ids[position]) {
             position = t;
         }
@@ -149,11 +156,11 @@ static int end_position(const struct clip_text_config *config, const int32_t *id
 
 /* text_projection(final_layer_norm(the end token's state)); x [1, count, hidden_size] is what the
  * last layer gave. */
-static void pool(const struct clip_text *model, struct exec *ex, const int32_t *ids,
-                 struct tensor x, struct tensor pooled)
+static void pool(const struct clip_text *model, struct exec *ex,
+                 const struct clip_text_prompt *prompt, struct tensor x, struct tensor pooled)
 {
     int64_t channels = model->config.hidden_size;
-    int position = end_position(&model->config, ids, (int)x.shape[1]);
+    int position = end_position(&model->config, prompt);
     struct tensor end = {.rank = 2, .shape = {1, channels, 1, 1}};
     end.data = x.data + position * channels;
     end = layer_norm_forward(&model->final_layer_norm, ex, end);
@@ -161,11 +168,12 @@ static void pool(const struct clip_text *model, struct exec *ex, const int32_t *
 }
 
 struct clip_text_output clip_text_forward(const struct clip_text *model, struct exec *ex,
-                                          const int32_t *ids, int count,
+                                          const struct clip_text_prompt *prompt,
                                           const struct clip_text_wanted *wanted)
 {
     const struct clip_text_config *config = &model->config;
     int layers = config->num_hidden_layers, used = layers - wanted->layers_left_out;
+    int count = prompt->count;
     ASSERT(count > 0 && count <= config->max_position_embeddings);
     ASSERT(used >= 0 && used <= layers && (!wanted->pooled || model->has_projection));
     struct clip_text_output output = {.hidden = tensor_3d(ex->step, 1, count, config->hidden_size)};
@@ -173,7 +181,7 @@ struct clip_text_output clip_text_forward(const struct clip_text *model, struct 
         output.pooled = tensor_2d(ex->step, 1, config->projection_dim);
     }
     size_t mark = arena_mark(ex->step);
-    struct tensor x = embed(model, ex, ids, count);
+    struct tensor x = embed(model, ex, prompt);
     for (int i = 0; i < used; i++) {
         layer_in_place(model, ex, &model->layers[i], x);
     }
@@ -184,7 +192,7 @@ struct clip_text_output clip_text_forward(const struct clip_text *model, struct 
         for (int i = used; i < layers; i++) {
             layer_in_place(model, ex, &model->layers[i], x);
         }
-        pool(model, ex, ids, x, output.pooled);
+        pool(model, ex, prompt, x, output.pooled);
     }
     arena_release(ex->step, mark);
     return output;

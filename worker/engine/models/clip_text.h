@@ -54,6 +54,17 @@ int clip_text_config_read(struct clip_text_config *config, struct json *json,
 void clip_text_load(struct clip_text *model, struct loader *loader,
                     const struct clip_text_config *config);
 
+/* What the encoder reads. */
+struct clip_text_prompt {
+    int count;          /* at most max_position_embeddings */
+    const int32_t *ids; /* [count] */
+    /* NULL, or [count]: where not NULL, a vector [hidden_size] in place of the embedding of ids[t]
+     * (textual inversion). Then ids[t] is from vocab_size on, as of a token that was added: where
+     * the config has eos_token_id 2, the pooled vector is taken at the largest id, as transformers
+     * does it, and not at the end token. */
+    const float *const *vectors;
+};
+
 /* Which of the encoder's states. */
 struct clip_text_wanted {
     int layers_left_out; /* at the end, 0 to num_hidden_layers: 1 gives what enters the last layer
@@ -67,9 +78,9 @@ struct clip_text_output {
     struct tensor pooled; /* [1, projection_dim]; rank 0 when not wanted */
 };
 
-/* ids[count], count at most max_position_embeddings, every id below vocab_size -> in ex->step. */
+/* Every id without a vector is below vocab_size. The result is in ex->step. */
 struct clip_text_output clip_text_forward(const struct clip_text *model, struct exec *ex,
-                                          const int32_t *ids, int count,
+                                          const struct clip_text_prompt *prompt,
                                           const struct clip_text_wanted *wanted);
 
 #endif

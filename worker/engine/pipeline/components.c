@@ -339,6 +339,7 @@ void components_close(struct components *components)
     for (int i = 0; i < LORA_PARTS; i++) {
         module_table_deinit(&components->modules[i]);
     }
+    textual_inversion_close(components->embeddings);
     arena_destroy(components->model);
     if (components->vae_source != components->source) {
         model_source_close(components->vae_source);

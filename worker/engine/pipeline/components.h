@@ -15,6 +15,7 @@
 #include "worker/engine/models/unet.h"
 #include "worker/engine/models/vae.h"
 #include "worker/engine/pipeline/model_source.h"
+#include "worker/engine/prompt/textual_inversion.h"
 
 #define TEXT_ENCODERS_MAX 2
 #define WEIGHT_FILES_MAX (TEXT_ENCODERS_MAX + 2)
@@ -35,6 +36,8 @@ struct components {
     int text_encoder_count;            /* tokenizers[i] belongs to text_encoders[i] */
     struct clip_bpe *tokenizers[TEXT_ENCODERS_MAX];
     struct clip_text text_encoders[TEXT_ENCODERS_MAX];
+    /* What prompts may call by name; NULL: nothing. engine_open puts it here. */
+    struct textual_inversion *embeddings;
     struct unet unet;
     struct vae vae;
     struct module_table modules[LORA_PARTS]; /* the layers that LoRAs may change */

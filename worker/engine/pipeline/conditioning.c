@@ -4,18 +4,20 @@
 
 #include "worker/engine/pipeline/dump.h"
 #include "worker/engine/pipeline/guidance.h"
+#include "worker/engine/prompt/prompt_chunks.h"
 
 /* What the UNet sees of one prompt. */
 struct embeddings {
-    struct tensor text;   /* [1, tokens, hidden_size of all encoders] */
+    struct tensor text;   /* [1, chunks * tokens, hidden_size of all encoders] */
     struct tensor pooled; /* [1, projection_dim of the last]; rank 0 when the UNet takes none */
 };
 
 static struct embeddings embeddings_create(const struct components *components, struct arena *arena,
-                                           int64_t n)
+                                           int64_t n, int chunks)
 {
+    int64_t tokens = (int64_t)chunks * components->tokens;
     struct embeddings all = {
-        .text = tensor_3d(arena, n, components->tokens, components_text_channels(components)),
+        .text = tensor_3d(arena, n, tokens, components_text_channels(components)),
     };
     if (components_pooled_channels(components) > 0) {
         all.pooled = tensor_2d(arena, n, components_pooled_channels(components));
@@ -23,49 +25,202 @@ static struct embeddings embeddings_create(const struct components *components, 
     return all;
 }
 
-/* Put one encoder's states beside the others' columns. */
-static void place_hidden(struct tensor hidden, struct tensor text, int64_t column)
+/* ---- Text to tokens -------------------------------------------------------------------------- */
+
+/* One prompt, cut into chunks for each text encoder. */
+struct cut_prompt {
+    struct prompt_chunks chunks[TEXT_ENCODERS_MAX];
+    int encoder_count;
+    int count; /* of chunks: the encoder's that has most */
+    bool truncated;
+};
+
+static void cut_prompt_deinit(struct cut_prompt *cut)
 {
-    for (int64_t t = 0; t < hidden.shape[1]; t++) {
-        memcpy(text.data + t * text.shape[2] + column, hidden.data + t * hidden.shape[2],
-               (size_t)hidden.shape[2] * sizeof(float));
+    for (int i = 0; i < cut->encoder_count; i++) {
+        prompt_chunks_deinit(&cut->chunks[i]);
     }
+    *cut = (struct cut_prompt){.count = 0};
 }
 
-static int encode_prompt(struct run *run, const char *prompt, struct embeddings out,
-                         struct error *err)
+/* field is the request's, for messages. Tags of adapters are taken out of the prompt alone. On
+ * failure there is nothing to deinit. */
+static int cut_prompt(struct cut_prompt *cut, const struct components *components,
+                      const char *field, const char *text, bool with_tags, struct error *err)
 {
-    const struct components *components = run->components;
-    int64_t column = 0;
-    bool is_xl = components->kind == PIPELINE_SDXL;
-    for (int i = 0; i < components->text_encoder_count; i++) {
-        bool is_last = i == components->text_encoder_count - 1;
-        struct clip_text_wanted wanted = {
-            .layers_left_out = is_xl ? 1 : 0,
-            .final_norm = !is_xl,
-            .pooled = is_last && out.pooled.rank > 0,
-        };
-        size_t mark = arena_mark(run->ex->step);
-        const struct clip_text *encoder = &components->text_encoders[i];
-        int32_t *ids = arena_alloc(run->ex->step, (size_t)components->tokens * sizeof(int32_t));
-        bool truncated = false;
-        int result = clip_bpe_encode(components->tokenizers[i], prompt, ids, &truncated, err);
-        if (result < 0) {
-            return result;
+    struct prompt_syntax syntax;
+    *cut = (struct cut_prompt){.count = 0};
+    int result = prompt_syntax_parse(&syntax, text, with_tags, err);
+    if (result < 0) {
+        return error_wrap(err, "%s", field);
+    }
+    for (int i = 0; result == STATUS_OK && i < components->text_encoder_count; i++) {
+        struct prompt_chunks *chunks = &cut->chunks[i];
+        result = prompt_chunks_init(chunks, &syntax, components->tokenizers[i], i,
+                                    components->embeddings, err);
+        if (result == STATUS_OK) {
+            cut->encoder_count++;
+            cut->count = chunks->count > cut->count ? chunks->count : cut->count;
+            cut->truncated |= chunks->truncated;
         }
-        run->prompt_truncated |= truncated;
-        struct clip_text_output output =
-            clip_text_forward(encoder, run->ex, ids, components->tokens, &wanted);
-        place_hidden(output.hidden, out.text, column);
-        column += encoder->config.hidden_size;
-        if (wanted.pooled) {
-            memcpy(out.pooled.data, output.pooled.data,
-                   (size_t)tensor_count(out.pooled) * sizeof(float));
-        }
-        arena_release(run->ex->step, mark);
+    }
+    prompt_syntax_deinit(&syntax);
+    if (result < 0) {
+        cut_prompt_deinit(cut);
+        return error_wrap(err, "%s", field);
     }
     return STATUS_OK;
 }
+
+static const char *negative_of(const struct generation *generation)
+{
+    return generation->negative_prompt != NULL ? generation->negative_prompt : "";
+}
+
+int conditioning_check(const struct components *components, const struct generation *generation,
+                       struct error *err)
+{
+    struct cut_prompt cut;
+    int result = cut_prompt(&cut, components, "prompt", generation->prompt, true, err);
+    if (result < 0) {
+        return result;
+    }
+    cut_prompt_deinit(&cut);
+    result = cut_prompt(&cut, components, "negative_prompt", negative_of(generation), false, err);
+    if (result < 0) {
+        return result;
+    }
+    cut_prompt_deinit(&cut);
+    int skip_max = conditioning_clip_skip_max(components);
+    if (generation->clip_skip < 0 || generation->clip_skip > skip_max) {
+        return ERROR(err, STATUS_INVALID, "clip_skip: %d is not from 0 to %d",
+                     generation->clip_skip, skip_max);
+    }
+    return STATUS_OK;
+}
+
+/* ---- Tokens to states ------------------------------------------------------------------------ */
+
+/* SDXL takes what enters the last layer, and does not normalise it. */
+static int layers_left_out(const struct components *components)
+{
+    return components->kind == PIPELINE_SDXL ? 1 : 0;
+}
+
+int conditioning_clip_skip_max(const struct components *components)
+{
+    int least = components->text_encoders[0].config.num_hidden_layers;
+    for (int i = 1; i < components->text_encoder_count; i++) {
+        int layers = components->text_encoders[i].config.num_hidden_layers;
+        least = layers < least ? layers : least;
+    }
+    return least - layers_left_out(components);
+}
+
+/* The weights of the words, as A1111's emphasis "Original" has them: states times weight, and then
+ * all of the chunk's so that their mean is what it was. hidden [1, t, c]. */
+static void apply_weights(const struct prompt_token *tokens, struct tensor hidden)
+{
+    double before = 0.0, after = 0.0;
+    bool weighted = false;
+    int64_t channels = hidden.shape[2], count = tensor_count(hidden);
+    for (int64_t i = 0; i < count; i++) {
+        float weight = tokens[i / channels].weight;
+        before += (double)hidden.data[i];
+        hidden.data[i] *= weight;
+        after += (double)hidden.data[i];
+        weighted |= weight != 1.0F;
+    }
+    float scale = weighted && after != 0.0 ? (float)(before / after) : 1.0F;
+    for (int64_t i = 0; weighted && i < count; i++) {
+        hidden.data[i] *= scale;
+    }
+}
+
+/* Where a chunk has embeddings their vectors, in arena; NULL where it has none. Their ids are those
+ * that tokens have which are added after the vocabulary, one embedding's after the other's. */
+static const float *const *chunk_vectors(const struct components *components, int encoder,
+                                         const struct prompt_token *tokens, int count, int32_t *ids,
+                                         struct arena *arena)
+{
+    const struct clip_text_config *config = &components->text_encoders[encoder].config;
+    const float **vectors = NULL;
+    for (int t = 0; t < count; t++) {
+        int embedding = tokens[t].embedding, vector = tokens[t].vector;
+        if (embedding < 0) {
+            continue;
+        }
+        if (vectors == NULL) {
+            vectors = arena_alloc(arena, (size_t)count * sizeof(*vectors));
+            memset(vectors, 0, (size_t)count * sizeof(*vectors));
+        }
+        if (vector == 0) {
+            int own = textual_inversion_vectors(components->embeddings, embedding);
+            float *data = arena_floats(arena, (size_t)own * (size_t)config->hidden_size);
+            textual_inversion_read(components->embeddings, embedding, encoder, data);
+            vectors[t] = data;
+        } else {
+            vectors[t] = vectors[t - 1] + config->hidden_size;
+        }
+        ids[t] = config->vocab_size + embedding * TEXTUAL_INVERSION_VECTORS_MAX + vector;
+    }
+    return vectors;
+}
+
+/* One chunk: its states into columns [column, ...) of the rows of text [t, c], and its pooled
+ * vector where that is wanted. */
+static void encode_chunk(struct run *run, int encoder, const struct prompt_token *tokens,
+                         const struct clip_text_wanted *wanted, struct tensor text, int64_t column,
+                         struct tensor pooled)
+{
+    const struct clip_text *model = &run->components->text_encoders[encoder];
+    int count = run->components->tokens;
+    size_t mark = arena_mark(run->ex->step);
+    int32_t *ids = arena_alloc(run->ex->step, (size_t)count * sizeof(int32_t));
+    for (int t = 0; t < count; t++) {
+        ids[t] = tokens[t].id;
+    }
+    struct clip_text_prompt prompt = {.count = count, .ids = ids};
+    prompt.vectors = chunk_vectors(run->components, encoder, tokens, count, ids, run->ex->step);
+    struct clip_text_output output = clip_text_forward(model, run->ex, &prompt, wanted);
+    apply_weights(tokens, output.hidden);
+    size_t row = (size_t)output.hidden.shape[2] * sizeof(float);
+    for (int64_t t = 0; t < count; t++) {
+        memcpy(text.data + t * text.shape[1] + column,
+               output.hidden.data + t * output.hidden.shape[2], row);
+    }
+    if (wanted->pooled) {
+        memcpy(pooled.data, output.pooled.data, (size_t)tensor_count(pooled) * sizeof(float));
+    }
+    arena_release(run->ex->step, mark);
+}
+
+/* Every chunk through every encoder: chunks one after the other, encoders side by side. The pooled
+ * vector is the first chunk's. */
+static void encode_prompt(struct run *run, const struct cut_prompt *cut, int clip_skip,
+                          struct embeddings out)
+{
+    const struct components *components = run->components;
+    int64_t column = 0;
+    int length = components->tokens;
+    for (int i = 0; i < components->text_encoder_count; i++) {
+        bool is_last = i == components->text_encoder_count - 1;
+        struct tensor text = {.rank = 2, .shape = {length, out.text.shape[2], 1, 1}};
+        for (int chunk = 0; chunk < cut->chunks[i].count; chunk++) {
+            struct clip_text_wanted wanted = {
+                .layers_left_out = layers_left_out(components) + clip_skip,
+                .final_norm = components->kind == PIPELINE_SD,
+                .pooled = chunk == 0 && is_last && out.pooled.rank > 0,
+            };
+            text.data = out.text.data + (int64_t)chunk * tensor_count(text);
+            encode_chunk(run, i, cut->chunks[i].tokens + (size_t)chunk * (size_t)length, &wanted,
+                         text, column, out.pooled);
+        }
+        column += components->text_encoders[i].config.hidden_size;
+    }
+}
+
+/* ---- Both prompts ---------------------------------------------------------------------------- */
 
 /* Row i of a batch of embeddings. */
 static struct embeddings embeddings_row(struct embeddings all, int64_t i)
@@ -87,43 +242,53 @@ static void dump_embeddings(struct run *run, struct embeddings embeddings, const
     }
 }
 
-/* The negative prompt's embeddings; zeros where none is given and the model was trained so. */
-static int encode_negative(struct run *run, struct embeddings out, struct error *err)
+/* No negative prompt is zeros where the model was trained so. */
+static bool negative_is_zeros(const struct run *run)
 {
-    const char *negative = run->generation->negative_prompt;
-    bool given = negative != NULL && *negative != '\0';
-    int result = STATUS_OK;
-    if (!given && run->components->force_zeros_for_empty_prompt) {
+    return *negative_of(run->generation) == '\0' && run->components->force_zeros_for_empty_prompt;
+}
+
+/* diffusers leaves no layers out for the negative prompt, whatever clip_skip says. */
+static void encode_negative(struct run *run, const struct cut_prompt *cut, struct embeddings out)
+{
+    if (!negative_is_zeros(run)) {
+        encode_prompt(run, cut, 0, out);
+    } else {
         memset(out.text.data, 0, (size_t)tensor_count(out.text) * sizeof(float));
         if (out.pooled.rank > 0) {
             memset(out.pooled.data, 0, (size_t)tensor_count(out.pooled) * sizeof(float));
         }
-    } else {
-        result = encode_prompt(run, given ? negative : "", out, err);
     }
-    if (result == STATUS_OK) {
-        dump_embeddings(run, out, "negative_");
-    }
-    return result;
+    dump_embeddings(run, out, "negative_");
 }
 
-int conditioning_encode(struct run *run, struct error *err)
+/* As many chunks in the one as in the other. Returns how many. */
+static int make_equal(const struct components *components, struct cut_prompt *prompt,
+                      struct cut_prompt *negative)
+{
+    int count = prompt->count > negative->count ? prompt->count : negative->count;
+    for (int i = 0; i < components->text_encoder_count; i++) {
+        prompt_chunks_extend(&prompt->chunks[i], components->tokenizers[i], count);
+        if (i < negative->encoder_count) {
+            prompt_chunks_extend(&negative->chunks[i], components->tokenizers[i], count);
+        }
+    }
+    return count;
+}
+
+/* Both prompts through the encoders -> run->condition. */
+static void encode_both(struct run *run, struct cut_prompt *prompt, struct cut_prompt *negative)
 {
     const struct generation *generation = run->generation;
     int64_t n = guidance_batch(run_guidance(run));
-    struct embeddings all = embeddings_create(run->components, run->job, n);
+    int chunks = make_equal(run->components, prompt, negative);
+    struct embeddings all = embeddings_create(run->components, run->job, n, chunks);
     if (guidance_is_on(run_guidance(run))) {
-        int result = encode_negative(run, embeddings_row(all, 0), err);
-        if (result < 0) {
-            return result;
-        }
+        encode_negative(run, negative, embeddings_row(all, 0));
     }
-    struct embeddings prompt = embeddings_row(all, n - 1);
-    int result = encode_prompt(run, generation->prompt, prompt, err);
-    if (result < 0) {
-        return result;
-    }
-    dump_embeddings(run, prompt, "");
+    struct embeddings own = embeddings_row(all, n - 1);
+    encode_prompt(run, prompt, generation->clip_skip, own);
+    dump_embeddings(run, own, "");
     /* Original size, top left corner of the crop, target size: a whole picture of this size. */
     double height = generation->height, width = generation->width;
     struct unet_inputs inputs = {
@@ -133,5 +298,26 @@ int conditioning_encode(struct run *run, struct error *err)
         .guidance = generation->guidance,
     };
     run->condition = unet_condition_create(&run->components->unet, run->ex, &inputs, run->job);
-    return STATUS_OK;
+}
+
+int conditioning_encode(struct run *run, struct error *err)
+{
+    const struct components *components = run->components;
+    const struct generation *generation = run->generation;
+    struct cut_prompt prompt, negative = {.count = 0};
+    int result = cut_prompt(&prompt, components, "prompt", generation->prompt, true, err);
+    if (result < 0) {
+        return result;
+    }
+    if (guidance_is_on(run_guidance(run)) && !negative_is_zeros(run)) {
+        result = cut_prompt(&negative, components, "negative_prompt", negative_of(generation),
+                            false, err);
+    }
+    if (result == STATUS_OK) {
+        run->prompt_truncated = prompt.truncated || negative.truncated;
+        encode_both(run, &prompt, &negative);
+    }
+    cut_prompt_deinit(&prompt);
+    cut_prompt_deinit(&negative);
+    return result;
 }

@@ -439,9 +439,10 @@ int prompt_syntax_parse(struct prompt_syntax *out, const char *utf8, bool with_t
                         struct error *err)
 {
     *out = (struct prompt_syntax){.parts = NULL};
-    size_t length = strnlen(utf8, PROMPT_BYTES_MAX + 1);
+    size_t length = strlen(utf8);
     if (length > PROMPT_BYTES_MAX) {
-        return ERROR(err, STATUS_TOO_LARGE, "longer than %d bytes", PROMPT_BYTES_MAX);
+        return ERROR(err, STATUS_TOO_LARGE, "%zu bytes, at most %d are allowed", length,
+                     PROMPT_BYTES_MAX);
     }
     if (!utf8_is_valid(utf8, length)) {
         return ERROR(err, STATUS_INVALID, "not valid UTF-8");

@@ -188,8 +188,8 @@ TEST(a_prompt_too_long_for_the_model_is_cut_and_said_so)
     REQUIRE(engine != NULL);
     struct error err;
     struct generation g = request();
-    char prompt[1200];
-    for (size_t i = 0; i < 100; i++) {
+    char prompt[4096];
+    for (size_t i = 0; i < 400; i++) {
         snprintf(prompt + i * 10, sizeof(prompt) - i * 10, "a red axe ");
     }
     g.prompt = prompt;
@@ -197,6 +197,10 @@ TEST(a_prompt_too_long_for_the_model_is_cut_and_said_so)
     struct picture picture;
     REQUIRE(engine_generate(engine, &g, NULL, NULL, NULL, &picture, &err) == 0);
     CHECK(picture.prompt_truncated);
+    picture_free(&picture);
+    prompt[1000] = '\0';
+    REQUIRE(engine_generate(engine, &g, NULL, NULL, NULL, &picture, &err) == 0);
+    CHECK(!picture.prompt_truncated);
     picture_free(&picture);
     engine_close(engine);
 }

@@ -139,7 +139,7 @@ TEST(what_is_past_a_limit_is_refused)
     text[PROMPT_DEPTH_MAX] = '[';
     CHECK_CONTAINS(parts_of(text), "more than 64 brackets are open at once");
     memset(text, 'x', PROMPT_BYTES_MAX + 1);
-    CHECK_CONTAINS(parts_of(text), "longer than 65536 bytes");
+    CHECK_CONTAINS(parts_of(text), "65537 bytes, at most 65536 are allowed");
     CHECK_CONTAINS(parts_of("(word:1.2.3)"), "the weight \"1.2.3\" is not a number");
     CHECK_CONTAINS(parts_of("(a:101)"), "\"a\": has weight 101, at most 100 is allowed");
     CHECK_CONTAINS(parts_of("((a:99):99)"), "has weight 9801");
