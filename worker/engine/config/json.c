@@ -40,6 +40,38 @@ static int line_of(const char *text, size_t offset)
     return line;
 }
 
+/* Python's json module writes numbers that JSON does not have, and so does diffusers into scheduler
+ * configs ("lambda_min_clipped": -Infinity). They are read as null: a copy of the text with null in
+ * their places, or NULL when there are none. */
+static char *without_infinities(const char *text, size_t length)
+{
+    static const char *const literals[] = {"-Infinity", "Infinity"};
+    char *copy = NULL;
+    bool in_string = false;
+    for (size_t i = 0; i < length; i++) {
+        char c = text[i];
+        if (in_string || c == '"') {
+            i += in_string && c == '\\';
+            in_string ^= c == '"';
+            continue;
+        }
+        if (c != 'I' && c != '-') {
+            continue;
+        }
+        for (size_t k = 0; k < sizeof(literals) / sizeof(literals[0]); k++) {
+            size_t size = strlen(literals[k]);
+            if (size <= length - i && memcmp(text + i, literals[k], size) == 0) {
+                copy = copy != NULL ? copy : memcpy(xmalloc(length), text, length);
+                memset(copy + i, ' ', size);
+                memcpy(copy + i, "null", 4);
+                i += size - 1;
+                break;
+            }
+        }
+    }
+    return copy;
+}
+
 /* Depth, number of values and encoding, before the parser allocates anything: an array of ten
  * million zeros is 20 MB of text and would be 640 MB of nodes. */
 static int scan_limits(const char *name, const char *text, size_t length, struct error *err)
@@ -75,18 +107,10 @@ static int scan_limits(const char *name, const char *text, size_t length, struct
     return STATUS_OK;
 }
 
-int json_parse(struct json **out, const char *name, const char *text, size_t length,
-               struct error *err)
+/* text is within the limits. */
+static int parse_text(struct json **out, const char *name, const char *text, size_t length,
+                      struct error *err)
 {
-    *out = NULL;
-    if (length > JSON_SIZE_MAX) {
-        return ERROR(err, STATUS_TOO_LARGE, "%s: %zu bytes of JSON, the limit is %zu", name, length,
-                     JSON_SIZE_MAX);
-    }
-    int result = scan_limits(name, text, length, err);
-    if (result < 0) {
-        return result;
-    }
     const char *end = NULL;
     cJSON *root = cJSON_ParseWithLengthOpts(text, length, &end, false);
     if (root == NULL) {
@@ -109,6 +133,24 @@ int json_parse(struct json **out, const char *name, const char *text, size_t len
     problems_init(&json->problems);
     *out = json;
     return STATUS_OK;
+}
+
+int json_parse(struct json **out, const char *name, const char *text, size_t length,
+               struct error *err)
+{
+    *out = NULL;
+    if (length > JSON_SIZE_MAX) {
+        return ERROR(err, STATUS_TOO_LARGE, "%s: %zu bytes of JSON, the limit is %zu", name, length,
+                     JSON_SIZE_MAX);
+    }
+    int result = scan_limits(name, text, length, err);
+    if (result < 0) {
+        return result;
+    }
+    char *copy = without_infinities(text, length);
+    result = parse_text(out, name, copy != NULL ? copy : text, length, err);
+    xfree(copy);
+    return result;
 }
 
 int json_open(struct json **out, const char *path, struct error *err)

@@ -25,9 +25,18 @@ void euler_levels_init(struct euler_levels *levels, const struct noise_schedule 
     sigmas[levels->count] = 0.0;
 }
 
-double euler_init_noise_sigma(enum timestep_spacing spacing, double sigma_max)
+double euler_init_noise_sigma(const struct euler_levels *levels, enum timestep_spacing spacing)
 {
+    double sigma_max = 0.0;
+    for (int i = 0; i < levels->count; i++) {
+        sigma_max = fmax(sigma_max, (double)(float)levels->sigmas[i]);
+    }
     return spacing == SPACING_LEADING ? sqrt(sigma_max * sigma_max + 1.0) : sigma_max;
+}
+
+float euler_sigma_up(float from, float to)
+{
+    return sqrtf(to * to * (from * from - to * to) / (from * from));
 }
 
 void euler_move(const struct sampler_run *run, const struct sampler_step *step, float distance,
@@ -87,14 +96,9 @@ static int make_plan(const struct noise_schedule *schedule, const struct sampler
         bool one_more = options->log_linear && options->sigmas == SIGMAS_UNIFORM;
         sigmas[one_more ? steps + 1 : levels.count] = (double)noise_schedule_sigma(schedule, 0);
     }
-    double sigma_max = 0.0;
-    for (int i = 0; i <= plan->count; i++) {
-        sigmas[i] = (double)(float)sigmas[i];
-        sigma_max = fmax(sigma_max, sigmas[i]);
-    }
-    plan->init_noise_sigma = euler_init_noise_sigma(options->spacing, sigma_max);
+    plan->init_noise_sigma = euler_init_noise_sigma(&levels, options->spacing);
     for (int i = 0; i < plan->count; i++) {
-        double timestep = options->continuous_timesteps ? 0.25 * log(sigmas[i])
+        double timestep = options->continuous_timesteps ? 0.25 * log((double)(float)sigmas[i])
                                                         : (double)(float)levels.timesteps[i];
         sampler_step_at_sigma(&plan->steps[i], timestep, (float)sigmas[i]);
         plan->steps[i].sigma_next = (float)sigmas[i + 1];

@@ -19,8 +19,11 @@ struct euler_levels {
 void euler_levels_init(struct euler_levels *levels, const struct noise_schedule *schedule,
                        const struct sampler_options *options, int steps, bool float_timesteps);
 
-/* What standard normal noise is multiplied with when the first sigma is sigma_max. */
-double euler_init_noise_sigma(enum timestep_spacing spacing, double sigma_max);
+/* What standard normal noise is multiplied with to make the first sample. */
+double euler_init_noise_sigma(const struct euler_levels *levels, enum timestep_spacing spacing);
+
+/* sigma_up of an ancestral step: the noise added after it, in float like the reference. */
+float euler_sigma_up(float from, float to);
 
 /* sample + (sample - clean) / sigma * distance, k by k. */
 void euler_move(const struct sampler_run *run, const struct sampler_step *step, float distance,

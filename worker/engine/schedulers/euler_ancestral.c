@@ -18,18 +18,16 @@ static int make_plan(const struct noise_schedule *schedule, const struct sampler
     struct euler_levels levels;
     euler_levels_init(&levels, schedule, options, steps, true);
     plan->count = levels.count;
-    float sigma_max = 0.0F;
     for (int i = 0; i < levels.count; i++) {
         struct sampler_step *step = &plan->steps[i];
         float from = (float)levels.sigmas[i], to = (float)levels.sigmas[i + 1];
-        float up = sqrtf(to * to * (from * from - to * to) / (from * from));
+        float up = euler_sigma_up(from, to);
         sampler_step_at_sigma(step, (double)(float)levels.timesteps[i], from);
         step->sigma_next = sqrtf(to * to - up * up); /* sigma_down */
         step->fresh = up;
         step->draws_noise = true;
-        sigma_max = fmaxf(sigma_max, from);
     }
-    plan->init_noise_sigma = euler_init_noise_sigma(options->spacing, (double)sigma_max);
+    plan->init_noise_sigma = euler_init_noise_sigma(&levels, options->spacing);
     return STATUS_OK;
 }
 

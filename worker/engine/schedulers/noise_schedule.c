@@ -80,6 +80,7 @@ static void make_alpha_bar(struct noise_schedule *schedule, struct json *config,
         }
     } else if (strcmp(kind, "squaredcos_cap_v2") == 0) {
         cosine_betas(betas, count);
+        schedule->cosine = true;
     } else {
         json_problem(config,
                      "beta_schedule: \"%s\" is not supported (linear, scaled_linear, "
@@ -95,7 +96,7 @@ static void make_alpha_bar(struct noise_schedule *schedule, struct json *config,
 
 /* ---- Configuration -------------------------------------------------------------------------- */
 
-bool timestep_spacing_parse(const char *text, enum timestep_spacing *out)
+bool noise_schedule_parse_spacing(const char *text, enum timestep_spacing *out)
 {
     static const char *const names[] = {"leading", "trailing", "linspace"};
     for (int i = 0; i < 3; i++) {
@@ -129,7 +130,7 @@ void noise_schedule_init(struct noise_schedule *schedule, struct json *config,
                          const struct noise_defaults *defaults)
 {
     *schedule = (struct noise_schedule){
-        .train_steps = json_int(config, "num_train_timesteps", 1, TRAIN_STEPS_MAX, 1000),
+        .train_steps = json_int(config, "num_train_timesteps", 2, TRAIN_STEPS_MAX, 1000),
         .zero_snr = defaults->can_rescale && json_bool(config, "rescale_betas_zero_snr", false),
         .steps_offset = json_int(config, "steps_offset", 0, TRAIN_STEPS_MAX, 0),
         .prediction = read_prediction(config),
@@ -151,13 +152,12 @@ void noise_schedule_deinit(struct noise_schedule *schedule)
 
 float noise_schedule_sigma(const struct noise_schedule *schedule, int t)
 {
-    /* The reference puts 2^-24 for zero here so that sigma stays finite; its square root rounds to
-     * this. The last bit shows: at this level one float step is a thousandth of a latent. */
-    const float sigma_of_zero_snr = 4096.0F;
-    if (schedule->zero_snr && t == schedule->train_steps - 1) {
-        return sigma_of_zero_snr;
-    }
+    /* The reference puts this for zero here so that sigma stays finite, a little below 4096. */
+    const float alpha_bar_of_zero_snr = 0x1p-24F;
     float alpha_bar = schedule->alpha_bar[t];
+    if (schedule->zero_snr && t == schedule->train_steps - 1) {
+        alpha_bar = alpha_bar_of_zero_snr;
+    }
     return sqrtf((1.0F - alpha_bar) / alpha_bar);
 }
 
@@ -176,13 +176,11 @@ double noise_schedule_sigma_at(const struct noise_schedule *schedule, double t)
     return below + (above - below) * (t - low);
 }
 
-double noise_schedule_timestep_of(const struct noise_schedule *schedule, double sigma)
+/* The last trained step whose sigma is at most that of the logarithm wanted, but one that another
+ * follows. */
+static int level_below(const struct noise_schedule *schedule, double wanted)
 {
-    double wanted = log(fmax(sigma, 1e-10));
     int low = 0, high = schedule->train_steps - 1;
-    if (high == 0) {
-        return 0.0;
-    }
     while (high - low > 1) {
         int middle = (low + high) / 2;
         if ((double)logf(noise_schedule_sigma(schedule, middle)) <= wanted) {
@@ -191,10 +189,27 @@ double noise_schedule_timestep_of(const struct noise_schedule *schedule, double 
             high = middle;
         }
     }
+    return low;
+}
+
+float noise_schedule_float_timestep_of(const struct noise_schedule *schedule, float sigma)
+{
+    float wanted = logf(fmaxf(sigma, 1e-10F));
+    int low = level_below(schedule, (double)wanted);
+    float below = logf(noise_schedule_sigma(schedule, low));
+    float above = logf(noise_schedule_sigma(schedule, low + 1));
+    float w = fminf(fmaxf((below - wanted) / (below - above), 0.0F), 1.0F);
+    return (1.0F - w) * (float)low + w * (float)(low + 1);
+}
+
+double noise_schedule_timestep_of(const struct noise_schedule *schedule, double sigma)
+{
+    double wanted = log(fmax(sigma, 1e-10));
+    int low = level_below(schedule, wanted);
     double below = (double)logf(noise_schedule_sigma(schedule, low));
-    double above = (double)logf(noise_schedule_sigma(schedule, high));
+    double above = (double)logf(noise_schedule_sigma(schedule, low + 1));
     double w = fmin(fmax((below - wanted) / (below - above), 0.0), 1.0);
-    return (1.0 - w) * low + w * high;
+    return (1.0 - w) * low + w * (low + 1);
 }
 
 /* ---- Timesteps ------------------------------------------------------------------------------ */

@@ -27,6 +27,7 @@ struct noise_schedule {
     int train_steps;
     float *alpha_bar; /* [train_steps], falling from near 1 */
     bool zero_snr;    /* alpha_bar was rescaled to end at 0 */
+    bool cosine;      /* made by the beta_schedule squaredcos_cap_v2 */
     int steps_offset;
     enum prediction prediction;
 };
@@ -46,7 +47,7 @@ void noise_schedule_init(struct noise_schedule *schedule, struct json *config,
 void noise_schedule_deinit(struct noise_schedule *schedule);
 
 /* "leading", "trailing" or "linspace". False when text is none of them. */
-bool timestep_spacing_parse(const char *text, enum timestep_spacing *out);
+bool noise_schedule_parse_spacing(const char *text, enum timestep_spacing *out);
 
 /* sigma = sqrt((1 - alpha_bar) / alpha_bar) of training step t, in float as the reference. */
 float noise_schedule_sigma(const struct noise_schedule *schedule, int t);
@@ -56,6 +57,9 @@ double noise_schedule_sigma_at(const struct noise_schedule *schedule, double t);
 
 /* The fractional timestep of a sigma, by interpolation of its logarithm. */
 double noise_schedule_timestep_of(const struct noise_schedule *schedule, double sigma);
+
+/* The same as the reference computes it where it does so in float: a few ten-thousandths apart. */
+float noise_schedule_float_timestep_of(const struct noise_schedule *schedule, float sigma);
 
 /* The timesteps of a schedule of steps steps, from noise to picture. timesteps holds steps + 1, as
  * trailing spacing may round to one more. Returns how many there are. */

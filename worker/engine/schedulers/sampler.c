@@ -6,7 +6,7 @@
 void sampler_step_at_alpha_bar(struct sampler_step *step, double timestep, float alpha_bar)
 {
     step->timestep = timestep;
-    step->input_divisor = 1.0F;
+    step->input_divisor = step->power = 1.0F;
     step->alpha_bar = alpha_bar;
     step->signal = step->mix_signal = sqrtf(alpha_bar);
     step->noise = step->mix_noise = sqrtf(1.0F - alpha_bar);
@@ -15,7 +15,8 @@ void sampler_step_at_alpha_bar(struct sampler_step *step, double timestep, float
 void sampler_step_at_sigma(struct sampler_step *step, double timestep, float sigma)
 {
     step->timestep = timestep;
-    step->input_divisor = sqrtf(sigma * sigma + 1.0F);
+    step->power = sigma * sigma + 1.0F;
+    step->input_divisor = sqrtf(step->power);
     step->sigma = sigma;
     step->signal = step->mix_signal = 1.0F;
     step->noise = step->mix_noise = sigma;
@@ -24,7 +25,7 @@ void sampler_step_at_sigma(struct sampler_step *step, double timestep, float sig
 void sampler_step_at_scaled_sigma(struct sampler_step *step, double timestep, float sigma)
 {
     step->timestep = timestep;
-    step->input_divisor = 1.0F;
+    step->input_divisor = step->power = 1.0F;
     step->sigma = sigma;
     step->signal = step->mix_signal = 1.0F / sqrtf(sigma * sigma + 1.0F);
     step->noise = step->mix_noise = sigma * step->signal;
@@ -87,7 +88,7 @@ void sampler_read_sigmas(struct json *config, bool knows_lu, struct sampler_opti
 {
     options->sigma_min = read_sigma(config, "sigma_min");
     options->sigma_max = read_sigma(config, "sigma_max");
-    options->sigmas = sigma_kind_read(config, knows_lu);
+    options->sigmas = sigma_table_read_kind(config, knows_lu);
 }
 
 bool sampler_read_choice(struct json *config, const char *key, const char *usual, const char *other)

@@ -30,15 +30,20 @@
 struct sampler_step {
     double timestep;
     float input_divisor;
-    float signal, noise;
+    float signal, noise, power;  /* power: signal^2 + noise^2 */
     float mix_signal, mix_noise; /* the class's add_noise at this place */
     float alpha_bar, alpha_bar_next;
     float sigma, sigma_next;
-    float fresh; /* the noise that is added after the step is multiplied with this */
+    float fresh;   /* the noise that is added after the step is multiplied with this */
+    float back_up; /* tcd: alpha_bar of the next level over that of the level below it */
     bool draws_noise;
-    bool second; /* the second evaluation of its step */
-    int order;   /* of a multistep solver */
+    bool second;   /* the second evaluation of its step */
+    bool corrects; /* unipc: the sample is improved before the step */
+    int order;     /* of a multistep solver: how many outputs it combines */
+    int stage;     /* of a Runge-Kutta step, 1 to 4; 0 for none */
 };
+
+enum variance_kind { VARIANCE_FIXED_SMALL, VARIANCE_FIXED_SMALL_LOG, VARIANCE_FIXED_LARGE };
 
 /* The options of all samplers, each read by the samplers whose diffusers class has it. */
 struct sampler_options {
@@ -52,6 +57,18 @@ struct sampler_options {
     bool alpha_one_at_end;
     float clip; /* of the predicted clean sample; HUGE_VALF: no clamp */
     double eta;
+    enum variance_kind variance;
+    bool skip_runge_kutta;
+    int distilled_steps; /* of the schedule that the model was distilled on */
+    float timestep_scaling;
+    /* Of the multistep solvers. */
+    int solver_order;
+    bool other_solver; /* solver_type: heun instead of midpoint, bh1 instead of bh2 */
+    bool lower_order_final;
+    bool euler_at_final;
+    double lambda_min_clipped;
+    bool predict_eps;
+    bool uncorrected[SAMPLER_STEPS_MAX + 1];
 };
 
 struct sampler_plan {
@@ -128,10 +145,8 @@ static inline float sampler_clean(const struct sampler_step *step, enum predicti
     switch (prediction) {
     case PREDICTION_EPSILON:
         return (x - step->noise * output) / step->signal;
-    case PREDICTION_V: {
-        float d = step->input_divisor;
-        return x * (step->signal / (d * d)) - output * (step->noise / d);
-    }
+    case PREDICTION_V:
+        return x * step->signal / step->power - output * (step->noise / step->input_divisor);
     case PREDICTION_SAMPLE:
         break;
     }

@@ -6,8 +6,18 @@
 
 #include "common/base/panic.h"
 #include "worker/engine/schedulers/ddim.h"
+#include "worker/engine/schedulers/ddpm.h"
+#include "worker/engine/schedulers/dpm2.h"
+#include "worker/engine/schedulers/dpm2_ancestral.h"
+#include "worker/engine/schedulers/dpmpp_2m.h"
+#include "worker/engine/schedulers/dpmpp_sde.h"
 #include "worker/engine/schedulers/euler.h"
 #include "worker/engine/schedulers/euler_ancestral.h"
+#include "worker/engine/schedulers/heun.h"
+#include "worker/engine/schedulers/lcm.h"
+#include "worker/engine/schedulers/pndm.h"
+#include "worker/engine/schedulers/tcd.h"
+#include "worker/engine/schedulers/unipc.h"
 
 #define SPACINGS "leading, trailing, linspace"
 
@@ -24,8 +34,19 @@ struct scheduler {
 
 static const struct sampler *const samplers[] = {
     &ddim_sampler,
+    &ddpm_sampler,
+    &pndm_sampler,
     &euler_sampler,
     &euler_ancestral_sampler,
+    &heun_sampler,
+    &dpm2_sampler,
+    &dpm2_ancestral_sampler,
+    &dpmpp_2m_sampler,
+    &dpmpp_2m_sde_sampler,
+    &dpmpp_sde_sampler,
+    &unipc_sampler,
+    &lcm_sampler,
+    &tcd_sampler,
 };
 
 #define SAMPLER_COUNT (sizeof(samplers) / sizeof(samplers[0]))
@@ -34,7 +55,21 @@ static const struct sampler *const samplers[] = {
 
 const char *const *scheduler_names(void)
 {
-    static const char *const names[] = {"ddim", "euler", "euler_ancestral", NULL};
+    static const char *const names[] = {"ddim",
+                                        "ddpm",
+                                        "pndm",
+                                        "euler",
+                                        "euler_ancestral",
+                                        "heun",
+                                        "dpm2",
+                                        "dpm2_ancestral",
+                                        "dpmpp_2m",
+                                        "dpmpp_2m_sde",
+                                        "dpmpp_sde",
+                                        "unipc",
+                                        "lcm",
+                                        "tcd",
+                                        NULL};
     return names;
 }
 
@@ -107,7 +142,7 @@ static int read_config(struct scheduler *scheduler, struct json *config, bool re
     const struct sampler *sampler = scheduler->sampler;
     struct sampler_options *options = &scheduler->config;
     const char *spacing = json_string(config, "timestep_spacing", sampler->defaults.spacing);
-    if (!timestep_spacing_parse(spacing, &options->spacing)) {
+    if (!noise_schedule_parse_spacing(spacing, &options->spacing)) {
         json_problem(config, "timestep_spacing: \"%s\" is not supported (%s)", spacing, SPACINGS);
     }
     options->clip = HUGE_VALF;
@@ -176,7 +211,7 @@ static int apply_spacing(const struct sampler *sampler, const char *text,
                      "timestep_spacing: %s takes its timesteps from its model's training",
                      sampler->name);
     }
-    if (!timestep_spacing_parse(text, &options->spacing)) {
+    if (!noise_schedule_parse_spacing(text, &options->spacing)) {
         return ERROR(err, STATUS_INVALID, "timestep_spacing: \"%s\" is not one of %s", text,
                      SPACINGS);
     }
@@ -190,7 +225,7 @@ static int apply_sigmas(const struct sampler *sampler, const char *text,
     if (!is_given(text)) {
         return STATUS_OK;
     }
-    if (!sigma_kind_parse(text, &kind)) {
+    if (!sigma_table_parse_kind(text, &kind)) {
         return ERROR(err, STATUS_INVALID,
                      "sigmas: \"%s\" is not one of uniform, karras, exponential, beta, lu_lambdas, "
                      "sgm_uniform",

@@ -10,7 +10,7 @@
 
 static const char *const names[] = {"uniform", "karras", "exponential", "beta", "lu_lambdas"};
 
-bool sigma_kind_parse(const char *text, enum sigma_kind *out)
+bool sigma_table_parse_kind(const char *text, enum sigma_kind *out)
 {
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(text, names[i]) == 0) {
@@ -21,12 +21,12 @@ bool sigma_kind_parse(const char *text, enum sigma_kind *out)
     return false;
 }
 
-const char *sigma_kind_name(enum sigma_kind kind)
+const char *sigma_table_kind_name(enum sigma_kind kind)
 {
     return names[kind];
 }
 
-enum sigma_kind sigma_kind_read(struct json *config, bool knows_lu)
+enum sigma_kind sigma_table_read_kind(struct json *config, bool knows_lu)
 {
     bool karras = json_bool(config, "use_karras_sigmas", false);
     bool exponential = json_bool(config, "use_exponential_sigmas", false);

@@ -17,11 +17,11 @@ enum sigma_kind {
 #define SIGMA_KINDS_RESPACED (1U << SIGMAS_KARRAS | 1U << SIGMAS_EXPONENTIAL | 1U << SIGMAS_BETA)
 
 /* "uniform", "karras", "exponential", "beta", "lu_lambdas". False when text is none of them. */
-bool sigma_kind_parse(const char *text, enum sigma_kind *out);
-const char *sigma_kind_name(enum sigma_kind kind);
+bool sigma_table_parse_kind(const char *text, enum sigma_kind *out);
+const char *sigma_table_kind_name(enum sigma_kind kind);
 
 /* The kind that a config asks for by its use_..._sigmas keys; contradictions are recorded. */
-enum sigma_kind sigma_kind_read(struct json *config, bool knows_lu);
+enum sigma_kind sigma_table_read_kind(struct json *config, bool knows_lu);
 
 /* Steps from levels high to low, both included, in sigmas[0..steps). kind is a respacing. */
 void sigma_table_respace(enum sigma_kind kind, double high, double low, int steps, double *sigmas);

@@ -28,6 +28,24 @@ static const char *parse_error(const char *text, size_t length, enum status expe
     return err.text;
 }
 
+TEST(the_infinities_that_python_writes_are_read_as_null)
+{
+    struct error err;
+    struct json *json = NULL;
+    const char *text = "{\"low\": -Infinity, \"list\": [1, Infinity], \"text\": \"\\\"-Infinity\", "
+                       "\"n\": -5}";
+    CHECK_INT(json_parse(&json, "test", text, strlen(text), &err), STATUS_OK);
+    CHECK(!json_has(json, "low"));
+    CHECK_NEAR(json_number(json, "low", -7.0), -7.0, 0.0);
+    CHECK_NEAR(json_number(json, "n", 0.0), -5.0, 0.0);
+    CHECK_STR(json_string(json, "text", ""), "\"-Infinity");
+    const struct json_value *first = json_first(json_member(json_root(json), "list"));
+    CHECK_INT(json_kind(json_next(first)), JSON_NULL);
+    json_close(json);
+    CHECK_INT(json_parse(&json, "test", "{\"a\": -Infinit}", 15, &err), STATUS_CORRUPT);
+    CHECK_INT(json_parse(&json, "test", "{\"a\": Infinity5}", 16, &err), STATUS_CORRUPT);
+}
+
 TEST(values_are_read_by_key_with_defaults_for_what_is_absent_or_null)
 {
     int ints[3] = {0};

@@ -58,8 +58,9 @@ TEST(the_config_names_the_scheduler_unless_the_caller_does)
         scheduler_close(scheduler);
     }
     CHECK_CONTAINS(open_error(config, "dpm++", STATUS_UNSUPPORTED), "\"dpm++\" is not supported");
-    CHECK_CONTAINS(open_error("{\"_class_name\":\"PNDMScheduler\"}", NULL, STATUS_UNSUPPORTED),
-                   "PNDMScheduler is not supported; choose one by name (ddim");
+    CHECK_CONTAINS(
+        open_error("{\"_class_name\":\"LMSDiscreteScheduler\"}", NULL, STATUS_UNSUPPORTED),
+        "LMSDiscreteScheduler is not supported; choose one by name (ddim, ddpm, pndm");
     CHECK_CONTAINS(open_error("{}", NULL, STATUS_INVALID), "_class_name: missing");
 }
 
@@ -117,27 +118,145 @@ TEST(steps_that_have_no_solution_are_refused_with_the_reason)
     scheduler_close(scheduler);
 }
 
-TEST(the_last_step_ends_at_the_predicted_picture)
+static void expect_refused(const char *name, struct scheduler_settings settings, const char *text)
+{
+    struct error err;
+    struct scheduler *scheduler = open_config("{\"skip_prk_steps\":true}", name);
+    settings.steps = settings.steps != 0 ? settings.steps : 10;
+    CHECK_INT(scheduler_check(scheduler, &settings, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, text);
+    CHECK_INT(scheduler_set(scheduler, &settings, &err), STATUS_INVALID);
+    CHECK_INT(scheduler_count(scheduler), 0);
+    scheduler_close(scheduler);
+}
+
+TEST(settings_that_a_sampler_has_no_use_for_are_refused_by_name)
+{
+    expect_refused("ddim", (struct scheduler_settings){.sigmas = "karras"},
+                   "sigmas: \"karras\" is not supported by ddim");
+    expect_refused("euler", (struct scheduler_settings){.sigmas = "lu_lambdas"},
+                   "sigmas: \"lu_lambdas\" is not supported by euler");
+    expect_refused("euler", (struct scheduler_settings){.sigmas = "odd"},
+                   "sigmas: \"odd\" is not one of uniform, karras");
+    expect_refused("euler", (struct scheduler_settings){.timestep_spacing = "odd"},
+                   "timestep_spacing: \"odd\" is not one of leading, trailing, linspace");
+    expect_refused("lcm", (struct scheduler_settings){.timestep_spacing = "trailing"},
+                   "timestep_spacing: lcm takes its timesteps from its model's training");
+    expect_refused(
+        "euler",
+        (struct scheduler_settings){.sigmas = "sgm_uniform", .timestep_spacing = "leading"},
+        "contradicts the sigmas sgm_uniform");
+    expect_refused("euler", (struct scheduler_settings){.eta = 0.5},
+                   "eta: 0.5 is not supported by");
+    expect_refused("ddim", (struct scheduler_settings){.eta = 1.5}, "eta: 1.5 is not from 0 to 1");
+    expect_refused("ddim", (struct scheduler_settings){.begin = 10},
+                   "of 10 steps, 10 cannot be left out");
+    expect_refused("lcm", (struct scheduler_settings){.steps = 51},
+                   "51 steps: lcm can make at most the 50 that its model was distilled on");
+}
+
+static void compare_timesteps(struct scheduler_settings one, struct scheduler_settings other)
+{
+    struct error err;
+    struct scheduler *a = open_config("{}", "euler"), *b = open_config("{}", "euler");
+    one.steps = other.steps = 7;
+    CHECK_INT(scheduler_set(a, &one, &err), STATUS_OK);
+    CHECK_INT(scheduler_set(b, &other, &err), STATUS_OK);
+    CHECK_INT(scheduler_count(a), scheduler_count(b));
+    for (int i = 0; i < scheduler_count(a); i++) {
+        CHECK_NEAR(scheduler_timestep(a, i), scheduler_timestep(b, i), 0.0);
+    }
+    scheduler_close(a);
+    scheduler_close(b);
+}
+
+TEST(settings_last_for_one_run_and_sgm_uniform_is_trailing)
+{
+    struct error err;
+    struct scheduler *scheduler = open_config("{}", "euler");
+    struct scheduler_settings settings = {.steps = 7};
+    CHECK_INT(scheduler_set(scheduler, &settings, &err), STATUS_OK);
+    double plain = scheduler_timestep(scheduler, 3);
+    settings.sigmas = "karras";
+    CHECK_INT(scheduler_set(scheduler, &settings, &err), STATUS_OK);
+    CHECK(fabs(scheduler_timestep(scheduler, 3) - plain) > 1.0);
+    settings.sigmas = "";
+    CHECK_INT(scheduler_set(scheduler, &settings, &err), STATUS_OK);
+    CHECK_NEAR(scheduler_timestep(scheduler, 3), plain, 0.0);
+    scheduler_close(scheduler);
+    compare_timesteps((struct scheduler_settings){.sigmas = "sgm_uniform"},
+                      (struct scheduler_settings){.timestep_spacing = "trailing"});
+}
+
+TEST(old_stable_diffusion_configs_are_repaired_when_asked_to)
+{
+    struct error err;
+    const char *text = "{\"_class_name\":\"DDIMScheduler\",\"clip_sample\":true}";
+    double timesteps[2];
+    for (int repair = 0; repair < 2; repair++) {
+        struct json *config = NULL;
+        struct scheduler *scheduler = NULL;
+        CHECK_INT(json_parse(&config, "config", text, strlen(text), &err), STATUS_OK);
+        CHECK_INT(scheduler_open(&scheduler, config, NULL, repair == 1, &err), STATUS_OK);
+        json_close(config);
+        CHECK_INT(set_steps(scheduler, 10, &err), STATUS_OK);
+        timesteps[repair] = scheduler_timestep(scheduler, 9);
+        scheduler_close(scheduler);
+    }
+    CHECK_NEAR(timesteps[0], 0.0, 0.0);
+    CHECK_NEAR(timesteps[1], 1.0, 0.0); /* steps_offset 1 */
+}
+
+TEST(a_begin_leaves_the_first_steps_out)
 {
     struct error err;
     for (const char *const *name = scheduler_names(); *name != NULL; name++) {
-        float sample[2] = {3.0F, -1.0F};
-        const float output[2] = {0.5F, 0.25F}, noise[2] = {9.0F, 9.0F};
-        struct scheduler *scheduler =
-            open_config("{\"timestep_spacing\":\"linspace\",\"clip_sample\":false}", *name);
-        CHECK_INT(set_steps(scheduler, 1, &err), STATUS_OK);
-        /* One step of linspace is timestep 0, where there is next to no noise left. */
-        CHECK_NEAR(scheduler_timestep(scheduler, 0), 0.0, 0.0);
-        bool noisy = scheduler_needs_noise(scheduler, 0);
-        CHECK(noisy == (strcmp(*name, "euler_ancestral") == 0));
+        struct scheduler *whole = open_config("{\"skip_prk_steps\":true}", *name);
+        struct scheduler *part = open_config("{\"skip_prk_steps\":true}", *name);
+        const struct scheduler_settings settings = {.steps = 8, .begin = 3};
+        CHECK_INT(set_steps(whole, 8, &err), STATUS_OK);
+        CHECK_INT(scheduler_set(part, &settings, &err), STATUS_OK);
+        int all = scheduler_count(whole), left = scheduler_count(part);
+        CHECK(all - left == 3 || all - left == 6); /* one or two evaluations a step */
+        for (int i = 0; i < left; i++) {
+            CHECK_NEAR(scheduler_timestep(part, i), scheduler_timestep(whole, all - left + i), 0.0);
+        }
+        scheduler_close(whole);
+        scheduler_close(part);
+    }
+}
+
+/* A model that always predicts the same clean picture (of one value), for a config that asks for
+ * just that: every sampler must arrive there. */
+TEST(every_sampler_arrives_at_the_picture_that_the_model_sees)
+{
+    struct error err;
+    for (const char *const *name = scheduler_names(); *name != NULL; name++) {
         struct arena *arena = NULL;
+        struct scheduler *scheduler = open_config("{\"clip_sample\":false,\"skip_prk_steps\":true,"
+                                                  "\"prediction_type\":\"epsilon\"}",
+                                                  *name);
+        float sample = 1.0F, noise = 0.25F;
+        const float picture = 0.5F;
         CHECK_INT(arena_create(&arena, "test", 1 << 16, &err), STATUS_OK);
-        scheduler_begin(scheduler, arena, 2);
-        scheduler_step(scheduler, 0, output, sample, noisy ? noise : NULL, 2);
-        CHECK_NEAR(sample[0], 3.0, 0.02);
-        CHECK_NEAR(sample[1], -1.0, 0.02);
-        arena_destroy(arena);
+        CHECK_INT(set_steps(scheduler, 12, &err), STATUS_OK);
+        scheduler_begin(scheduler, arena, 1);
+        sample *= (float)scheduler_init_noise_sigma(scheduler);
+        for (int i = 0; i < scheduler_count(scheduler); i++) {
+            /* The eps for which the clean estimate is the picture: linear, so two points do. */
+            const float zero = 0.0F, one = 1.0F;
+            float at_zero = 0.0F, at_one = 0.0F, denoised = 0.0F;
+            scheduler_denoised(scheduler, i, &zero, &sample, &at_zero, 1);
+            scheduler_denoised(scheduler, i, &one, &sample, &at_one, 1);
+            float eps = (picture - at_zero) / (at_one - at_zero);
+            scheduler_denoised(scheduler, i, &eps, &sample, &denoised, 1);
+            CHECK_NEAR(denoised, picture, 1e-3);
+            scheduler_step(scheduler, i, &eps, &sample,
+                           scheduler_needs_noise(scheduler, i) ? &noise : NULL, 1);
+        }
+        CHECK_NEAR(sample, picture, 0.05);
         scheduler_close(scheduler);
+        arena_destroy(arena);
     }
 }
 
