@@ -14,6 +14,7 @@ import torch
 import golden_checkpoints
 import golden_lora
 import golden_models
+import golden_image
 import golden_noise
 import golden_pictures
 import golden_pipeline
@@ -33,6 +34,7 @@ def main():
     golden_tokens.make(root)
     golden_models.make(root)
     golden_noise.make(root)
+    golden_image.make(root)
     golden_schedulers.make(root)
     golden_pipeline.make(root, root / "tiny-sdxl", vocabulary)
     golden_pictures.make(root, root / "tiny-sdxl")

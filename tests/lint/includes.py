@@ -23,9 +23,11 @@ ALLOWED = {
     "uploader": ["common", "proto"],
     "worker": ["common", "proto", "file:worker/engine/engine.h", "file:worker/engine/image/png.h",
                "file:worker/engine/image/parameters.h",
+               "file:worker/engine/image/png_read.h",
                "file:worker/engine/schedulers/scheduler.h"],
     "worker/cli": ["common/base", "file:worker/engine/engine.h", "file:worker/engine/image/png.h",
-                   "file:worker/engine/image/parameters.h"],
+                   "file:worker/engine/image/parameters.h",
+                   "file:worker/engine/image/png_read.h"],
     # The engine, from the ground up.
     "worker/engine/tensor": ["common/base", "file:worker/engine/kernels/simd.h"],
     "worker/engine/config": ["common/base"],

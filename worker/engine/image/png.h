@@ -1,8 +1,8 @@
 /* RGB8 pixels to a PNG file in memory, with text that says how the picture was made.
  *
- * The one place that includes libpng. Text goes into tEXt chunks when it is plain Latin-1-safe
- * ASCII and into iTXt (UTF-8) otherwise, uncompressed in both cases, so that any tool can read it.
- * The output is a pure function of the input: no timestamps.
+ * Text goes into tEXt chunks when it is plain Latin-1-safe ASCII and into iTXt (UTF-8) otherwise,
+ * uncompressed in both cases, so that any tool can read it. The output is a pure function of the
+ * input: no timestamps.
  */
 #ifndef WORKER_ENGINE_IMAGE_PNG_H
 #define WORKER_ENGINE_IMAGE_PNG_H
