@@ -216,12 +216,7 @@ static void read_up_transformers(struct json *json, struct unet_config *config,
 /* How many transformer blocks each attention has; one where nothing is said. */
 static void read_transformers(struct json *json, struct unet_config *config)
 {
-    const struct json_value *down = json_member(json_root(json), DOWN_TRANSFORMERS);
-    if (json_has(json, DOWN_TRANSFORMERS)) {
-        read_down_transformers(json, config, down);
-        read_up_transformers(json, config, down);
-        return;
-    }
+    bool has_down = json_has(json, DOWN_TRANSFORMERS);
     config->mid_transformers = 1;
     for (int i = 0; i < config->blocks; i++) {
         for (int layer = 0; layer < UNET_LAYERS_MAX; layer++) {
@@ -230,6 +225,13 @@ static void read_transformers(struct json *json, struct unet_config *config)
         for (int layer = 0; layer <= UNET_LAYERS_MAX; layer++) {
             config->up_transformers[i][layer] = 1;
         }
+    }
+    const struct json_value *down = json_member(json_root(json), DOWN_TRANSFORMERS);
+    if (has_down) {
+        read_down_transformers(json, config, down);
+    }
+    if (has_down || json_has(json, UP_TRANSFORMERS)) {
+        read_up_transformers(json, config, down);
     }
 }
 

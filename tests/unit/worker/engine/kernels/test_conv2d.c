@@ -1,5 +1,7 @@
 #include "worker/engine/kernels/conv2d.h"
 
+#include <string.h>
+
 #include "tests/harness/test.h"
 #include "tests/support/ref_kernels.h"
 #include "worker/engine/kernels/gemm.h"
@@ -68,6 +70,40 @@ TEST(convolutions_of_odd_shapes_and_each_padding_match_plain_loops)
         }
         parallel_destroy(pool);
     }
+}
+
+TEST(padding_at_the_end_only_is_a_row_and_a_column_of_zeros_more)
+{
+    enum { SIDE = 6, CHANNELS = 5, OUT = 4, HALF = SIDE / 2 };
+    static float padded[(SIDE + 1) * (SIDE + 1) * CHANNELS];
+    const struct ref_conv reference = {1, SIDE + 1, SIDE + 1, CHANNELS, OUT, 3, 2, 0};
+    const struct conv2d conv = {.batch = 1,
+                                .height_in = SIDE,
+                                .width_in = SIDE,
+                                .channels_in = CHANNELS,
+                                .channels_out = OUT,
+                                .kernel = 3,
+                                .stride = 2,
+                                .padding_end = 1};
+    CHECK_INT(gemm_init(NULL), 0);
+    CHECK_INT(conv2d_height_out(&conv), HALF);
+    CHECK_INT(conv2d_width_out(&conv), HALF);
+    float *x = ref_random(SIDE * SIDE * CHANNELS, 1);
+    for (int row = 0; row < SIDE; row++) {
+        memcpy(padded + row * (SIDE + 1) * CHANNELS, x + row * SIDE * CHANNELS,
+               SIDE * CHANNELS * sizeof(float));
+    }
+    float *weight = ref_random(OUT * CHANNELS * 9, 2), *packed = ref_random(OUT * CHANNELS * 9, 3);
+    float *bias = ref_random(OUT, 4), *y = ref_random(HALF * HALF * OUT, 5);
+    float *expected = ref_random(HALF * HALF * OUT, 6);
+    float *workspace = ref_random((int64_t)conv2d_workspace(&conv), 7);
+    conv2d_pack_weights(OUT, CHANNELS, 3, (struct stored){weight, DTYPE_F32}, packed);
+    ref_conv2d(&reference, 0, 0, padded, weight, bias, expected);
+    const struct conv2d_arguments arguments = {
+        .x = x, .weight = packed, .bias = bias, .y = y, .workspace = workspace};
+    conv2d_run(NULL, &conv, &arguments);
+    CHECK_NEAR(ref_difference(y, expected, HALF * HALF * OUT), 0, 1e-6);
+    free(x), free(weight), free(packed), free(bias), free(y), free(expected), free(workspace);
 }
 
 TEST(the_workspace_stays_bounded_however_large_the_picture_is)

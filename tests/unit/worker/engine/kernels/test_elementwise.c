@@ -36,6 +36,11 @@ static double quick_gelu(double x)
     return x / (1 + exp(-1.702 * x));
 }
 
+static double relu(double x)
+{
+    return x > 0 ? x : 0;
+}
+
 static void check_activation(enum activation activation, double (*reference)(double))
 {
     enum { COUNT = 100003 };
@@ -63,6 +68,7 @@ TEST(activations_match_their_formulas)
     check_activation(ACTIVATION_SILU, silu);
     check_activation(ACTIVATION_GELU, gelu);
     check_activation(ACTIVATION_QUICK_GELU, quick_gelu);
+    check_activation(ACTIVATION_RELU, relu);
 }
 
 TEST(geglu_multiplies_the_first_half_by_the_gelu_of_the_second)
@@ -104,6 +110,20 @@ TEST(sums_and_copies_cover_every_element_with_any_number_of_threads)
     CHECK_INT(wrong, 0);
     free(x), free(y), free(z);
     parallel_destroy(pool);
+}
+
+TEST(a_scale_and_a_shift_reach_every_element_also_in_place)
+{
+    enum { COUNT_LARGE = 40001 };
+    struct parallel *pool = NULL;
+    struct error err;
+    REQUIRE(parallel_create(&pool, 3, &err) == 0);
+    float *x = ref_random(COUNT_LARGE, 1), *y = ref_random(COUNT_LARGE, 2);
+    elementwise_affine(pool, 2.0f, -1.0f, x, y, COUNT_LARGE);
+    elementwise_affine(pool, 0.5f, 0.5f, y, y, COUNT_LARGE);
+    CHECK_NEAR(ref_difference(y, x, COUNT_LARGE), 0, 1e-6);
+    parallel_destroy(pool);
+    free(x), free(y);
 }
 
 TEST(nearest_resampling_doubles_and_meets_odd_sizes)
