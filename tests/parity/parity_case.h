@@ -22,7 +22,8 @@ struct parity_case {
     const struct json_value *settings; /* the request's fields */
     const struct json_value *engine;   /* what makes the engine work otherwise */
     const struct json_value *pictures; /* of each: stage's name -> tensor's name */
-    struct generation generation;
+    struct generation generation;      /* whose loras are these: */
+    struct engine_adapter_use loras[ENGINE_LORAS_MAX];
     char problem[256]; /* why it cannot be run, or "" */
 };
 
@@ -68,6 +69,20 @@ static inline void parity_set_field(struct generation *generation, const struct 
     }
 }
 
+/* [["kohya", 0.7], ["peft", -0.4]] */
+static inline bool parity_set_loras(struct parity_case *test, const struct json_value *list)
+{
+    for (const struct json_value *at = json_first(list); at != NULL; at = json_next(at)) {
+        const struct json_value *name = json_first(at);
+        if (test->generation.lora_count == ENGINE_LORAS_MAX || json_text(name) == NULL) {
+            return false;
+        }
+        test->loras[test->generation.lora_count++] = (struct engine_adapter_use){
+            .name = json_text(name), .weight = json_real(json_next(name))};
+    }
+    return true;
+}
+
 /* One member of a case's settings. False when the engine has no such control. */
 static inline bool parity_set(struct parity_case *test, const struct json_value *member)
 {
@@ -76,6 +91,9 @@ static inline bool parity_set(struct parity_case *test, const struct json_value 
     if (strcmp(key, "seed") == 0) {
         test->generation.seed = json_whole(member, 0, INT_MAX, &whole) ? (uint64_t)whole : 0;
         return true;
+    }
+    if (strcmp(key, "loras") == 0) {
+        return parity_set_loras(test, member);
     }
     for (size_t i = 0; i < sizeof(parity_fields) / sizeof(parity_fields[0]); i++) {
         if (strcmp(parity_fields[i].key, key) == 0) {

@@ -33,6 +33,7 @@ struct parity {
     int passed, failed;
     /* Of the kind that is looked at: */
     const char *kind;
+    const char *adapters; /* the folder of LoRAs that fit it */
     struct parity_expected expected;
     struct engine *engine; /* opened when first needed */
     struct scratch scratch;
@@ -96,9 +97,10 @@ static const char *other_schedule(struct parity *parity, const char *kind, const
 static int open_engine(struct parity *parity, const struct parity_case *test,
                        struct engine **engine, struct error *err)
 {
-    char model[PATH_MAX];
+    char model[PATH_MAX], loras[PATH_MAX];
     snprintf(model, sizeof(model), PARITY_FOLDER "models/%s", test->kind);
-    struct engine_options options = {.model_path = model, .threads = 1};
+    snprintf(loras, sizeof(loras), PARITY_FOLDER "adapters/%s", parity->adapters);
+    struct engine_options options = {.model_path = model, .threads = 1, .lora_folder = loras};
     if (strcmp(test->schedule, "zero_snr") == 0) {
         options.model_path = other_schedule(parity, test->kind, test->schedule);
     }
@@ -117,6 +119,7 @@ static void run_pictures(struct parity *parity, struct engine *engine,
                          const struct parity_case *test, struct parity_result *result)
 {
     struct generation generation = test->generation;
+    generation.loras = test->loras;
     for (const struct json_value *at = json_first(test->pictures); at != NULL; at = json_next(at)) {
         struct error err;
         struct picture picture = {0};
@@ -244,6 +247,7 @@ static void look_at_kind(struct parity *parity, const char *kind)
         parity->failed++;
     } else {
         parity->expected = (struct parity_expected){own, texts, parity->stride};
+        parity->adapters = json_text(json_member(json_root(json), "adapters"));
         for (const struct json_value *at = json_first(json_member(json_root(json), "cases"));
              at != NULL; at = json_next(at)) {
             look_at_case(parity, at);
