@@ -15,7 +15,26 @@
 struct engine_drawer {
     struct engine *engine;
     struct drawer_model model;
+    struct drawer_lora *loras; /* those that can be used */
 };
+
+/* What is announced: a file that does not fit the model is told to the operator alone. */
+static void describe_loras(struct engine_drawer *d)
+{
+    const struct engine_info *info = engine_info(d->engine);
+    d->loras = xcalloc((size_t)info->lora_count, sizeof(*d->loras));
+    d->model.loras = d->loras;
+    for (int i = 0; i < info->lora_count; i++) {
+        const struct engine_lora *lora = &info->loras[i];
+        if (lora->problem != NULL) {
+            log_warn("LoRA left out", "name=%s reason=%s", LOG_QUOTED(lora->name),
+                     LOG_QUOTED(lora->problem));
+            continue;
+        }
+        d->loras[d->model.lora_count++] =
+            (struct drawer_lora){.name = lora->name, .digest = lora->digest};
+    }
+}
 
 static void describe(struct engine_drawer *d, const struct worker_config *settings)
 {
@@ -35,13 +54,15 @@ static void describe(struct engine_drawer *d, const struct worker_config *settin
         .scheduler_default = info->default_scheduler,
         .schedulers = scheduler_names(),
     };
+    describe_loras(d);
 }
 
 static int open_engine(void **drawer, const void *settings, struct error *err)
 {
     const struct worker_config *config = settings;
     const struct engine_options options = {.model_path = config->model_path,
-                                           .threads = (int)config->threads};
+                                           .threads = (int)config->threads,
+                                           .lora_folder = config->lora_folder};
     struct engine *engine;
     double started = clock_monotonic_seconds();
     int status = engine_open(&engine, &options, err);
@@ -63,6 +84,7 @@ static void close_engine(void *drawer)
 {
     struct engine_drawer *d = drawer;
     engine_close(d->engine);
+    xfree(d->loras);
     xfree(d);
 }
 
@@ -72,8 +94,14 @@ static const struct drawer_model *model(const void *drawer)
     return &d->model;
 }
 
-static struct generation to_generation(const struct drawer_request *request)
+/* uses: storage for the LoRAs, which the generation points at. */
+static struct generation to_generation(const struct drawer_request *request,
+                                       struct engine_adapter_use uses[DRAWER_LORAS_MAX])
 {
+    for (size_t i = 0; i < request->lora_count; i++) {
+        uses[i] = (struct engine_adapter_use){.name = request->loras[i].name,
+                                              .weight = request->loras[i].weight};
+    }
     return (struct generation){.prompt = request->prompt,
                                .negative_prompt = request->negative_prompt,
                                .width = (int)request->width,
@@ -87,7 +115,9 @@ static struct generation to_generation(const struct drawer_request *request)
                                .eta = request->eta,
                                .clip_skip = (int)request->clip_skip,
                                .tile_x = request->tile_x,
-                               .tile_y = request->tile_y};
+                               .tile_y = request->tile_y,
+                               .loras = uses,
+                               .lora_count = (int)request->lora_count};
 }
 
 /* What the order may ask for and this engine cannot do. */
@@ -100,7 +130,6 @@ static int check_controls(const struct drawer_request *request, struct error *er
         {"guidance_rescale", request->guidance_rescale > 0},
         {"guidance_start", request->guidance_start > 0},
         {"guidance_end", request->guidance_end > 0},
-        {"loras", request->lora_count > 0},
         {"init_image", request->init_png != NULL},
         {"preview", request->preview},
     };
@@ -108,6 +137,25 @@ static int check_controls(const struct drawer_request *request, struct error *er
         if (controls[i].is_asked) {
             return ERROR(err, STATUS_UNSUPPORTED, "%s: not supported by this worker",
                          controls[i].name);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* The order's LoRAs are the files that its gateway was told of: a picture is cached under them. */
+static int check_lora_digests(const struct engine_drawer *d, const struct drawer_request *request,
+                              struct error *err)
+{
+    for (size_t i = 0; i < request->lora_count; i++) {
+        const struct drawer_lora *wanted = &request->loras[i];
+        for (size_t j = 0; j < d->model.lora_count; j++) {
+            const struct drawer_lora *own = &d->model.loras[j];
+            if (strcmp(own->name, wanted->name) == 0 && wanted->digest[0] != '\0' &&
+                strcmp(own->digest, wanted->digest) != 0) {
+                return ERROR(err, STATUS_INVALID,
+                             "loras: \"%s\" is another file here (%.12s) than was ordered (%.12s)",
+                             own->name, own->digest, wanted->digest);
+            }
         }
     }
     return STATUS_OK;
@@ -121,9 +169,13 @@ static int check(const void *drawer, const struct drawer_request *request, struc
         return ERROR(err, STATUS_INVALID, "width %u, height %u or steps %u is out of all bounds",
                      request->width, request->height, request->steps);
     }
-    const struct generation generation = to_generation(request);
+    struct engine_adapter_use uses[DRAWER_LORAS_MAX];
+    const struct generation generation = to_generation(request, uses);
     int result = check_controls(request, err);
-    return result == STATUS_OK ? engine_check(d->engine, &generation, err) : result;
+    if (result < 0 || (result = check_lora_digests(d, request, err)) < 0) {
+        return result;
+    }
+    return engine_check(d->engine, &generation, err);
 }
 
 struct progress_bridge {
@@ -144,6 +196,10 @@ static bool on_progress(void *user, enum engine_stage stage, int step, int steps
 static int encode(const struct engine_drawer *d, const struct drawer_request *request,
                   const struct picture *picture, struct drawing *out, struct error *err)
 {
+    struct engine_adapter_use uses[DRAWER_LORAS_MAX];
+    const struct generation generation = to_generation(request, uses);
+    char *tags, *hashes;
+    engine_lora_texts(d->engine, &generation, &tags, &hashes);
     const char *scheduler =
         request->scheduler[0] != '\0' ? request->scheduler : d->model.scheduler_default;
     const struct picture_parameters parameters = {.prompt = request->prompt,
@@ -156,7 +212,9 @@ static int encode(const struct engine_drawer *d, const struct drawer_request *re
                                                   .width = request->width,
                                                   .height = request->height,
                                                   .model_name = d->model.name,
-                                                  .model_digest = d->model.digest};
+                                                  .model_digest = d->model.digest,
+                                                  .lora_tags = tags,
+                                                  .lora_hashes = hashes};
     char *text = parameters_text(&parameters);
     const struct png_text texts[] = {{"parameters", text}, {"Software", "crafterse"}};
     double started = clock_monotonic_seconds();
@@ -164,6 +222,8 @@ static int encode(const struct engine_drawer *d, const struct drawer_request *re
                             sizeof(texts) / sizeof(texts[0]), &out->png, &out->size, err);
     out->encode_seconds = clock_monotonic_seconds() - started;
     xfree(text);
+    xfree(tags);
+    xfree(hashes);
     return status;
 }
 
@@ -171,7 +231,8 @@ static int draw(void *drawer, const struct drawer_request *request, drawer_progr
                 void *user, struct drawing *out, struct error *err)
 {
     struct engine_drawer *d = drawer;
-    const struct generation generation = to_generation(request);
+    struct engine_adapter_use uses[DRAWER_LORAS_MAX];
+    const struct generation generation = to_generation(request, uses);
     struct progress_bridge bridge = {progress, user};
     struct picture picture;
     memset(out, 0, sizeof(*out));

@@ -25,6 +25,12 @@ const struct config_option worker_config_options[] = {
      .default_text = "",
      .help = "The name that clients order the model by; empty = the folder's own name, or the "
              "file's without .safetensors."},
+    {.name = "LORA_FOLDER",
+     .type = CONFIG_STRING,
+     .offset = AT(lora_folder),
+     .default_text = "",
+     .help = "A folder of LoRAs, *.safetensors, which orders name by file stem; empty = none. Read "
+             "once, at the start."},
     {.name = "THREADS",
      .type = CONFIG_INT,
      .offset = AT(threads),

@@ -10,6 +10,7 @@ struct worker_config {
     const char *pool;
     const char *model_path;
     const char *model_name;
+    const char *lora_folder;
     int64_t threads;
     int64_t attempts_max;
     int64_t time_limit_ms;

@@ -155,6 +155,37 @@ TEST(weight_zero_is_no_lora_and_two_halves_are_a_whole)
     engine_close(engine);
 }
 
+/* ---- In the prompt --------------------------------------------------------------------------- */
+
+TEST(loras_of_the_prompt_are_loras_of_the_picture)
+{
+    static const struct engine_adapter_use tucker[] = {{.name = "tucker", .weight = 0.5}};
+    static const struct engine_adapter_use both[] = {
+        {.name = "tucker", .weight = 0.5},
+        {.name = "kohya", .weight = -1, .has_text_weight = true, .text_weight = 0.3}};
+    struct error err;
+    struct picture tagged = {0}, listed = {0};
+    char *tags, *hashes;
+    struct engine *engine = open_with(GOLDEN_LORAS);
+    REQUIRE(engine != NULL);
+    struct generation generation = small_picture(both, 2);
+    CHECK_INT(engine_generate(engine, &generation, NULL, NULL, NULL, &listed, &err), 0);
+    generation = small_picture(tucker, 1);
+    generation.prompt = "an axe<lora:kohya:0.3:-1>";
+    CHECK_INT(engine_generate(engine, &generation, NULL, NULL, NULL, &tagged, &err), 0);
+    engine_lora_texts(engine, &generation, &tags, &hashes);
+    CHECK_STR(tags, "<lora:tucker:0.5>");
+    CHECK_CONTAINS(hashes, "tucker: ");
+    CHECK_CONTAINS(hashes, ", kohya: ");
+    CHECK(memcmp(tagged.rgb, listed.rgb, PIXELS) == 0);
+    generation.prompt = "<lora:nothing:1>";
+    CHECK_INT(engine_check(engine, &generation, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "\"nothing\" is not one of");
+    xfree(tags), xfree(hashes);
+    picture_free(&tagged), picture_free(&listed);
+    engine_close(engine);
+}
+
 /* ---- Refused --------------------------------------------------------------------------------- */
 
 static const char *refusal(const struct engine *engine, const char *name, double weight)

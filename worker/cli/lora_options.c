@@ -5,7 +5,7 @@
 
 #include "common/base/panic.h"
 
-/* "0.5" or "0.5:0.2": of the UNet, and of the text encoders. */
+/* "0.5", or "0.2:0.5": of the text encoders, and of the UNet. */
 static bool parse_weights(const char *text, struct engine_adapter_use *use)
 {
     char *end = NULL;
@@ -17,8 +17,9 @@ static bool parse_weights(const char *text, struct engine_adapter_use *use)
     if (*end != ':') {
         return false;
     }
-    use->text_weight = strtod(second, &end);
     use->has_text_weight = true;
+    use->text_weight = use->weight;
+    use->weight = strtod(second, &end);
     return end != second && *end == '\0';
 }
 
@@ -44,7 +45,7 @@ int lora_options_add(struct lora_options *options, const char *value, struct err
     if (*base == '\0' || (colon != NULL && !parse_weights(colon + 1, use))) {
         return ERROR(err, STATUS_INVALID,
                      "--lora: expected FILE.safetensors or a name, then nothing, :WEIGHT or "
-                     ":UNET:TEXT: \"%s\"",
+                     ":TEXT:UNET: \"%s\"",
                      value);
     }
     char *name = keep(options, base), *tail = strstr(name, ending);

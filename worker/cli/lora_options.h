@@ -13,7 +13,8 @@ struct lora_options {
 };
 
 /* Add the value of one --lora: FILE.safetensors, or the name of one in the folder, each with
- * nothing, :WEIGHT or :UNET:TEXT after it. STATUS_INVALID when it is something else. */
+ * nothing, :WEIGHT or :TEXT:UNET after it, as in a prompt's <lora:...>. STATUS_INVALID when it is
+ * something else. */
 int lora_options_add(struct lora_options *options, const char *value, struct error *err) MUST_CHECK;
 
 void lora_options_deinit(struct lora_options *options);

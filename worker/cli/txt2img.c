@@ -103,7 +103,7 @@ static const struct {
     {"latents", KEY_LATENTS, "FILE", "initial noise: safetensors with a tensor named latents"},
     {"dump", KEY_DUMP, "FILE", "write every stage's tensors as safetensors"},
     {"lora", KEY_LORA, "LORA[:W]",
-     "file or name in the folder, weight W (or UNET:TEXT); repeatable"},
+     "file or name in the folder, weight W (or TEXT:UNET); repeatable"},
     {"lora-folder", KEY_LORA_FOLDER, "DIR",
      "where --lora NAME and <lora:NAME:W> look for NAME.safetensors"},
     {"tile", KEY_TILE, "AXES", "seamless along x, y or xy, for textures"},
@@ -414,9 +414,12 @@ static int write_file(const char *path, const uint8_t *bytes, size_t size, struc
 
 /* Write the PNG with the text that makes the picture again. */
 static int write_png(const char *path, const struct picture *picture,
-                     const struct generation *generation, const struct engine_info *info,
+                     const struct generation *generation, const struct engine *engine,
                      struct error *err)
 {
+    const struct engine_info *info = engine_info(engine);
+    char *tags, *hashes;
+    engine_lora_texts(engine, generation, &tags, &hashes);
     struct picture_parameters parameters = {
         .prompt = generation->prompt,
         .negative_prompt = generation->negative_prompt,
@@ -429,6 +432,8 @@ static int write_png(const char *path, const struct picture *picture,
         .model_name = info->model_name,
         .model_digest = info->digest,
         .clip_skip = generation->clip_skip,
+        .lora_tags = tags,
+        .lora_hashes = hashes,
         .tile_x = generation->tile_x,
         .tile_y = generation->tile_y,
     };
@@ -448,6 +453,8 @@ static int write_png(const char *path, const struct picture *picture,
     }
     xfree(bytes);
     xfree(text);
+    xfree(tags);
+    xfree(hashes);
     return result;
 }
 
@@ -482,7 +489,7 @@ static int make_picture(struct engine *engine, const struct options *options,
         fprintf(stderr, "\n");
     }
     if (result == STATUS_OK) {
-        result = write_png(path, &picture, generation, engine_info(engine), err);
+        result = write_png(path, &picture, generation, engine, err);
     }
     if (result == STATUS_OK && dump != NULL) {
         result = engine_dump_write(dump, options->dump, err);

@@ -16,6 +16,7 @@
 #include "worker/engine/pipeline/components.h"
 #include "worker/engine/pipeline/conditioning.h"
 #include "worker/engine/pipeline/generate.h"
+#include "worker/engine/pipeline/lora_uses.h"
 #include "worker/engine/weights/model_digest.h"
 #include "worker/engine/weights/safetensors.h"
 
@@ -324,6 +325,19 @@ static int check_scheduler(const struct engine *engine, const char *name, struct
     return ERROR(err, STATUS_INVALID, "scheduler: \"%s\" is not one of %s", name, offer);
 }
 
+static int check_loras(const struct engine *engine, const struct generation *generation,
+                       struct error *err)
+{
+    struct lora_uses uses;
+    int result = lora_uses_init(&uses, generation, err);
+    if (result < 0) {
+        return result;
+    }
+    result = lora_library_check(engine->loras, uses.items, uses.count, err);
+    lora_uses_deinit(&uses);
+    return result;
+}
+
 int engine_check(const struct engine *engine, const struct generation *generation,
                  struct error *err)
 {
@@ -349,8 +363,7 @@ int engine_check(const struct engine *engine, const struct generation *generatio
                      "are not in this version");
     }
     if ((result = check_scheduler(engine, generation->scheduler, err)) < 0 ||
-        (result = lora_library_check(engine->loras, generation->loras, generation->lora_count,
-                                     err)) < 0) {
+        (result = check_loras(engine, generation, err)) < 0) {
         return result;
     }
     const struct scheduler_settings settings = settings_of(generation);
@@ -358,6 +371,24 @@ int engine_check(const struct engine *engine, const struct generation *generatio
 }
 
 /* ---- Generating ------------------------------------------------------------------------------ */
+
+/* The picture, with the LoRAs beside the model's layers for as long as it takes. */
+static int generate_with_loras(struct engine *engine, struct run *run, struct picture *out,
+                               struct error *err)
+{
+    struct lora_uses uses;
+    int result = lora_uses_init(&uses, run->generation, err);
+    if (result < 0) {
+        return result;
+    }
+    result = lora_library_bind(engine->loras, uses.items, uses.count, engine->job, err);
+    if (result == STATUS_OK) {
+        result = generate(run, out, err);
+    }
+    lora_library_unbind(engine->loras);
+    lora_uses_deinit(&uses);
+    return result;
+}
 
 int engine_generate(struct engine *engine, const struct generation *generation,
                     engine_progress progress, void *user, struct engine_dump *dump,
@@ -389,12 +420,7 @@ int engine_generate(struct engine *engine, const struct generation *generation,
     };
     engine->ex.wrap_x = generation->tile_x;
     engine->ex.wrap_y = generation->tile_y;
-    result = lora_library_bind(engine->loras, generation->loras, generation->lora_count,
-                               engine->job, err);
-    if (result == STATUS_OK) {
-        result = generate(&run, out, err);
-    }
-    lora_library_unbind(engine->loras);
+    result = generate_with_loras(engine, &run, out, err);
     out->timings.peak_bytes = arena_peak(engine->ex.step) + arena_peak(engine->job);
     /* An idle worker keeps its weights, not gigabytes of old activations. */
     arena_release(engine->ex.step, 0);
@@ -402,6 +428,18 @@ int engine_generate(struct engine *engine, const struct generation *generation,
     arena_trim(engine->ex.step);
     arena_trim(engine->job);
     return result;
+}
+
+void engine_lora_texts(const struct engine *engine, const struct generation *generation,
+                       char **tags, char **hashes)
+{
+    struct lora_uses uses;
+    struct error err;
+    int result = lora_uses_init(&uses, generation, &err);
+    ASSERT(result == STATUS_OK); /* as engine_check has seen */
+    *tags = lora_uses_tags(&uses);
+    *hashes = lora_library_hashes(engine->loras, uses.items, uses.count);
+    lora_uses_deinit(&uses);
 }
 
 void picture_free(struct picture *picture)

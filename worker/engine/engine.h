@@ -117,7 +117,8 @@ struct generation {
     /* Seamless along an axis: every 3x3 convolution of the UNet and the VAE pads circularly there,
      * so that the left edge continues the right one (x), the top the bottom (y). */
     bool tile_x, tile_y;
-    /* LoRAs on top of the model, for this picture only; they add up. */
+    /* LoRAs on top of the model, for this picture only; they add up. Those that the prompt names,
+     * "<lora:NAME:WEIGHT>", are added to these. */
     const struct engine_adapter_use *loras;
     int lora_count;
 };
@@ -166,6 +167,12 @@ int engine_check(const struct engine *engine, const struct generation *generatio
 int engine_generate(struct engine *engine, const struct generation *generation,
                     engine_progress progress, void *user, struct engine_dump *dump,
                     struct picture *out, struct error *err) MUST_CHECK;
+
+/* What a picture's parameters say of its LoRAs: tags of those that the request names beside the
+ * prompt, "<lora:a:0.8> <lora:b:1>", and "a: HASH, b: HASH" for all of them; "" for none. For a
+ * generation that engine_check has accepted. xfree both. */
+void engine_lora_texts(const struct engine *engine, const struct generation *generation,
+                       char **tags, char **hashes);
 
 void picture_free(struct picture *picture);
 

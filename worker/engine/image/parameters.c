@@ -34,12 +34,15 @@ static void append_controls(struct buf *text, const struct picture_parameters *p
 char *parameters_text(const struct picture_parameters *p)
 {
     const char *negative = p->negative_prompt != NULL ? p->negative_prompt : "";
+    const char *tags = p->lora_tags != NULL ? p->lora_tags : "";
+    const char *hashes = p->lora_hashes != NULL ? p->lora_hashes : "";
     char model[256], scheduler[256];
     quote(p->model_name, model);
     quote(p->scheduler, scheduler);
     struct buf text;
-    buf_init(&text, strlen(p->prompt) + strlen(negative) + OTHERS_MAX); /* so nothing fails */
-    (void)buf_printf(&text, NULL, "%s\n", p->prompt);
+    buf_init(&text, strlen(p->prompt) + strlen(negative) + strlen(tags) + strlen(hashes) +
+                        OTHERS_MAX); /* so nothing fails */
+    (void)buf_printf(&text, NULL, "%s%s%s\n", p->prompt, tags[0] != '\0' ? " " : "", tags);
     if (negative[0] != '\0') {
         (void)buf_printf(&text, NULL, "Negative prompt: %s\n", negative);
     }
@@ -49,5 +52,8 @@ char *parameters_text(const struct picture_parameters *p)
                      p->steps, scheduler, p->guidance, p->seed, p->width, p->height,
                      p->model_digest, model);
     append_controls(&text, p);
+    if (hashes[0] != '\0') {
+        (void)buf_printf(&text, NULL, ", Lora hashes: \"%s\"", hashes);
+    }
     return buf_take(&text, NULL);
 }

@@ -15,7 +15,10 @@ struct picture_parameters {
     uint64_t seed;
     uint32_t width, height;
     const char *model_name, *model_digest;
-    int clip_skip;       /* layers left out; "Clip skip" counts one more: 1 leaves none out */
+    int clip_skip; /* layers left out; "Clip skip" counts one more: 1 leaves none out */
+    /* LoRAs: what stands after the prompt, "<lora:a:0.8>", and after "Lora hashes", "a: HASH"; ""
+     * or NULL: none. */
+    const char *lora_tags, *lora_hashes;
     bool tile_x, tile_y; /* both: "Tiling: True"; one: "Tile X: True" or "Tile Y: True" */
 };
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/base/buf.h"
 #include "common/base/panic.h"
 #include "common/base/utf8.h"
 #include "worker/engine/layers/adapter.h"
@@ -365,4 +366,32 @@ void lora_library_unbind(struct lora_library *library)
     for (size_t i = 0; library != NULL && i < lora_targets_count(library->targets); i++) {
         *lora_targets_at(library->targets, i)->adapters = NULL;
     }
+}
+
+/* ---- Telling --------------------------------------------------------------------------------- */
+
+static bool is_repeated(const struct engine_adapter_use *uses, int i)
+{
+    for (int j = 0; j < i; j++) {
+        if (strcmp(uses[j].name, uses[i].name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+char *lora_library_hashes(const struct lora_library *library, const struct engine_adapter_use *uses,
+                          int count)
+{
+    struct buf text;
+    buf_init(&text, (size_t)count * sizeof(struct engine_lora) + 1); /* so nothing fails */
+    for (int i = 0; i < count; i++) {
+        int found = find_item(library, uses[i].name);
+        ASSERT(found >= 0);
+        if (!is_repeated(uses, i)) {
+            (void)buf_printf(&text, NULL, "%s%s: %s", i > 0 ? ", " : "", uses[i].name,
+                             library->infos[found].hash);
+        }
+    }
+    return buf_take(&text, NULL);
 }

@@ -55,4 +55,24 @@ TEST(controls_follow_the_model_only_when_they_are_used)
     }
 }
 
+TEST(loras_stand_behind_the_prompt_and_their_hashes_at_the_end)
+{
+    struct picture_parameters p = {.prompt = "a cat",
+                                   .scheduler = "euler",
+                                   .model_name = "m",
+                                   .model_digest = "d",
+                                   .lora_tags = "<lora:a:0.8>",
+                                   .lora_hashes = "a: 0123, b: 4567"};
+    char *text = parameters_text(&p);
+    CHECK(strncmp(text, "a cat <lora:a:0.8>\nSteps", 24) == 0);
+    CHECK_CONTAINS(text, ", Model: m, Lora hashes: \"a: 0123, b: 4567\"");
+    xfree(text);
+    p.lora_tags = "";
+    p.lora_hashes = "";
+    text = parameters_text(&p);
+    CHECK(strncmp(text, "a cat\nSteps", 11) == 0);
+    CHECK(strstr(text, "Lora") == NULL);
+    xfree(text);
+}
+
 TEST_MAIN()
