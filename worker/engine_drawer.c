@@ -108,6 +108,9 @@ static struct generation to_generation(const struct drawer_request *request,
                                .height = (int)request->height,
                                .steps = (int)request->steps,
                                .guidance = request->guidance,
+                               .guidance_rescale = request->guidance_rescale,
+                               .guidance_start = request->guidance_start,
+                               .guidance_end = request->guidance_end,
                                .seed = request->seed,
                                .scheduler = request->scheduler,
                                .sigmas = request->sigmas,
@@ -127,9 +130,6 @@ static int check_controls(const struct drawer_request *request, struct error *er
         const char *name;
         bool is_asked;
     } controls[] = {
-        {"guidance_rescale", request->guidance_rescale > 0},
-        {"guidance_start", request->guidance_start > 0},
-        {"guidance_end", request->guidance_end > 0},
         {"init_image", request->init_png != NULL},
         {"preview", request->preview},
     };

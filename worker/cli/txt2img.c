@@ -34,12 +34,14 @@
 /* ---- Options --------------------------------------------------------------------------------- */
 
 struct options {
-    const char *model, *vae, *prompt, *negative, *scheduler, *latents, *dump, *output;
+    const char *model, *vae, *prompt, *negative, *scheduler, *sigmas, *timestep_spacing, *latents,
+        *dump, *output;
     const char *embedding_folder, *embeddings[EMBEDDINGS_MAX];
     int embedding_count;
     int clip_skip;
     int width, height, steps; /* 0: the model's */
     double guidance;          /* negative: the model's */
+    double guidance_rescale, guidance_start, guidance_end, eta;
     uint64_t seed;
     bool has_seed, timings, tile_x, tile_y;
     int batch, threads;
@@ -58,7 +60,13 @@ enum option_key {
     KEY_STEPS,
     KEY_GUIDANCE,
     KEY_SEED,
+    KEY_GUIDANCE_RESCALE,
+    KEY_GUIDANCE_START,
+    KEY_GUIDANCE_END,
     KEY_SCHEDULER,
+    KEY_SIGMAS,
+    KEY_TIMESTEP_SPACING,
+    KEY_ETA,
     KEY_BATCH,
     KEY_THREADS,
     KEY_PRECISION,
@@ -90,9 +98,18 @@ static const struct {
     {"width", KEY_WIDTH, "N", "pixels (default: the model's)"},
     {"height", KEY_HEIGHT, "N", "pixels (default: the model's)"},
     {"steps", KEY_STEPS, "N", "sampling steps (default: the model's, 20 or 4)"},
-    {"guidance", KEY_GUIDANCE, "F", "guidance scale, 1 = off (default: the model's)"},
     {"seed", KEY_SEED, "N", "picture number (default: random, printed)"},
-    {"scheduler", KEY_SCHEDULER, "NAME", "ddim, euler or euler_ancestral (default: the model's)"},
+    {"guidance", KEY_GUIDANCE, "F", "guidance scale, 1 = off (default: the model's)"},
+    {"guidance-rescale", KEY_GUIDANCE_RESCALE, "F", "against overexposure, 0 (off) to 1"},
+    {"guidance-start", KEY_GUIDANCE_START, "F", "guide from this part of the steps on, 0 to 1"},
+    {"guidance-end", KEY_GUIDANCE_END, "F", "guide up to this part of the steps, 0 to 1"},
+    {"scheduler", KEY_SCHEDULER, "NAME",
+     "euler, dpmpp_2m, \"DPM++ 2M Karras\", ...: see docs/SAMPLERS.md"},
+    {"sigmas", KEY_SIGMAS, "NAME",
+     "uniform, karras, exponential, beta, sgm_uniform (default: the model's)"},
+    {"timestep-spacing", KEY_TIMESTEP_SPACING, "NAME",
+     "leading, trailing or linspace (default: the model's)"},
+    {"eta", KEY_ETA, "F", "noise between the steps of ddim and tcd, 0 (default) to 1"},
     {"batch", KEY_BATCH, "N", "make N pictures with seeds SEED, SEED+1, ... into FILE-1.png, ..."},
     {"threads", KEY_THREADS, "N", "default: as many as the cgroup's CPU quota allows"},
     {"precision", KEY_PRECISION, "NAME", "fp32 (bf16 and int8 are not in this version)"},
@@ -122,7 +139,7 @@ static void print_help(void)
         char left[64];
         snprintf(left, sizeof(left), "--%s %s", option_table[i].name,
                  option_table[i].value != NULL ? option_table[i].value : "");
-        printf("  %-20s %s\n", left, option_table[i].help);
+        printf("  %-23s %s\n", left, option_table[i].help);
     }
 }
 
@@ -159,12 +176,12 @@ static int parse_seed(const char *text, struct options *options)
     return 0;
 }
 
-static int parse_guidance(const char *text, struct options *options)
+static int parse_number(const char *name, const char *text, double *out)
 {
     char *end = NULL;
-    options->guidance = strtod(text, &end);
-    if (end == text || *end != '\0' || !(options->guidance >= 0)) {
-        return usage_error("expected a number of at least 0", "guidance", text);
+    *out = strtod(text, &end);
+    if (end == text || *end != '\0' || !(*out >= 0)) {
+        return usage_error("expected a number of at least 0", name, text);
     }
     return 0;
 }
@@ -219,6 +236,36 @@ static int parse_lora(const char *text, struct options *options)
     return 0;
 }
 
+/* The options that say how to sample. */
+static int apply_sampling_option(int key, const char *value, struct options *options)
+{
+    switch (key) {
+    case KEY_SCHEDULER:
+        options->scheduler = value;
+        return 0;
+    case KEY_SIGMAS:
+        options->sigmas = value;
+        return 0;
+    case KEY_TIMESTEP_SPACING:
+        options->timestep_spacing = value;
+        return 0;
+    case KEY_STEPS:
+        return parse_int("steps", value, 1, 1 << 20, &options->steps);
+    case KEY_ETA:
+        return parse_number("eta", value, &options->eta);
+    case KEY_GUIDANCE:
+        return parse_number("guidance", value, &options->guidance);
+    case KEY_GUIDANCE_RESCALE:
+        return parse_number("guidance-rescale", value, &options->guidance_rescale);
+    case KEY_GUIDANCE_START:
+        return parse_number("guidance-start", value, &options->guidance_start);
+    case KEY_GUIDANCE_END:
+        return parse_number("guidance-end", value, &options->guidance_end);
+    default:
+        return EXIT_USAGE; /* getopt has said what is wrong */
+    }
+}
+
 /* One option into *options. Returns 0 or EXIT_USAGE. */
 static int apply_option(int key, const char *value, struct options *options)
 {
@@ -234,9 +281,6 @@ static int apply_option(int key, const char *value, struct options *options)
         return 0;
     case KEY_NEGATIVE:
         options->negative = value;
-        return 0;
-    case KEY_SCHEDULER:
-        options->scheduler = value;
         return 0;
     case KEY_LATENTS:
         options->latents = value;
@@ -254,14 +298,10 @@ static int apply_option(int key, const char *value, struct options *options)
         return parse_int("width", value, 1, 1 << 20, &options->width);
     case KEY_HEIGHT:
         return parse_int("height", value, 1, 1 << 20, &options->height);
-    case KEY_STEPS:
-        return parse_int("steps", value, 1, 1 << 20, &options->steps);
     case KEY_BATCH:
         return parse_int("batch", value, 1, BATCH_MAX, &options->batch);
     case KEY_THREADS:
         return parse_int("threads", value, 1, 256, &options->threads);
-    case KEY_GUIDANCE:
-        return parse_guidance(value, options);
     case KEY_SEED:
         return parse_seed(value, options);
     case KEY_LORA:
@@ -283,7 +323,7 @@ static int apply_option(int key, const char *value, struct options *options)
     case KEY_PRECISION:
         return parse_precision(value);
     default:
-        return EXIT_USAGE; /* getopt has said what is wrong */
+        return apply_sampling_option(key, value, options);
     }
 }
 
@@ -536,7 +576,13 @@ static int run(const struct options *options, struct error *err)
         .steps = options->steps > 0 ? options->steps : info->default_steps,
         .guidance = options->guidance >= 0 ? options->guidance : info->default_guidance,
         .seed = options->has_seed ? options->seed : id_random() >> 32,
+        .guidance_rescale = options->guidance_rescale,
+        .guidance_start = options->guidance_start,
+        .guidance_end = options->guidance_end,
         .scheduler = options->scheduler != NULL ? options->scheduler : info->default_scheduler,
+        .sigmas = options->sigmas,
+        .timestep_spacing = options->timestep_spacing,
+        .eta = options->eta,
         .clip_skip = options->clip_skip,
         .tile_x = options->tile_x,
         .tile_y = options->tile_y,

@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "worker/engine/pipeline/components.h"
 #include "worker/engine/pipeline/conditioning.h"
 #include "worker/engine/pipeline/generate.h"
+#include "worker/engine/pipeline/guidance.h"
 #include "worker/engine/pipeline/lora_uses.h"
 #include "worker/engine/weights/model_digest.h"
 #include "worker/engine/weights/safetensors.h"
@@ -27,7 +27,6 @@
 
 #define SIDE_MAX 2048 /* pixels, where memory allows */
 #define MEMORY_FOR_OTHERS ((uint64_t)512 << 20)
-#define GUIDANCE_MAX 100.0
 #define SCHEDULERS_MAX 16
 
 /* For a UNet whose config does not say what size it was trained on. */
@@ -352,17 +351,13 @@ int engine_check(const struct engine *engine, const struct generation *generatio
         return ERROR(err, STATUS_INVALID, "steps: %d is not from 1 to %d", generation->steps,
                      limits->steps_max);
     }
-    if (!isfinite(generation->guidance) || generation->guidance < 0 ||
-        generation->guidance > GUIDANCE_MAX) {
-        return ERROR(err, STATUS_INVALID, "guidance: %g is not from 0 to %g", generation->guidance,
-                     GUIDANCE_MAX);
-    }
     if (components_is_inpainting(engine->components)) {
         return ERROR(err, STATUS_UNSUPPORTED,
                      "mask_image: an inpainting model makes no picture without a mask, and masks "
                      "are not in this version");
     }
-    if ((result = check_scheduler(engine, generation->scheduler, err)) < 0 ||
+    if ((result = guidance_check(generation, err)) < 0 ||
+        (result = check_scheduler(engine, generation->scheduler, err)) < 0 ||
         (result = check_loras(engine, generation, err)) < 0) {
         return result;
     }

@@ -106,6 +106,12 @@ struct generation {
     /* Classifier-free guidance scale; 1 or less turns guidance off. A latent consistency model
      * takes it as an input instead, and reads no negative prompt. */
     double guidance;
+    /* Of the guided prediction's deviation back to that of the prompt's own, against overexposure:
+     * 0 (none) to 1 (all). */
+    double guidance_rescale;
+    /* Guide only this part of the steps, in fractions of their number, for less work or less
+     * saturation; an end of 0 is 1. Outside it the negative prompt is not read. */
+    double guidance_start, guidance_end;
     uint64_t seed;
     const char *scheduler; /* "ddim", "euler", ...: docs/SAMPLERS.md; "" or NULL = the model's */
     const char *sigmas;    /* "karras", "exponential", ...; "" or NULL = the model's */

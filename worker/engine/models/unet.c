@@ -214,6 +214,29 @@ struct unet_condition unet_condition_create(const struct unet *unet, struct exec
     return condition;
 }
 
+static struct tensor row_of(struct tensor x, int64_t i)
+{
+    x.shape[0] = 1;
+    x.data += i * tensor_count(x);
+    return x;
+}
+
+struct unet_condition unet_condition_row(const struct unet *unet,
+                                         const struct unet_condition *condition, int64_t i,
+                                         struct arena *arena)
+{
+    struct unet_condition row = *condition;
+    row.contexts = arena_alloc(arena, (size_t)unet->context_count * sizeof(*row.contexts));
+    for (int k = 0; k < unet->context_count; k++) {
+        row.contexts[k].k = row_of(condition->contexts[k].k, i);
+        row.contexts[k].v = row_of(condition->contexts[k].v, i);
+    }
+    if (condition->added.rank > 0) {
+        row.added = row_of(condition->added, i);
+    }
+    return row;
+}
+
 /* ---- Forward --------------------------------------------------------------------------------- */
 
 /* The results of the way down, last in first out. */

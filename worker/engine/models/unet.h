@@ -67,6 +67,11 @@ struct unet_inputs {
 struct unet_condition unet_condition_create(const struct unet *unet, struct exec *ex,
                                             const struct unet_inputs *inputs, struct arena *arena);
 
+/* Picture i of a condition for several, as a view; its own part lives in arena. */
+struct unet_condition unet_condition_row(const struct unet *unet,
+                                         const struct unet_condition *condition, int64_t i,
+                                         struct arena *arena);
+
 /* The prediction for sample [n, h, w, in_channels] at a timestep -> [n, h, w, out_channels] in
  * ex->step. Any h and w of at least 1. */
 struct tensor unet_forward(const struct unet *unet, struct exec *ex, struct tensor sample,

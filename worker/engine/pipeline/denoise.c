@@ -28,25 +28,36 @@ static void dump_batch(struct run *run, struct tensor prediction, int i)
     }
 }
 
-/* One step down: eps = guidance(unet(z, t, empty), unet(z, t, context), w); z = step(t, z, eps). */
-static void denoise_step(struct run *run, int i)
+/* eps = guidance(unet(z, t, empty), unet(z, t, context), w) -> [1, h, w, c] in ex->step; where
+ * evaluation i is not guided, the second of them alone. */
+static struct tensor predict(struct run *run, const struct guidance *guidance, int i)
 {
     struct scheduler *scheduler = run->scheduler;
-    double scale = run_guidance(run);
-    size_t mark = arena_mark(run->ex->step), count = (size_t)tensor_count(run->latents);
-
+    size_t count = (size_t)tensor_count(run->latents);
+    struct unet_condition condition = run->condition;
     struct tensor input = run->latents;
-    input.shape[0] = guidance_batch(scale);
+    input.shape[0] = guidance_batch(guidance_scale_at(guidance, i));
     input = tensor_like(run->ex->step, input, input.shape[3]); /* [n, h, w, c] */
     for (int64_t n = 0; n < input.shape[0]; n++) {
         scheduler_scale_input(scheduler, i, run->latents.data, input.data + n * (int64_t)count,
                               count);
     }
+    if (input.shape[0] < guidance_batch(guidance->scale)) {
+        condition = unet_condition_row(&run->components->unet, &condition, 1, run->ex->step);
+    }
     struct tensor prediction =
         unet_forward(&run->components->unet, run->ex, input, scheduler_timestep(scheduler, i),
-                     &run->condition); /* [n, h, w, c] */
+                     &condition); /* [n, h, w, c] */
     dump_batch(run, prediction, i);
-    struct tensor guided = guidance_combine(prediction, scale); /* [1, h, w, c] */
+    return guidance_combine(guidance, i, prediction);
+}
+
+/* One step down: z = step(t, z, eps). */
+static void denoise_step(struct run *run, const struct guidance *guidance, int i)
+{
+    struct scheduler *scheduler = run->scheduler;
+    size_t mark = arena_mark(run->ex->step), count = (size_t)tensor_count(run->latents);
+    struct tensor guided = predict(run, guidance, i);
     dump_add_map(run->dump, guided, "noise_pred.%d", i);
 
     struct tensor noise = {.data = NULL};
@@ -62,10 +73,11 @@ static void denoise_step(struct run *run, int i)
 int denoise(struct run *run, struct error *err)
 {
     int steps = scheduler_count(run->scheduler);
+    const struct guidance guidance = guidance_of(run->generation, run_guidance(run), steps);
     scheduler_begin(run->scheduler, run->job, (size_t)tensor_count(run->latents));
     dump_timesteps(run);
     for (int i = 0; i < steps; i++) {
-        denoise_step(run, i);
+        denoise_step(run, &guidance, i);
         if (!run_go_on(run, ENGINE_STAGE_DENOISE, i + 1, steps)) {
             return run_cancelled(err);
         }
