@@ -91,16 +91,17 @@ struct band {
 };
 
 /* Copy kernel pixels x[row, column ..], with the padding where they lie outside the picture. */
-static void copy_neighbours(const struct conv2d *conv, const float *picture, int64_t row,
-                            int64_t column, float *to)
+static void copy_neighbours(const struct band *band, int64_t n, int64_t row, int64_t column,
+                            float *to)
 {
+    const struct conv2d *conv = band->conv;
     size_t pixel = (size_t)conv->channels_in * sizeof(float);
     row = conv2d_source(row, conv->height_in, conv->wrap_y);
     if (row < 0) {
         memset(to, 0, (size_t)conv->kernel * pixel);
         return;
     }
-    const float *from = picture + row * conv->width_in * conv->channels_in;
+    const float *from = conv2d_row(conv, band->arguments, n, row);
     if (column >= 0 && column + conv->kernel <= conv->width_in) {
         memcpy(to, from + column * conv->channels_in, (size_t)conv->kernel * pixel);
         return;
@@ -148,8 +149,6 @@ static void layout_piece(void *argument, int64_t piece, int thread)
     const struct conv2d *conv = band->conv;
     int64_t height_out = conv2d_height_out(conv), width_out = conv2d_width_out(conv);
     int64_t n = (band->row + piece) / height_out, row = (band->row + piece) % height_out;
-    const float *picture =
-        band->arguments->x + n * conv->height_in * conv->width_in * conv->channels_in;
     if (band->kernel_row == 0) {
         start_row(band, piece);
     }
@@ -158,7 +157,7 @@ static void layout_piece(void *argument, int64_t piece, int thread)
                 piece * width_out * (band->kernel_end - band->kernel_row) * step;
     for (int64_t column = 0; column < width_out; column++) {
         for (int k = band->kernel_row; k < band->kernel_end; k++) {
-            copy_neighbours(conv, picture, row * conv->stride - conv->padding + k,
+            copy_neighbours(band, n, row * conv->stride - conv->padding + k,
                             column * conv->stride - conv->padding, to);
             to += step;
         }
@@ -215,6 +214,31 @@ static void run_pointwise(struct parallel *pool, const struct conv2d *conv,
     gemm_run(pool, &product);
 }
 
+int64_t conv2d_blocks(const struct conv2d *conv)
+{
+    int64_t rows = conv->batch * conv2d_height_out(conv), rows_a_band = band_rows(conv);
+    return (rows + rows_a_band - 1) / rows_a_band;
+}
+
+void conv2d_block_rows(const struct conv2d *conv, int64_t block, int64_t block_end, int64_t *row,
+                       int64_t *row_end)
+{
+    int64_t rows = conv2d_height_out(conv), rows_a_band = band_rows(conv);
+    *row = block * rows_a_band;
+    *row_end = block_end * rows_a_band < rows ? block_end * rows_a_band : rows;
+}
+
+void conv2d_run_blocks(struct parallel *pool, const struct conv2d *conv,
+                       const struct conv2d_arguments *arguments, int64_t block, int64_t block_end)
+{
+    int64_t rows = conv->batch * conv2d_height_out(conv), rows_a_band = band_rows(conv);
+    for (; block < block_end; block++) {
+        struct band band = {.conv = conv, .arguments = arguments, .row = block * rows_a_band};
+        band.row_end = band.row + rows_a_band < rows ? band.row + rows_a_band : rows;
+        run_band(pool, &band);
+    }
+}
+
 void conv2d_run(struct parallel *pool, const struct conv2d *conv,
                 const struct conv2d_arguments *arguments)
 {
@@ -222,11 +246,5 @@ void conv2d_run(struct parallel *pool, const struct conv2d *conv,
         run_pointwise(pool, conv, arguments);
         return;
     }
-    int64_t rows = conv->batch * conv2d_height_out(conv);
-    int64_t rows_a_band = band_rows(conv);
-    for (int64_t row = 0; row < rows; row += rows_a_band) {
-        struct band band = {.conv = conv, .arguments = arguments, .row = row};
-        band.row_end = row + rows_a_band < rows ? row + rows_a_band : rows;
-        run_band(pool, &band);
-    }
+    conv2d_run_blocks(pool, conv, arguments, 0, conv2d_blocks(conv));
 }

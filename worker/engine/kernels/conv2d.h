@@ -43,7 +43,10 @@ void conv2d_pack_weights(int64_t channels_out, int64_t channels_in, int kernel, 
 size_t conv2d_workspace(const struct conv2d *conv);
 
 struct conv2d_arguments {
-    const float *x;            /* [batch, height_in, width_in, channels_in] */
+    const float *x; /* [batch, height_in, width_in, channels_in] */
+    /* Instead of x: where each of the batch * height_in rows [width_in, channels_in] is. Only the
+     * rows that a call reads have to be there. */
+    const float *const *rows;
     const float *weight;       /* packed */
     const float *bias;         /* [channels_out], or NULL */
     const float *picture_bias; /* [batch, channels_out] added to each picture, or NULL */
@@ -54,5 +57,27 @@ struct conv2d_arguments {
 
 void conv2d_run(struct parallel *pool, const struct conv2d *conv,
                 const struct conv2d_arguments *arguments);
+
+/* For who cannot hold all of x at once. A 3x3 convolution is cut into blocks, and always into the
+ * same ones, so that its result is bit for bit the same however many calls it is done in. */
+int64_t conv2d_blocks(const struct conv2d *conv);
+
+/* The output rows [*row, *row_end) that blocks [block, block_end) write, of a batch of one; they
+ * read as many rows more above and below as the kernel reaches. */
+void conv2d_block_rows(const struct conv2d *conv, int64_t block, int64_t block_end, int64_t *row,
+                       int64_t *row_end);
+
+void conv2d_run_blocks(struct parallel *pool, const struct conv2d *conv,
+                       const struct conv2d_arguments *arguments, int64_t block, int64_t block_end);
+
+/* Row row of picture n of the input. */
+static inline const float *conv2d_row(const struct conv2d *conv,
+                                      const struct conv2d_arguments *arguments, int64_t n,
+                                      int64_t row)
+{
+    int64_t index = n * conv->height_in + row;
+    return arguments->rows != NULL ? arguments->rows[index]
+                                   : arguments->x + index * conv->width_in * conv->channels_in;
+}
 
 #endif

@@ -15,18 +15,16 @@
  * Pass 1: blocks of pixels, per channel the sums of d and d^2 with d = x - x[first pixel].
  * Pass 2: per group the mean and variance from its channels' sums; per channel scale and shift.
  * Pass 3: y = x * scale + shift.
- * Workspace, per picture of the batch: double sums[blocks][2][channels], then
- * float affine[2][channels], then for each block float run sums[2][channels]. */
+ * Workspace: float affine[batch][2][channels] when all passes are done in one call; then
+ * double sums[batch][blocks][2][channels], float run sums[batch][blocks][2][channels]. */
 
 struct group_norm_call {
     const struct group_norm_shape *shape;
     const float *x, *weight, *bias;
-    float *y;
     double *sums;   /* [batch][blocks][2][channels] */
     float *affine;  /* [batch][2][channels] */
     float *runs;    /* [batch][blocks][2][channels] */
-    int64_t blocks; /* of a picture in pass 1 */
-    int64_t pieces; /* of a picture in pass 3 */
+    int64_t blocks; /* of a picture */
 };
 
 static int64_t sum_blocks(const struct group_norm_shape *shape)
@@ -141,43 +139,67 @@ SIMD_CLONES static void apply_pixel_silu(const float *x, const float *restrict s
     }
 }
 
+struct apply_call {
+    const struct group_norm_shape *shape;
+    const float *x, *affine;
+    float *y;
+    int64_t pixels, pieces;
+};
+
 static void apply_piece(void *argument, int64_t piece, int thread)
 {
     (void)thread;
-    const struct group_norm_call *call = argument;
-    int64_t n = piece / call->pieces, channels = call->shape->channels;
-    const float *scale = call->affine + n * 2 * channels;
+    const struct apply_call *call = argument;
+    int64_t channels = call->shape->channels;
     int64_t begin, end;
-    parallel_range(call->shape->pixels, call->pieces, piece % call->pieces, &begin, &end);
-    int64_t first = n * call->shape->pixels;
-    for (int64_t p = first + begin; p < first + end; p++) {
+    parallel_range(call->pixels, call->pieces, piece, &begin, &end);
+    for (int64_t p = begin; p < end; p++) {
         const float *x = call->x + p * channels;
         float *y = call->y + p * channels;
         if (call->shape->silu) {
-            apply_pixel_silu(x, scale, scale + channels, y, channels);
+            apply_pixel_silu(x, call->affine, call->affine + channels, y, channels);
         } else {
-            apply_pixel(x, scale, scale + channels, y, channels);
+            apply_pixel(x, call->affine, call->affine + channels, y, channels);
         }
     }
+}
+
+void group_norm_measure(struct parallel *pool, const struct group_norm_shape *shape, const float *x,
+                        const float *weight, const float *bias, float *affine, void *workspace)
+{
+    ASSERT(shape->channels % shape->groups == 0);
+    struct group_norm_call call = {.shape = shape,
+                                   .x = x,
+                                   .weight = weight,
+                                   .bias = bias,
+                                   .sums = workspace,
+                                   .affine = affine};
+    call.blocks = sum_blocks(shape);
+    call.runs = (void *)(call.sums + shape->batch * 2 * shape->channels * call.blocks);
+    parallel_run(pool, shape->batch * call.blocks, sum_piece, &call);
+    for (int64_t n = 0; n < shape->batch; n++) {
+        join_picture(&call, n);
+    }
+}
+
+void group_norm_apply(struct parallel *pool, const struct group_norm_shape *shape, const float *x,
+                      const float *affine, float *y, int64_t pixels)
+{
+    struct apply_call call = {.shape = shape, .x = x, .affine = affine, .y = y, .pixels = pixels};
+    call.pieces = parallel_pieces(pool, pixels, GRAIN / shape->channels + 1);
+    parallel_run(pool, call.pieces, apply_piece, &call);
 }
 
 void group_norm_run(struct parallel *pool, const struct group_norm_shape *shape, const float *x,
                     const float *weight, const float *bias, float *y, void *workspace)
 {
-    ASSERT(shape->channels % shape->groups == 0);
-    struct group_norm_call call = {
-        .shape = shape, .x = x, .weight = weight, .bias = bias, .y = y, .sums = workspace};
-    call.blocks = sum_blocks(shape);
-    int64_t pairs = shape->batch * 2 * shape->channels;
-    char *after_sums = (char *)workspace + (size_t)(pairs * call.blocks) * sizeof(double);
-    call.affine = (void *)after_sums;
-    call.runs = call.affine + pairs;
-    parallel_run(pool, shape->batch * call.blocks, sum_piece, &call);
+    float *affine = workspace;
+    int64_t pair = 2 * shape->channels, picture = shape->pixels * shape->channels;
+    group_norm_measure(pool, shape, x, weight, bias, affine, affine + shape->batch * pair);
     for (int64_t n = 0; n < shape->batch; n++) {
-        join_picture(&call, n);
+        group_norm_apply(pool, shape, x + n * picture, affine + n * pair, y + n * picture,
+                         shape->pixels);
     }
-    call.pieces = parallel_pieces(pool, shape->pixels, GRAIN / shape->channels + 1);
-    parallel_run(pool, shape->batch * call.pieces, apply_piece, &call);
 }
 
 /* ---- LayerNorm ------------------------------------------------------------------------------- */

@@ -30,6 +30,14 @@ size_t group_norm_workspace(const struct group_norm_shape *shape);
 void group_norm_run(struct parallel *pool, const struct group_norm_shape *shape, const float *x,
                     const float *weight, const float *bias, float *y, void *workspace);
 
+/* The two halves of it, for who applies it to a part at a time: what it does to each channel,
+ * affine [batch][2][channels] of a factor and a term, from all of x; and y = x * factor + term (and
+ * SiLU) for pixels of one picture. */
+void group_norm_measure(struct parallel *pool, const struct group_norm_shape *shape, const float *x,
+                        const float *weight, const float *bias, float *affine, void *workspace);
+void group_norm_apply(struct parallel *pool, const struct group_norm_shape *shape, const float *x,
+                      const float *affine, float *y, int64_t pixels);
+
 struct layer_norm_shape {
     int64_t rows, channels; /* x is [rows, channels] */
     float epsilon;

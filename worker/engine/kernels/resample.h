@@ -15,4 +15,8 @@ struct resample {
  * comes from floor(i * in / out). */
 void resample_nearest(struct parallel *pool, const struct resample *r, const float *x, float *y);
 
+/* Rows [row, row_end) of the first picture of that y, into to. */
+void resample_nearest_rows(struct parallel *pool, const struct resample *r, const float *x,
+                           int64_t row, int64_t row_end, float *to);
+
 #endif

@@ -99,6 +99,7 @@ struct winograd_call {
     int64_t tile_rows, tile_columns; /* of a picture */
     int64_t tiles;                   /* of the batch */
     int64_t block;                   /* tiles in a block */
+    int64_t first_block;             /* of this call */
     size_t block_floats;             /* of workspace */
     int64_t pieces;                  /* of a stage that threads share */
     int64_t column_pieces;           /* of each product that threads share */
@@ -190,9 +191,11 @@ static void input_tiles(const struct winograd_call *call, int64_t begin, int64_t
             int64_t row = conv2d_source(place.row - 1 + i / SIDE, conv->height_in, conv->wrap_y);
             int64_t column =
                 conv2d_source(place.column - 1 + i % SIDE, conv->width_in, conv->wrap_x);
-            bool inside = row >= 0 && column >= 0;
-            int64_t pixel = (place.n * conv->height_in + row) * conv->width_in + column;
-            from[i] = inside ? call->arguments->x + pixel * conv->channels_in : zeros;
+            from[i] = zeros;
+            if (row >= 0 && column >= 0) {
+                from[i] =
+                    conv2d_row(conv, call->arguments, place.n, row) + column * conv->channels_in;
+            }
         }
         input_tile(from, v + (tile - begin) * conv->channels_in, call->block * conv->channels_in,
                    conv->channels_in);
@@ -322,7 +325,7 @@ static void block_piece(void *argument, int64_t piece, int thread)
 {
     const struct winograd_call *call = argument;
     struct block block = block_of(call, thread);
-    int64_t first = piece * call->block;
+    int64_t first = (call->first_block + piece) * call->block;
     int64_t end = first + call->block < call->tiles ? first + call->block : call->tiles;
     clear_zeros(call, block);
     input_tiles(call, first, first, end, block.v, block.zeros);
@@ -377,16 +380,44 @@ static void run_shared(struct parallel *pool, struct winograd_call *call)
     parallel_run(pool, call->pieces, output_piece, call);
 }
 
-void winograd_run(struct parallel *pool, const struct conv2d *conv,
-                  const struct conv2d_arguments *arguments)
+static int64_t count_blocks(const struct winograd_call *call)
+{
+    return (call->tiles + call->block - 1) / call->block;
+}
+
+int64_t winograd_blocks(const struct conv2d *conv, int threads)
+{
+    struct winograd_call call = plan(conv, threads);
+    return count_blocks(&call);
+}
+
+void winograd_block_rows(const struct conv2d *conv, int threads, int64_t block, int64_t block_end,
+                         int64_t *row, int64_t *row_end)
+{
+    struct winograd_call call = plan(conv, threads);
+    int64_t tile_end = block_end * call.block < call.tiles ? block_end * call.block : call.tiles;
+    *row = block * call.block / call.tile_columns * TILE;
+    *row_end = (tile_end + call.tile_columns - 1) / call.tile_columns * TILE;
+    *row_end = *row_end < conv->height_in ? *row_end : conv->height_in;
+}
+
+void winograd_run_blocks(struct parallel *pool, const struct conv2d *conv,
+                         const struct conv2d_arguments *arguments, int64_t block, int64_t block_end)
 {
     ASSERT(conv->kernel == 3 && conv->stride == 1 && conv->padding == 1);
     ASSERT(winograd_fits(conv->channels_in, conv->channels_out));
     struct winograd_call call = plan(conv, parallel_threads(pool));
     call.arguments = arguments;
+    call.first_block = block;
     if (call.block == call.tiles) {
         run_shared(pool, &call);
     } else {
-        parallel_run(pool, (call.tiles + call.block - 1) / call.block, block_piece, &call);
+        parallel_run(pool, block_end - block, block_piece, &call);
     }
+}
+
+void winograd_run(struct parallel *pool, const struct conv2d *conv,
+                  const struct conv2d_arguments *arguments)
+{
+    winograd_run_blocks(pool, conv, arguments, 0, winograd_blocks(conv, parallel_threads(pool)));
 }

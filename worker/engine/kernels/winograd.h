@@ -31,4 +31,13 @@ size_t winograd_workspace(const struct conv2d *conv, int threads);
 void winograd_run(struct parallel *pool, const struct conv2d *conv,
                   const struct conv2d_arguments *arguments);
 
+/* As conv2d_blocks, conv2d_block_rows and conv2d_run_blocks. The blocks also depend on the number
+ * of threads. */
+int64_t winograd_blocks(const struct conv2d *conv, int threads);
+void winograd_block_rows(const struct conv2d *conv, int threads, int64_t block, int64_t block_end,
+                         int64_t *row, int64_t *row_end);
+void winograd_run_blocks(struct parallel *pool, const struct conv2d *conv,
+                         const struct conv2d_arguments *arguments, int64_t block,
+                         int64_t block_end);
+
 #endif

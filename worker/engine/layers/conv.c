@@ -1,10 +1,17 @@
 #include "worker/engine/layers/conv.h"
 
+#include <string.h>
+
 #include "common/base/panic.h"
 #include "worker/engine/kernels/conv2d.h"
 #include "worker/engine/kernels/winograd.h"
 
 #define KERNEL 3
+
+/* A band of an input should leave a last-level cache room for the weights, and have some blocks of
+ * work for every thread. */
+#define BAND_FLOATS ((int64_t)4 << 20)
+#define BAND_BLOCKS_A_THREAD 4
 
 bool conv_is_winograd(int64_t channels_in, int64_t channels_out, int stride)
 {
@@ -63,13 +70,13 @@ void conv_load_unbiased(struct conv *conv, struct loader *loader, const char *pr
     load(conv, loader, prefix, channels_in, channels_out, stride, false);
 }
 
-static struct conv2d geometry(const struct conv *conv, const struct exec *ex, struct tensor x)
+static struct conv2d geometry_of(const struct conv *conv, const struct exec *ex, int64_t batch,
+                                 int64_t height, int64_t width)
 {
-    ASSERT(x.rank == 4 && x.shape[3] == conv->channels_in);
     return (struct conv2d){
-        .batch = x.shape[0],
-        .height_in = x.shape[1],
-        .width_in = x.shape[2],
+        .batch = batch,
+        .height_in = height,
+        .width_in = width,
         .channels_in = conv->channels_in,
         .channels_out = conv->channels_out,
         .kernel = KERNEL,
@@ -79,6 +86,12 @@ static struct conv2d geometry(const struct conv *conv, const struct exec *ex, st
         .wrap_x = ex->wrap_x && !conv->pads_end,
         .wrap_y = ex->wrap_y && !conv->pads_end,
     };
+}
+
+static struct conv2d geometry(const struct conv *conv, const struct exec *ex, struct tensor x)
+{
+    ASSERT(x.rank == 4 && x.shape[3] == conv->channels_in);
+    return geometry_of(conv, ex, x.shape[0], x.shape[1], x.shape[2]);
 }
 
 /* The weights as the kernel wants them; in ex->step when they are not kept so. */
@@ -147,4 +160,118 @@ void conv_add(const struct conv *conv, struct exec *ex, struct tensor x, struct 
 {
     ASSERT(conv->stride == 1 && y.shape[1] == x.shape[1] && y.shape[2] == x.shape[2]);
     run(conv, ex, x, &(struct conv2d_arguments){.y = y.data, .accumulate = true});
+}
+
+/* ---- In bands --------------------------------------------------------------------------------
+
+   The kernel reads its input by a table of rows. A band is a number of the kernel's blocks; the
+   rows that they read are made one after the other in a buffer: the band's own, one above, one
+   below, and with circular padding those of the opposite edge. */
+
+struct bands {
+    const struct conv *conv;
+    const struct conv_input *input;
+    struct conv2d shape;
+    struct conv2d_arguments arguments;
+    const float **rows;
+    int threads;
+};
+
+static int64_t count_blocks(const struct bands *bands)
+{
+    return bands->conv->is_winograd ? winograd_blocks(&bands->shape, bands->threads)
+                                    : conv2d_blocks(&bands->shape);
+}
+
+static void block_rows(const struct bands *bands, int64_t block, int64_t block_end, int64_t *row,
+                       int64_t *row_end)
+{
+    if (bands->conv->is_winograd) {
+        winograd_block_rows(&bands->shape, bands->threads, block, block_end, row, row_end);
+    } else {
+        conv2d_block_rows(&bands->shape, block, block_end, row, row_end);
+    }
+}
+
+/* The last block of a band that begins with block: as many as fit the wanted rows, at least one. */
+static int64_t band_end(const struct bands *bands, const struct exec *ex, int64_t block)
+{
+    int64_t blocks = count_blocks(bands), row, row_end, least = block + 1;
+    int64_t rows = ex->band_rows;
+    if (rows == 0) {
+        rows = BAND_FLOATS / (bands->shape.width_in * bands->shape.channels_in);
+        least = block + BAND_BLOCKS_A_THREAD * bands->threads;
+    }
+    int64_t end = block + 1;
+    for (; end < blocks; end++) {
+        block_rows(bands, block, end + 1, &row, &row_end);
+        if (end >= least && row_end - row > rows) {
+            break;
+        }
+    }
+    return end;
+}
+
+/* Make row [row, row_end), which may reach over the edges, and enter them. */
+static void fill_rows(const struct bands *bands, struct exec *ex, int64_t row, int64_t row_end)
+{
+    const struct conv_input *input = bands->input;
+    int64_t height = input->height, row_floats = input->width * bands->shape.channels_in;
+    int64_t inside = row > 0 ? row : 0, inside_end = row_end < height ? row_end : height;
+    float *buffer = arena_floats(ex->step, (size_t)((row_end - row) * row_floats));
+    memset(bands->rows, 0, (size_t)height * sizeof(*bands->rows));
+    input->fill(input->source, ex, inside, inside_end, buffer + (inside - row) * row_floats);
+    for (int64_t i = inside; i < inside_end; i++) {
+        bands->rows[i] = buffer + (i - row) * row_floats;
+    }
+    for (int64_t i = row; i < row_end; i++) {
+        int64_t from = conv2d_source(i, height, bands->shape.wrap_y);
+        if (from >= 0 && bands->rows[from] == NULL) {
+            float *to = buffer + (i - row) * row_floats;
+            input->fill(input->source, ex, from, from + 1, to);
+            bands->rows[from] = to;
+        }
+    }
+}
+
+static void run_bands(struct bands *bands, struct exec *ex)
+{
+    int64_t blocks = count_blocks(bands), row, row_end;
+    for (int64_t block = 0, end; block < blocks; block = end) {
+        end = band_end(bands, ex, block);
+        size_t mark = arena_mark(ex->step);
+        block_rows(bands, block, end, &row, &row_end);
+        fill_rows(bands, ex, row - KERNEL / 2, row_end + KERNEL / 2);
+        if (bands->conv->is_winograd) {
+            winograd_run_blocks(ex->pool, &bands->shape, &bands->arguments, block, end);
+        } else {
+            conv2d_run_blocks(ex->pool, &bands->shape, &bands->arguments, block, end);
+        }
+        arena_release(ex->step, mark);
+    }
+}
+
+void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_input *input,
+                   struct tensor y, bool accumulate)
+{
+    ASSERT(conv->stride == 1 && conv->adapters == NULL);
+    ASSERT(y.shape[0] == 1 && y.shape[1] == input->height && y.shape[2] == input->width &&
+           y.shape[3] == conv->channels_out);
+    size_t mark = arena_mark(ex->step);
+    struct bands bands = {.conv = conv, .input = input, .threads = parallel_threads(ex->pool)};
+    bands.shape = geometry_of(conv, ex, 1, input->height, input->width);
+    bands.rows = arena_alloc(ex->step, (size_t)input->height * sizeof(*bands.rows));
+    bands.arguments = (struct conv2d_arguments){
+        .rows = bands.rows,
+        .weight = packed_weights(conv, ex),
+        .bias = conv->bias,
+        .y = y.data,
+        .accumulate = accumulate,
+    };
+    size_t workspace = conv->is_winograd ? winograd_workspace(&bands.shape, bands.threads)
+                                         : conv2d_workspace(&bands.shape);
+    bands.arguments.workspace = arena_floats(ex->step, workspace);
+    run_bands(&bands, ex);
+    ex->flop += conv2d_flop(&bands.shape);
+    arena_release(ex->step, mark);
 }

@@ -49,4 +49,18 @@ void conv_forward_into(const struct conv *conv, struct exec *ex, struct tensor x
 /* y += conv(x), for stride 1. */
 void conv_add(const struct conv *conv, struct exec *ex, struct tensor x, struct tensor y);
 
+/* An input that is made while it is read. */
+struct conv_input {
+    int64_t height, width;
+    /* Put rows [row, row_end) of it into to [row_end - row, width, channels_in]. */
+    void (*fill)(const void *source, struct exec *ex, int64_t row, int64_t row_end, float *to);
+    const void *source;
+};
+
+/* y [1, height, width, channels_out] = conv(input), or += when accumulate, for stride 1 and no
+ * adapters, in bands of ex->band_rows rows: the input never exists as a whole. Bit for bit the same
+ * for bands of any height. */
+void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_input *input,
+                   struct tensor y, bool accumulate);
+
 #endif

@@ -13,7 +13,10 @@ struct exec {
     struct arena *step;    /* activations: results and temporaries */
     struct parallel *pool; /* may be NULL: one thread */
     bool wrap_x,
-        wrap_y;  /* seamless pictures: every 3x3 convolution pads circularly along the axis */
+        wrap_y; /* seamless pictures: every 3x3 convolution pads circularly along the axis */
+    /* Rows of the bands in which the VAE's convolutions are done; 0: so many that a band takes some
+     * megabytes. Nothing but memory and time depends on it. */
+    int64_t band_rows;
     double flop; /* of matrix products so far */
 };
 

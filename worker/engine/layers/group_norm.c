@@ -11,11 +11,10 @@ void group_norm_load(struct group_norm *norm, struct loader *loader, const char 
     norm->bias = loader_take_vector(loader, prefix, "bias", channels);
 }
 
-static void run(const struct group_norm *norm, struct exec *ex, struct tensor x, struct tensor y,
-                bool silu)
+static struct group_norm_shape shape_of(const struct group_norm *norm, struct tensor x, bool silu)
 {
     ASSERT(tensor_channels(x) == norm->channels);
-    struct group_norm_shape shape = {
+    return (struct group_norm_shape){
         .batch = x.shape[0],
         .pixels = tensor_rows(x) / x.shape[0],
         .channels = norm->channels,
@@ -23,6 +22,12 @@ static void run(const struct group_norm *norm, struct exec *ex, struct tensor x,
         .epsilon = norm->epsilon,
         .silu = silu,
     };
+}
+
+static void run(const struct group_norm *norm, struct exec *ex, struct tensor x, struct tensor y,
+                bool silu)
+{
+    struct group_norm_shape shape = shape_of(norm, x, silu);
     size_t mark = arena_mark(ex->step);
     void *workspace = arena_alloc(ex->step, group_norm_workspace(&shape));
     group_norm_run(ex->pool, &shape, x.data, norm->weight, norm->bias, y.data, workspace);
@@ -47,4 +52,25 @@ struct tensor group_norm_silu_forward(const struct group_norm *norm, struct exec
 void group_norm_silu_in_place(const struct group_norm *norm, struct exec *ex, struct tensor x)
 {
     run(norm, ex, x, x, true);
+}
+
+struct tensor group_norm_measure_map(const struct group_norm *norm, struct exec *ex,
+                                     struct tensor x)
+{
+    ASSERT(x.shape[0] == 1);
+    struct tensor measured = tensor_2d(ex->step, 2, norm->channels);
+    struct group_norm_shape shape = shape_of(norm, x, true);
+    size_t mark = arena_mark(ex->step);
+    void *workspace = arena_alloc(ex->step, group_norm_workspace(&shape));
+    group_norm_measure(ex->pool, &shape, x.data, norm->weight, norm->bias, measured.data,
+                       workspace);
+    arena_release(ex->step, mark);
+    return measured;
+}
+
+void group_norm_silu_pixels(const struct group_norm *norm, struct exec *ex, struct tensor measured,
+                            const float *from, float *to, int64_t pixels)
+{
+    struct group_norm_shape shape = {.batch = 1, .channels = norm->channels, .silu = true};
+    group_norm_apply(ex->pool, &shape, from, measured.data, to, pixels);
 }

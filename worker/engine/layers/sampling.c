@@ -1,5 +1,6 @@
 #include "worker/engine/layers/sampling.h"
 
+#include "common/base/panic.h"
 #include "worker/engine/kernels/resample.h"
 
 void downsample_load(struct downsample *down, struct loader *loader, const char *prefix,
@@ -35,5 +36,28 @@ struct tensor upsample_forward(const struct upsample *up, struct exec *ex, struc
     resample_nearest(ex->pool, &shape, x.data, large.data);
     conv_forward_into(&up->conv, ex, large, y);
     arena_release(ex->step, mark);
+    return y;
+}
+
+struct enlarged_map {
+    struct resample shape;
+    const float *x;
+};
+
+static void fill_enlarged(const void *source, struct exec *ex, int64_t row, int64_t row_end,
+                          float *to)
+{
+    const struct enlarged_map *map = source;
+    resample_nearest_rows(ex->pool, &map->shape, map->x, row, row_end, to);
+}
+
+struct tensor upsample_double(const struct upsample *up, struct exec *ex, struct tensor x)
+{
+    ASSERT(x.shape[0] == 1);
+    int64_t height = x.shape[1], width = x.shape[2], channels = x.shape[3];
+    struct tensor y = tensor_4d(ex->step, 1, 2 * height, 2 * width, channels);
+    struct enlarged_map map = {{1, height, width, 2 * height, 2 * width, channels}, x.data};
+    struct conv_input input = {2 * height, 2 * width, fill_enlarged, &map};
+    conv_in_bands(&up->conv, ex, &input, y, false);
     return y;
 }

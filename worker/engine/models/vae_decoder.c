@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/panic.h"
+#include "worker/engine/layers/normed_conv.h"
 
 /* ---- Weights --------------------------------------------------------------------------------- */
 
@@ -75,47 +76,77 @@ static struct tensor up_layer(const struct vae_block *block, struct exec *ex, st
                               size_t mark, int layer, int layers)
 {
     if (layer == layers) {
-        struct tensor y =
-            upsample_forward(&block->upsampler, ex, x, 2 * x.shape[1], 2 * x.shape[2]);
-        return tensor_settle(ex->step, mark, y);
+        return tensor_settle(ex->step, mark, upsample_double(&block->upsampler, ex, x));
     }
     const struct resnet_block *resnet = &block->resnets[layer];
-    if (resnet->shape.channels_in != resnet->shape.channels_out) {
+    if (resnet->shape.channels_in > resnet->shape.channels_out) {
+        return tensor_settle(ex->step, mark, resnet_block_narrow(resnet, ex, x));
+    }
+    if (resnet->shape.channels_in < resnet->shape.channels_out) {
         return tensor_settle(ex->step, mark, resnet_block_forward(resnet, ex, x, no_time));
     }
     resnet_block_in_place(resnet, ex, x, no_time);
     return x;
 }
 
-bool vae_decoder_forward(const struct vae_decoder *vae, struct exec *ex, struct tensor z,
-                         vae_continue go_on, void *user, struct tensor *image)
+/* Whom to ask between layers. */
+struct asking {
+    vae_continue go_on;
+    void *user;
+    int step, steps;
+};
+
+static bool may_go_on(struct asking *asking)
 {
-    const struct vae_config *config = &vae->config;
-    int layers = config->layers_per_block + 1;
-    int step = 0, steps = config->blocks * (layers + 1);
-    *image = tensor_4d(ex->step, z.shape[0], config->factor * z.shape[1],
-                       config->factor * z.shape[2], config->out_channels);
-    size_t begin = arena_mark(ex->step);
-    if (config->use_post_quant_conv) {
+    return asking->go_on == NULL || asking->go_on(asking->user, asking->step++, asking->steps);
+}
+
+static bool decode_picture(const struct vae_decoder *vae, struct exec *ex, struct tensor z,
+                           struct asking *asking, struct tensor image)
+{
+    int layers = vae->config.layers_per_block + 1;
+    if (vae->config.use_post_quant_conv) {
         z = linear_forward(&vae->post_quant_conv, ex, z);
     }
     size_t mark = arena_mark(ex->step);
-    struct tensor x = conv_forward(&vae->conv_in, ex, z); /* [n, h, w, c] */
-    if (go_on != NULL && !go_on(user, step++, steps)) {
+    struct tensor x = conv_forward(&vae->conv_in, ex, z); /* [1, h, w, c] */
+    if (!may_go_on(asking)) {
         return false;
     }
     vae_mid_in_place(&vae->mid_block, ex, x);
-    for (int i = 0; i < config->blocks; i++) {
+    for (int i = 0; i < vae->config.blocks; i++) {
         const struct vae_block *block = &vae->up_blocks[i];
         for (int layer = 0; layer < layers + block->has_upsampler; layer++) {
-            if (go_on != NULL && !go_on(user, step++, steps)) {
+            if (!may_go_on(asking)) {
                 return false;
             }
             x = up_layer(block, ex, x, mark, layer, layers);
         }
     }
-    group_norm_silu_in_place(&vae->conv_norm_out, ex, x);
-    conv_forward_into(&vae->conv_out, ex, x, *image);
-    arena_release(ex->step, begin);
-    return go_on == NULL || go_on(user, steps, steps);
+    normed_conv_into(&vae->conv_norm_out, &vae->conv_out, ex, x, image, false);
+    return true;
+}
+
+bool vae_decoder_forward(const struct vae_decoder *vae, struct exec *ex, struct tensor z,
+                         vae_continue go_on, void *user, struct tensor *image)
+{
+    const struct vae_config *config = &vae->config;
+    int64_t pictures = z.shape[0];
+    struct asking asking = {.go_on = go_on, .user = user};
+    /* Every layer once, an upsampler more in all blocks but the last, and conv_in. */
+    asking.steps = (int)pictures * config->blocks * (config->layers_per_block + 2);
+    *image = tensor_4d(ex->step, pictures, config->factor * z.shape[1], config->factor * z.shape[2],
+                       config->out_channels);
+    struct tensor one = *image;
+    one.shape[0] = z.shape[0] = 1;
+    for (int64_t n = 0; n < pictures; n++) {
+        size_t mark = arena_mark(ex->step);
+        if (!decode_picture(vae, ex, z, &asking, one)) {
+            return false;
+        }
+        arena_release(ex->step, mark);
+        z.data += tensor_count(z);
+        one.data += tensor_count(one);
+    }
+    return may_go_on(&asking);
 }

@@ -39,7 +39,8 @@ size_t vae_decoder_bytes(const struct vae_config *config, int64_t height, int64_
 typedef bool (*vae_continue)(void *user, int step, int steps);
 
 /* z [n, h, w, latent_channels], already divided by scaling_factor ->
- * *image [n, factor h, factor w, out_channels] in about [-1, 1], in ex->step.
+ * *image [n, factor h, factor w, out_channels] in about [-1, 1], in ex->step. What is large is done
+ * in bands of rows (ex->band_rows), and the picture is the same for bands of any height.
  * Returns false, with *image unset, when go_on (may be NULL) said to stop. */
 bool vae_decoder_forward(const struct vae_decoder *vae, struct exec *ex, struct tensor z,
                          vae_continue go_on, void *user, struct tensor *image);
