@@ -31,7 +31,7 @@ ALLOWED = {
     # The engine, from the ground up.
     "worker/engine/tensor": ["common/base", "file:worker/engine/kernels/simd.h"],
     "worker/engine/config": ["common/base"],
-    "worker/engine/image": ["common/base"],
+    "worker/engine/image": ["common/base", "file:worker/engine/schedulers/sampler_names.h"],
     "worker/engine/weights": ["common/base", "worker/engine/tensor", "worker/engine/config"],
     "worker/engine/kernels": ["common/base", "worker/engine/tensor"],
     "worker/engine/tokenizer": ["common/base", "worker/engine/config"],

@@ -17,6 +17,7 @@
 #include "worker/engine/pipeline/generate.h"
 #include "worker/engine/pipeline/guidance.h"
 #include "worker/engine/pipeline/lora_uses.h"
+#include "worker/engine/schedulers/sampler_names.h"
 #include "worker/engine/weights/model_digest.h"
 #include "worker/engine/weights/safetensors.h"
 
@@ -272,12 +273,36 @@ const struct engine_limits *engine_limits(const struct engine *engine)
 
 /* ---- Checking -------------------------------------------------------------------------------- */
 
-/* The scheduler that a request names, or NULL. */
-static struct scheduler *find_scheduler(const struct engine *engine, const char *name)
+/* Our names of the scheduler and the sigmas that a request asks for, which may say both in one as
+ * A1111 does; sigmas of their own count before those. */
+static void read_scheduler(const struct engine *engine, const struct generation *generation,
+                           const char **name, const char **sigmas)
 {
-    if (name == NULL || *name == '\0') {
-        name = engine->info.default_scheduler;
+    const char *with_name = "";
+    *name = generation->scheduler;
+    if (*name == NULL || **name == '\0') {
+        *name = engine->info.default_scheduler;
     }
+    (void)sampler_names_parse(*name, name, &with_name);
+    *sigmas = generation->sigmas;
+    if (*sigmas == NULL || **sigmas == '\0') {
+        *sigmas = with_name;
+    }
+}
+
+/* The scheduler that a request names, or NULL; and how it is to be set. */
+static struct scheduler *find_scheduler(const struct engine *engine,
+                                        const struct generation *generation,
+                                        struct scheduler_settings *settings)
+{
+    const char *name, *sigmas;
+    read_scheduler(engine, generation, &name, &sigmas);
+    *settings = (struct scheduler_settings){
+        .steps = generation->steps,
+        .sigmas = sigmas,
+        .timestep_spacing = generation->timestep_spacing,
+        .eta = generation->eta,
+    };
     for (int i = 0; i < SCHEDULERS_MAX; i++) {
         struct scheduler *scheduler = engine->schedulers[i];
         if (scheduler != NULL && strcmp(scheduler_name(scheduler), name) == 0) {
@@ -285,16 +310,6 @@ static struct scheduler *find_scheduler(const struct engine *engine, const char 
         }
     }
     return NULL;
-}
-
-static struct scheduler_settings settings_of(const struct generation *generation)
-{
-    return (struct scheduler_settings){
-        .steps = generation->steps,
-        .sigmas = generation->sigmas,
-        .timestep_spacing = generation->timestep_spacing,
-        .eta = generation->eta,
-    };
 }
 
 static int check_side(const struct engine *engine, const char *field, int value, int most,
@@ -308,10 +323,13 @@ static int check_side(const struct engine *engine, const char *field, int value,
     return STATUS_OK;
 }
 
-static int check_scheduler(const struct engine *engine, const char *name, struct error *err)
+static int check_scheduler(const struct engine *engine, const struct generation *generation,
+                           struct error *err)
 {
-    if (find_scheduler(engine, name) != NULL) {
-        return STATUS_OK;
+    struct scheduler_settings settings;
+    const struct scheduler *scheduler = find_scheduler(engine, generation, &settings);
+    if (scheduler != NULL) {
+        return scheduler_check(scheduler, &settings, err);
     }
     char offer[256] = "";
     for (int i = 0; i < SCHEDULERS_MAX; i++) {
@@ -321,7 +339,8 @@ static int check_scheduler(const struct engine *engine, const char *name, struct
                      scheduler_name(engine->schedulers[i]));
         }
     }
-    return ERROR(err, STATUS_INVALID, "scheduler: \"%s\" is not one of %s", name, offer);
+    return ERROR(err, STATUS_INVALID, "scheduler: \"%s\" is not one of %s", generation->scheduler,
+                 offer);
 }
 
 static int check_loras(const struct engine *engine, const struct generation *generation,
@@ -357,12 +376,10 @@ int engine_check(const struct engine *engine, const struct generation *generatio
                      "are not in this version");
     }
     if ((result = guidance_check(generation, err)) < 0 ||
-        (result = check_scheduler(engine, generation->scheduler, err)) < 0 ||
-        (result = check_loras(engine, generation, err)) < 0) {
+        (result = check_scheduler(engine, generation, err)) < 0) {
         return result;
     }
-    const struct scheduler_settings settings = settings_of(generation);
-    return scheduler_check(find_scheduler(engine, generation->scheduler), &settings, err);
+    return check_loras(engine, generation, err);
 }
 
 /* ---- Generating ------------------------------------------------------------------------------ */
@@ -394,8 +411,8 @@ int engine_generate(struct engine *engine, const struct generation *generation,
     if (result < 0) {
         return result;
     }
-    struct scheduler *scheduler = find_scheduler(engine, generation->scheduler);
-    const struct scheduler_settings settings = settings_of(generation);
+    struct scheduler_settings settings;
+    struct scheduler *scheduler = find_scheduler(engine, generation, &settings);
     result = scheduler_set(scheduler, &settings, err);
     if (result < 0) {
         return result;

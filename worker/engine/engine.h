@@ -113,7 +113,7 @@ struct generation {
      * saturation; an end of 0 is 1. Outside it the negative prompt is not read. */
     double guidance_start, guidance_end;
     uint64_t seed;
-    const char *scheduler; /* "ddim", "euler", ...: docs/SAMPLERS.md; "" or NULL = the model's */
+    const char *scheduler; /* "ddim", "Euler a", ...: docs/SAMPLERS.md; "" or NULL = the model's */
     const char *sigmas;    /* "karras", "exponential", ...; "" or NULL = the model's */
     const char *timestep_spacing; /* "leading", "trailing", "linspace"; "" or NULL = the model's */
     double eta;                   /* of ddim and tcd, 0 to 1; 0 adds no noise between the steps */

@@ -7,6 +7,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/panic.h"
+#include "worker/engine/schedulers/sampler_names.h"
 
 /* Room for all that is not a prompt. */
 #define OTHERS_MAX 4096
@@ -16,6 +17,43 @@ static void quote(const char *value, char out[256])
 {
     bool plain = strpbrk(value, ",:\"\n") == NULL;
     snprintf(out, 256, plain ? "%.250s" : "\"%.250s\"", value);
+}
+
+/* "Sampler: DPM++ 2M, Schedule type: Karras", and what else of the sampling is not the model's. */
+static void append_sampling(struct buf *text, const struct picture_parameters *p)
+{
+    const char *name = p->scheduler, *sigmas = p->sigmas != NULL ? p->sigmas : "";
+    const char *own_sigmas = "";
+    char sampler[256], spacing[256];
+    (void)sampler_names_parse(p->scheduler, &name, &own_sigmas);
+    sigmas = sigmas[0] != '\0' ? sigmas : own_sigmas;
+    quote(sampler_names_title(name), sampler);
+    (void)buf_printf(text, NULL, ", Sampler: %s", sampler);
+    if (sigmas[0] != '\0') {
+        quote(sampler_names_sigmas_title(sigmas), spacing);
+        (void)buf_printf(text, NULL, ", Schedule type: %s", spacing);
+    }
+    if (p->timestep_spacing != NULL && p->timestep_spacing[0] != '\0') {
+        quote(p->timestep_spacing, spacing);
+        (void)buf_printf(text, NULL, ", Timestep spacing: %s", spacing);
+    }
+    if (p->eta > 0.0) {
+        (void)buf_printf(text, NULL, ", Eta: %.9g", p->eta);
+    }
+}
+
+static void append_guidance(struct buf *text, const struct picture_parameters *p)
+{
+    (void)buf_printf(text, NULL, ", CFG scale: %.9g", p->guidance);
+    if (p->guidance_rescale > 0.0) {
+        (void)buf_printf(text, NULL, ", CFG rescale: %.9g", p->guidance_rescale);
+    }
+    if (p->guidance_start > 0.0) {
+        (void)buf_printf(text, NULL, ", CFG start: %.9g", p->guidance_start);
+    }
+    if (p->guidance_end > 0.0 && p->guidance_end < 1.0) {
+        (void)buf_printf(text, NULL, ", CFG end: %.9g", p->guidance_end);
+    }
 }
 
 /* The controls that are not at their defaults. */
@@ -36,9 +74,8 @@ char *parameters_text(const struct picture_parameters *p)
     const char *negative = p->negative_prompt != NULL ? p->negative_prompt : "";
     const char *tags = p->lora_tags != NULL ? p->lora_tags : "";
     const char *hashes = p->lora_hashes != NULL ? p->lora_hashes : "";
-    char model[256], scheduler[256];
+    char model[256];
     quote(p->model_name, model);
-    quote(p->scheduler, scheduler);
     struct buf text;
     buf_init(&text, strlen(p->prompt) + strlen(negative) + strlen(tags) + strlen(hashes) +
                         OTHERS_MAX); /* so nothing fails */
@@ -46,11 +83,13 @@ char *parameters_text(const struct picture_parameters *p)
     if (negative[0] != '\0') {
         (void)buf_printf(&text, NULL, "Negative prompt: %s\n", negative);
     }
+    (void)buf_printf(&text, NULL, "Steps: %" PRIu32, p->steps);
+    append_sampling(&text, p);
+    append_guidance(&text, p);
     (void)buf_printf(&text, NULL,
-                     "Steps: %" PRIu32 ", Sampler: %s, CFG scale: %.9g, Seed: %" PRIu64
-                     ", Size: %" PRIu32 "x%" PRIu32 ", Model hash: %.64s, Model: %s",
-                     p->steps, scheduler, p->guidance, p->seed, p->width, p->height,
-                     p->model_digest, model);
+                     ", Seed: %" PRIu64 ", Size: %" PRIu32 "x%" PRIu32
+                     ", Model hash: %.64s, Model: %s",
+                     p->seed, p->width, p->height, p->model_digest, model);
     append_controls(&text, p);
     if (hashes[0] != '\0') {
         (void)buf_printf(&text, NULL, ", Lora hashes: \"%s\"", hashes);

@@ -1,5 +1,5 @@
 /* The text that a PNG carries so that its picture can be made again, in the form that image tools
- * read: the prompt, "Negative prompt: ...", and one line of "Steps: 20, Sampler: ddim, ...". */
+ * read: the prompt, "Negative prompt: ...", and one line of "Steps: 20, Sampler: DDIM, ...". */
 #ifndef WORKER_ENGINE_IMAGE_PARAMETERS_H
 #define WORKER_ENGINE_IMAGE_PARAMETERS_H
 
@@ -10,8 +10,11 @@
 struct picture_parameters {
     const char *prompt, *negative_prompt;
     uint32_t steps;
-    const char *scheduler;
-    double guidance;
+    const char *scheduler; /* our name or A1111's; written as A1111's: "DPM++ 2M" */
+    /* NULL or "": as the model has them. sigmas is written as "Schedule type". */
+    const char *sigmas, *timestep_spacing;
+    double eta;
+    double guidance, guidance_rescale, guidance_start, guidance_end;
     uint64_t seed;
     uint32_t width, height;
     const char *model_name, *model_digest;

@@ -150,7 +150,15 @@ TEST(a_request_that_cannot_be_run_is_refused_by_field_value_and_range)
     CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
     g = request(), g.scheduler = "dpm++";
     CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
-    CHECK_CONTAINS(err.text, "\"dpm++\" is not one of ddim, euler, euler_ancestral");
+    CHECK_CONTAINS(err.text, "scheduler: \"dpm++\" is not one of ddim, ddpm, pndm, euler, ");
+    g = request(), g.scheduler = "DPM++ 2M Karras";
+    CHECK_INT(engine_check(engine, &g, &err), 0);
+    g = request(), g.scheduler = "DDIM Karras";
+    CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "sigmas: \"karras\" is not supported by ddim");
+    g = request(), g.guidance_end = 1.5;
+    CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "guidance_end: 1.5 is not from 0 to 1");
     g = request(), g.prompt = "caf\xE9";
     CHECK_INT(engine_check(engine, &g, &err), STATUS_INVALID);
     CHECK_CONTAINS(err.text, "prompt: not valid UTF-8");
@@ -158,6 +166,34 @@ TEST(a_request_that_cannot_be_run_is_refused_by_field_value_and_range)
     struct picture picture;
     CHECK_INT(engine_generate(engine, &g, NULL, NULL, NULL, &picture, &err), STATUS_INVALID);
     CHECK(picture.rgb == NULL);
+    engine_close(engine);
+}
+
+static uint32_t picture_of(struct engine *engine, const struct generation *generation)
+{
+    struct error err;
+    struct picture picture;
+    uint32_t sum = 0;
+    CHECK_INT(engine_generate(engine, generation, NULL, NULL, NULL, &picture, &err), 0);
+    for (size_t i = 0; picture.rgb != NULL && i < (size_t)picture.width * 3; i++) {
+        sum = sum * 31 + picture.rgb[i];
+    }
+    picture_free(&picture);
+    return sum;
+}
+
+TEST(a1111_names_ask_for_the_same_pictures)
+{
+    struct engine *engine = open_model();
+    REQUIRE(engine != NULL);
+    struct generation ours = request(), theirs = request(), plain = request();
+    ours.scheduler = "dpmpp_2m", ours.sigmas = "karras";
+    theirs.scheduler = "DPM++ 2M Karras";
+    plain.scheduler = "dpmpp_2m";
+    CHECK(picture_of(engine, &ours) == picture_of(engine, &theirs));
+    CHECK(picture_of(engine, &ours) != picture_of(engine, &plain));
+    theirs.sigmas = "uniform"; /* said by itself it counts before the name's */
+    CHECK(picture_of(engine, &theirs) == picture_of(engine, &plain));
     engine_close(engine);
 }
 

@@ -18,7 +18,7 @@ TEST(the_text_holds_everything_that_decides_the_picture)
     char *text = parameters_text(&p);
     CHECK_STR(text, "a red sword, glowing\n"
                     "Negative prompt: blurry\n"
-                    "Steps: 20, Sampler: ddim, CFG scale: 5.5, Seed: 18446744073709551615, "
+                    "Steps: 20, Sampler: DDIM, CFG scale: 5.5, Seed: 18446744073709551615, "
                     "Size: 128x64, Model hash: abcd, Model: \"tiny, new\"");
     xfree(text);
 }
@@ -32,7 +32,7 @@ TEST(without_a_negative_prompt_there_is_no_line_for_it)
                                          .model_digest = "d"};
     char *text = parameters_text(&p);
     CHECK(strstr(text, "Negative") == NULL);
-    CHECK(strncmp(text, "\nSteps: 0, Sampler: euler", 24) == 0);
+    CHECK(strncmp(text, "\nSteps: 0, Sampler: Euler", 24) == 0);
     xfree(text);
 }
 
@@ -53,6 +53,31 @@ TEST(controls_follow_the_model_only_when_they_are_used)
         CHECK_STR(strstr(text, "Model: "), cases[i].end);
         xfree(text);
     }
+}
+
+TEST(sampling_and_guidance_are_written_as_a1111_names_them)
+{
+    struct picture_parameters p = {.prompt = "",
+                                   .scheduler = "dpmpp_2m",
+                                   .sigmas = "karras",
+                                   .guidance = 7,
+                                   .model_name = "m",
+                                   .model_digest = "d"};
+    char *text = parameters_text(&p);
+    CHECK_CONTAINS(text, "Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 0");
+    xfree(text);
+    p.scheduler = "Euler a SGM Uniform", p.sigmas = NULL, p.timestep_spacing = "trailing";
+    p.guidance_rescale = 0.7, p.guidance_start = 0.1, p.guidance_end = 0.8;
+    text = parameters_text(&p);
+    CHECK_CONTAINS(text,
+                   "Sampler: Euler a, Schedule type: SGM Uniform, Timestep spacing: trailing, "
+                   "CFG scale: 7, CFG rescale: 0.7, CFG start: 0.1, CFG end: 0.8, Seed: 0");
+    xfree(text);
+    p.scheduler = "ddim", p.timestep_spacing = "", p.eta = 0.5, p.guidance_rescale = 0;
+    p.guidance_start = 0, p.guidance_end = 1;
+    text = parameters_text(&p);
+    CHECK_CONTAINS(text, "Sampler: DDIM, Eta: 0.5, CFG scale: 7, Seed: 0");
+    xfree(text);
 }
 
 TEST(loras_stand_behind_the_prompt_and_their_hashes_at_the_end)
