@@ -3,6 +3,7 @@
  * (tests/golden/golden_models.py).
  */
 #include "tests/golden/golden.h"
+#include "tests/support/scratch.h"
 #include "worker/engine/config/json.h"
 #include "worker/engine/kernels/gemm.h"
 #include "worker/engine/models/clip_text.h"
@@ -31,7 +32,8 @@ static void require_ok(int result, const struct error *err)
     }
 }
 
-static struct fixture open_fixture(const char *name)
+/* weights_folder: in place of the fixture's own; NULL takes that. */
+static struct fixture open_fixture_with(const char *name, const char *weights_folder)
 {
     struct fixture fixture = {.name = name};
     struct error err;
@@ -42,13 +44,19 @@ static struct fixture open_fixture(const char *name)
     snprintf(path, sizeof(path), FOLDER "%s/expected.safetensors", name);
     require_ok(safetensors_open(&fixture.expected, path, &err), &err);
     snprintf(path, sizeof(path), FOLDER "%s", name);
-    require_ok(weights_open(&fixture.weights, path, &err), &err);
+    weights_folder = weights_folder != NULL ? weights_folder : path;
+    require_ok(weights_open(&fixture.weights, weights_folder, &err), &err);
     require_ok(arena_create(&fixture.model, "model", (size_t)1 << 30, &err), &err);
     require_ok(arena_create(&fixture.job, "job", (size_t)1 << 30, &err), &err);
     require_ok(arena_create(&fixture.ex.step, "step", (size_t)1 << 30, &err), &err);
     require_ok(parallel_create(&fixture.ex.pool, 2, &err), &err);
     fixture.loader = (struct loader){.weights = fixture.weights, .model = fixture.model};
     return fixture;
+}
+
+static struct fixture open_fixture(const char *name)
+{
+    return open_fixture_with(name, NULL);
 }
 
 static void close_fixture(struct fixture *fixture)
@@ -164,9 +172,8 @@ static struct vae *load_vae(struct fixture *fixture)
     return vae;
 }
 
-static void check_vae(const char *name, bool is_sampled)
+static void check_loaded_vae(struct fixture fixture, bool is_sampled)
 {
-    struct fixture fixture = open_fixture(name);
     struct vae *vae = load_vae(&fixture);
     struct tensor decoded, code, noise = input(&fixture, "noise");
     CHECK(vae_is_sampled(vae) == is_sampled);
@@ -181,6 +188,11 @@ static void check_vae(const char *name, bool is_sampled)
     close_fixture(&fixture);
 }
 
+static void check_vae(const char *name, bool is_sampled)
+{
+    check_loaded_vae(open_fixture(name), is_sampled);
+}
+
 TEST(autoencoders_equal_diffusers_in_both_directions)
 {
     check_vae("vae-kl", true);
@@ -192,6 +204,46 @@ TEST(tiny_autoencoders_equal_diffusers_in_both_directions)
 {
     check_vae("vae-tiny", false);
     check_vae("vae-tiny-one-block", false);
+}
+
+/* The name that diffusers wrote before 0.15, in buffer, or name itself. */
+static const char *old_name(const char *name, char *buffer, size_t size)
+{
+    static const char *const pairs[][2] = {
+        {"to_q.", "query."}, {"to_k.", "key."}, {"to_v.", "value."}, {"to_out.0.", "proj_attn."}};
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        const char *at = strstr(name, pairs[i][0]);
+        if (at != NULL) {
+            snprintf(buffer, size, "%.*s%s%s", (int)(at - name), name, pairs[i][1],
+                     at + strlen(pairs[i][0]));
+            return buffer;
+        }
+    }
+    return name;
+}
+
+TEST(attention_under_its_old_names_is_read_in_both_directions)
+{
+    enum { TENSORS_MAX = 256, NAME_SIZE = 128 };
+    static struct safetensors_entry entries[TENSORS_MAX];
+    static char names[TENSORS_MAX][NAME_SIZE];
+    struct error err;
+    struct scratch scratch;
+    struct safetensors *file = golden_open(FOLDER "vae-kl/diffusion_pytorch_model.safetensors");
+    REQUIRE(file != NULL && safetensors_count(file) <= TENSORS_MAX);
+    int renamed = 0;
+    for (size_t i = 0; i < safetensors_count(file); i++) {
+        entries[i] = *safetensors_entry_at(file, i);
+        entries[i].name = old_name(entries[i].name, names[i], NAME_SIZE);
+        renamed += entries[i].name == names[i];
+    }
+    CHECK_INT(renamed, 16); /* weight and bias, four layers, encoder and decoder */
+    scratch_create(&scratch);
+    const char *path = scratch_path(&scratch, "vae/diffusion_pytorch_model.safetensors");
+    require_ok(safetensors_write(path, entries, safetensors_count(file), NULL, &err), &err);
+    check_loaded_vae(open_fixture_with("vae-kl", scratch_path(&scratch, "vae")), true);
+    scratch_remove(&scratch);
+    safetensors_close(file);
 }
 
 struct stopper {

@@ -1,7 +1,7 @@
 /* vae/config.json: what turns latents into pixels and pixels into latents.
  *
  * Two of diffusers' classes are known. AutoencoderKL (Rombach et al. 2022) is the one that the
- * UNets were trained with. AutoencoderTiny (TAESD, TAESDXL) imitates it with a fiftieth of the
+ * UNets were trained with. AutoencoderTiny (TAESD, TAESDXL) imitates it with a seventeenth of the
  * arithmetic. config.json names its class; without a name it is the first.
  */
 #ifndef WORKER_ENGINE_MODELS_VAE_CONFIG_H

@@ -1,7 +1,8 @@
 /* Text to picture: the algorithm, from prompt to pixels.
  *
- * Equals diffusers' StableDiffusionXLPipeline.__call__ in float32 (Podell et al. 2023), with one
- * rule of its own: an empty negative prompt counts as not given.
+ * Equals diffusers' StableDiffusionPipeline and StableDiffusionXLPipeline in float32 (Rombach et
+ * al. 2022, Podell et al. 2023), with one rule of its own: an empty negative prompt counts as not
+ * given.
  */
 #ifndef WORKER_ENGINE_PIPELINE_GENERATE_H
 #define WORKER_ENGINE_PIPELINE_GENERATE_H
