@@ -54,6 +54,7 @@ static void add_extra(struct textual_inversion *library, const char *content, in
             return;
         }
     }
+    library->extra_contents[library->extra_count] = normal;
     library->extras[library->extra_count++] = (struct clip_bpe_extra){.content = normal, .id = id};
 }
 
