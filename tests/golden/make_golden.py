@@ -18,6 +18,7 @@ import golden_image
 import golden_noise
 import golden_pictures
 import golden_pipeline
+import golden_prompts
 import golden_schedulers
 import golden_tokenizer
 import golden_tokens
@@ -28,7 +29,7 @@ def main():
     torch.set_num_threads(1)
     root = pathlib.Path(__file__).resolve().parent
     for folder in ("tiny-sdxl", "models", "tokenizers", "schedulers", "checkpoints", "expected",
-                   "loras"):
+                   "loras", "prompts"):
         shutil.rmtree(root / folder, ignore_errors=True)
     vocabulary = golden_tokenizer.make(root, root / "tiny-sdxl")
     golden_tokens.make(root)
@@ -38,6 +39,7 @@ def main():
     golden_schedulers.make(root)
     golden_pipeline.make(root, root / "tiny-sdxl", vocabulary)
     golden_pictures.make(root, root / "tiny-sdxl")
+    golden_prompts.make(root, root / "tiny-sdxl")
     golden_lora.make(root, root / "tiny-sdxl")
     golden_checkpoints.make(root)
 

@@ -130,7 +130,8 @@ def encode_chunk(tokenizer, encoder, chunk, is_xl, clip_skip):
         hidden = norm(out.hidden_states[-(skip + 1)])
     if any(weight != 1.0 for weight in weights):
         weighted = hidden * torch.tensor(weights)[None, :, None]
-        hidden = weighted * (hidden.mean() / weighted.mean())
+        # In double: the means may be near zero, and then float32's last bits would show.
+        hidden = weighted * (hidden.double().mean() / weighted.double().mean()).float()
     return hidden, out[0]
 
 
