@@ -24,7 +24,8 @@ struct parity_case {
     const struct json_value *pictures; /* of each: stage's name -> tensor's name */
     struct generation generation;      /* whose loras are these: */
     struct engine_adapter_use loras[ENGINE_LORAS_MAX];
-    char problem[256]; /* why it cannot be run, or "" */
+    bool has_init_image, has_mask_image; /* those of cases/inputs.safetensors */
+    char problem[256];                   /* why it cannot be run, or "" */
 };
 
 /* Fields that are read as they are. */
@@ -47,6 +48,8 @@ static const struct parity_field {
     {"scheduler", PARITY_TEXT, offsetof(struct generation, scheduler)},
     {"sigmas", PARITY_TEXT, offsetof(struct generation, sigmas)},
     {"timestep_spacing", PARITY_TEXT, offsetof(struct generation, timestep_spacing)},
+    {"strength", PARITY_REAL, offsetof(struct generation, strength)},
+    {"mask_blur", PARITY_REAL, offsetof(struct generation, mask_blur)},
     {"tile_x", PARITY_TRUTH, offsetof(struct generation, tile_x)},
     {"tile_y", PARITY_TRUTH, offsetof(struct generation, tile_y)},
 };
@@ -93,6 +96,11 @@ static inline bool parity_set(struct parity_case *test, const struct json_value 
     int64_t whole = 0;
     if (strcmp(key, "seed") == 0) {
         test->generation.seed = json_whole(member, 0, INT_MAX, &whole) ? (uint64_t)whole : 0;
+        return true;
+    }
+    if (strcmp(key, "init_image") == 0 || strcmp(key, "mask_image") == 0) {
+        bool *has = *key == 'i' ? &test->has_init_image : &test->has_mask_image;
+        *has = json_truth(member);
         return true;
     }
     if (strcmp(key, "loras") == 0) {

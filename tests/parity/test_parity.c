@@ -30,6 +30,7 @@ struct parity {
     const char *word; /* only cases whose line holds it, or NULL */
     bool tap;
     size_t stride;
+    struct safetensors *inputs; /* the pictures that cases start from */
     int passed, failed;
     /* Of the kind that is looked at: */
     const char *kind;
@@ -120,6 +121,13 @@ static void run_pictures(struct parity *parity, struct engine *engine,
 {
     struct generation generation = test->generation;
     generation.loras = test->loras;
+    const struct safetensors_entry *init = safetensors_find(parity->inputs, "init_image");
+    const struct safetensors_entry *mask = safetensors_find(parity->inputs, "mask_image");
+    ASSERT(init != NULL && mask != NULL);
+    const struct engine_picture init_image = {(int)init->shape[1], (int)init->shape[0], init->data};
+    const struct engine_mask mask_image = {(int)mask->shape[1], (int)mask->shape[0], mask->data};
+    generation.init_image = test->has_init_image ? &init_image : NULL;
+    generation.mask_image = test->has_mask_image ? &mask_image : NULL;
     for (const struct json_value *at = json_first(test->pictures); at != NULL; at = json_next(at)) {
         struct error err;
         struct picture picture = {0};
@@ -290,7 +298,8 @@ int main(int count, char **arguments)
     int64_t stride = 0;
     struct parity parity = {.tap = count < 2 || strcmp(arguments[1], "--list") != 0};
     parity.word = count > 2 ? arguments[2] : NULL;
-    if (json_open(&parity.list, PARITY_FOLDER "cases/list.json", &err) < 0) {
+    if (json_open(&parity.list, PARITY_FOLDER "cases/list.json", &err) < 0 ||
+        safetensors_open(&parity.inputs, PARITY_FOLDER "cases/inputs.safetensors", &err) < 0) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
@@ -299,6 +308,7 @@ int main(int count, char **arguments)
     scratch_create(&parity.scratch);
     int status = look_at_all(&parity);
     scratch_remove(&parity.scratch);
+    safetensors_close(parity.inputs);
     json_close(parity.list);
     return status;
 }

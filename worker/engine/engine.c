@@ -16,6 +16,7 @@
 #include "worker/engine/pipeline/conditioning.h"
 #include "worker/engine/pipeline/generate.h"
 #include "worker/engine/pipeline/guidance.h"
+#include "worker/engine/pipeline/init_image.h"
 #include "worker/engine/pipeline/lora_uses.h"
 #include "worker/engine/schedulers/sampler_names.h"
 #include "worker/engine/weights/model_digest.h"
@@ -299,6 +300,7 @@ static struct scheduler *find_scheduler(const struct engine *engine,
     read_scheduler(engine, generation, &name, &sigmas);
     *settings = (struct scheduler_settings){
         .steps = generation->steps,
+        .begin = init_image_begin(engine->components, generation),
         .sigmas = sigmas,
         .timestep_spacing = generation->timestep_spacing,
         .eta = generation->eta,
@@ -370,12 +372,8 @@ int engine_check(const struct engine *engine, const struct generation *generatio
         return ERROR(err, STATUS_INVALID, "steps: %d is not from 1 to %d", generation->steps,
                      limits->steps_max);
     }
-    if (components_is_inpainting(engine->components)) {
-        return ERROR(err, STATUS_UNSUPPORTED,
-                     "mask_image: an inpainting model makes no picture without a mask, and masks "
-                     "are not in this version");
-    }
     if ((result = guidance_check(generation, err)) < 0 ||
+        (result = init_image_check(engine->components, generation, err)) < 0 ||
         (result = check_scheduler(engine, generation, err)) < 0) {
         return result;
     }

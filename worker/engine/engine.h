@@ -94,6 +94,17 @@ struct engine_adapter_use {
     double text_weight;
 };
 
+/* Pixels from outside: any size to 16384 a side. */
+struct engine_picture {
+    int width, height;
+    const uint8_t *rgb; /* [height, width, 3] */
+};
+
+struct engine_mask {
+    int width, height;
+    const uint8_t *gray; /* [height, width]; from one half up is painted anew, below is kept */
+};
+
 /* One picture to make. The strings and latents stay the caller's and are not kept. */
 struct generation {
     const char *prompt;          /* UTF-8; may be empty; A1111's syntax: docs/PROMPTS.md */
@@ -123,6 +134,17 @@ struct generation {
     /* Seamless along an axis: every 3x3 convolution of the UNet and the VAE pads circularly there,
      * so that the left edge continues the right one (x), the top the bottom (y). */
     bool tile_x, tile_y;
+    /* A picture to start from; NULL = none. Of any size: it is resized to width x height. */
+    const struct engine_picture *init_image;
+    /* How far from it to go, 0 to 1: this part of the steps is made. 0 = as diffusers' pipelines:
+     * of SD 0.8, of SDXL 0.3; with a mask 1 and 0.9999. */
+    double strength;
+    /* What to paint anew in init_image; NULL = all of it. Of any size, as init_image. */
+    const struct engine_mask *mask_image;
+    double mask_blur; /* standard deviation in pixels of the mask, 0 to 256 */
+    /* When to give up: a value of clock_monotonic_seconds; looked at between steps and within the
+     * VAE. 0 = never. */
+    double deadline;
     /* LoRAs on top of the model, for this picture only; they add up. Those that the prompt names,
      * "<lora:NAME:WEIGHT>", are added to these. */
     const struct engine_adapter_use *loras;
@@ -132,9 +154,10 @@ struct generation {
 enum engine_stage { ENGINE_STAGE_TEXT, ENGINE_STAGE_DENOISE, ENGINE_STAGE_DECODE };
 
 /* Called on the thread that called engine_generate: once when the text is encoded (TEXT, 1 of 1),
- * after each sampling step (DENOISE, step of steps, counted from 1), before the decode and again
- * between its blocks (DECODE, step of steps, from 0). Return false to stop: engine_generate then
- * returns STATUS_CANCELLED. It must be quick, and must not call back into the engine. */
+ * between the encoder's blocks when there is an init_image (DENOISE, 0 of steps), after each
+ * sampling step (DENOISE, step of steps, counted from 1), before the decode and again between its
+ * blocks (DECODE, step of steps, from 0). Return false to stop: engine_generate then returns
+ * STATUS_CANCELLED. It must be quick, and must not call back into the engine. */
 typedef bool (*engine_progress)(void *user, enum engine_stage stage, int step, int steps);
 
 struct engine_timings {
@@ -169,7 +192,9 @@ int engine_check(const struct engine *engine, const struct generation *generatio
                  struct error *err) MUST_CHECK;
 
 /* Make one picture. Checks the request first. progress and dump may be NULL. On success *out is
- * filled and the caller frees it; otherwise out->rgb is NULL. One call at a time per engine. */
+ * filled and the caller frees it; otherwise out->rgb is NULL. STATUS_CANCELLED when progress said
+ * to stop, STATUS_TIMEOUT (not retriable) when the deadline passed: the text says after which step.
+ * One call at a time per engine. */
 int engine_generate(struct engine *engine, const struct generation *generation,
                     engine_progress progress, void *user, struct engine_dump *dump,
                     struct picture *out, struct error *err) MUST_CHECK;

@@ -16,7 +16,7 @@ int decode(struct run *run, struct picture *out, struct error *err)
     struct tensor image; /* [1, height, width, 3] */
     if (!vae_decode(vae, run->ex, run->latents, decode_go_on, run, &image)) {
         arena_release(run->ex->step, mark);
-        return run_cancelled(err);
+        return run_stopped(run, err);
     }
     dump_add_map(run->dump, image, "image");
     out->height = (int)image.shape[1];

@@ -2,6 +2,7 @@
 
 #include "worker/engine/pipeline/dump.h"
 #include "worker/engine/pipeline/guidance.h"
+#include "worker/engine/pipeline/inpaint.h"
 #include "worker/engine/pipeline/latents.h"
 
 static void dump_timesteps(struct run *run)
@@ -33,16 +34,10 @@ static void dump_batch(struct run *run, struct tensor prediction, int i)
 static struct tensor predict(struct run *run, const struct guidance *guidance, int i)
 {
     struct scheduler *scheduler = run->scheduler;
-    size_t count = (size_t)tensor_count(run->latents);
     struct unet_condition condition = run->condition;
-    struct tensor input = run->latents;
-    input.shape[0] = guidance_batch(guidance_scale_at(guidance, i));
-    input = tensor_like(run->ex->step, input, input.shape[3]); /* [n, h, w, c] */
-    for (int64_t n = 0; n < input.shape[0]; n++) {
-        scheduler_scale_input(scheduler, i, run->latents.data, input.data + n * (int64_t)count,
-                              count);
-    }
-    if (input.shape[0] < guidance_batch(guidance->scale)) {
+    int64_t n = guidance_batch(guidance_scale_at(guidance, i));
+    struct tensor input = latents_model_input(run, i, n); /* [n, h, w, c] */
+    if (n < guidance_batch(guidance->scale)) {
         condition = unet_condition_row(&run->components->unet, &condition, 1, run->ex->step);
     }
     struct tensor prediction =
@@ -66,6 +61,7 @@ static void denoise_step(struct run *run, const struct guidance *guidance, int i
         latents_draw_noise(run, noise);
     }
     scheduler_step(scheduler, i, guided.data, run->latents.data, noise.data, count);
+    inpaint_restore(run, i);
     dump_add_map(run->dump, run->latents, "latents.%d", i);
     arena_release(run->ex->step, mark);
 }
@@ -79,7 +75,7 @@ int denoise(struct run *run, struct error *err)
     for (int i = 0; i < steps; i++) {
         denoise_step(run, &guidance, i);
         if (!run_go_on(run, ENGINE_STAGE_DENOISE, i + 1, steps)) {
-            return run_cancelled(err);
+            return run_stopped(run, err);
         }
     }
     return STATUS_OK;

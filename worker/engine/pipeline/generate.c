@@ -19,11 +19,9 @@ int generate(struct run *run, struct picture *out, struct error *err)
     }
     double text_done = clock_monotonic_seconds();
     if (!run_go_on(run, ENGINE_STAGE_TEXT, 1, 1)) {
-        return run_cancelled(err);
+        return run_stopped(run, err);
     }
-    latents_prepare(run);
-    result = denoise(run, err);
-    if (result < 0) {
+    if ((result = latents_prepare(run, err)) < 0 || (result = denoise(run, err)) < 0) {
         return result;
     }
     double denoise_done = clock_monotonic_seconds();

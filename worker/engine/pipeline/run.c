@@ -1,8 +1,13 @@
 #include "worker/engine/pipeline/run.h"
 
+#include "common/base/clock.h"
+
 bool run_go_on(struct run *run, enum engine_stage stage, int step, int steps)
 {
-    return run->progress == NULL || run->progress(run->user, stage, step, steps);
+    double deadline = run->generation->deadline;
+    run->stage = stage, run->step = step, run->steps = steps;
+    run->is_late = deadline > 0 && clock_monotonic_seconds() >= deadline;
+    return !run->is_late && (run->progress == NULL || run->progress(run->user, stage, step, steps));
 }
 
 double run_guidance(const struct run *run)
@@ -11,7 +16,17 @@ double run_guidance(const struct run *run)
     return is_input ? 1.0 : run->generation->guidance;
 }
 
-int run_cancelled(struct error *err)
+int run_stopped(const struct run *run, struct error *err)
 {
-    return ERROR(err, STATUS_CANCELLED, "cancelled");
+    static const char *const stages[] = {[ENGINE_STAGE_TEXT] = "text",
+                                         [ENGINE_STAGE_DENOISE] = "denoise",
+                                         [ENGINE_STAGE_DECODE] = "decode"};
+    const char *stage = stages[run->stage];
+    if (run->is_late) {
+        /* Another try would be late as well. */
+        return ERROR_FINAL(err, STATUS_TIMEOUT, "deadline: passed after step %d of %d of %s",
+                           run->step, run->steps, stage);
+    }
+    return ERROR(err, STATUS_CANCELLED, "cancelled after step %d of %d of %s", run->step,
+                 run->steps, stage);
 }

@@ -12,6 +12,13 @@
 #include "worker/engine/schedulers/scheduler.h"
 #include "worker/engine/tensor/rng.h"
 
+/* What inpainting keeps for the steps, all in run->job; see inpaint.h. */
+struct inpaint {
+    struct tensor mask;         /* [1, h, w, 1] of 0 and 1; data NULL: no mask */
+    struct tensor masked;       /* [1, h, w, c]; data NULL: the UNet is not shown it */
+    struct tensor clean, noise; /* [1, h, w, c], of the picture and of the start */
+};
+
 /* The caller sets the first group; the second is the run's own state. */
 struct run {
     const struct components *components;
@@ -27,16 +34,20 @@ struct run {
     bool prompt_truncated;
     struct unet_condition condition; /* conditioning.c */
     struct tensor latents;           /* [1, h, w, c]; latents.c, then denoise.c */
+    struct inpaint inpaint;          /* init_image.c */
+    enum engine_stage stage;         /* as the caller was last told */
+    int step, steps;
+    bool is_late; /* the deadline has passed */
 };
 
 /* The scale of classifier-free guidance: the generation's, or 1 (none) where the UNet takes the
  * scale as an input and has learnt what guidance would do. */
 double run_guidance(const struct run *run);
 
-/* Tell the caller how far the run is; false when it is to stop. */
+/* Tell the caller how far the run is; false when it is to stop: told so, or past its deadline. */
 bool run_go_on(struct run *run, enum engine_stage stage, int step, int steps);
 
-/* STATUS_CANCELLED, for a stage that was told to stop. */
-int run_cancelled(struct error *err) MUST_CHECK;
+/* STATUS_CANCELLED or STATUS_TIMEOUT, for a stage that was to stop; the text says at which step. */
+int run_stopped(const struct run *run, struct error *err) MUST_CHECK;
 
 #endif
