@@ -96,7 +96,7 @@ def test_everything_wrong_is_listed_at_once_with_what_is_allowed(http):
                             "cache", "deadline", "n", "priority", "guidance_scale"}
     assert "not a multiple of 8" in details["width"]["problem"]
     assert all(detail["allowed"] for detail in details.values())
-    assert "\"ddim\", \"ddpm\", \"pndm\", \"euler\"" in details["scheduler"]["allowed"]
+    assert "\"ddim\", \"euler\"" in details["scheduler"]["allowed"]
 
 
 def test_an_unknown_model_is_refused_with_those_that_are_served(http):
