@@ -71,4 +71,62 @@ TEST(a_distilled_sdxl_file_draws_as_diffusers)
     check_kind("sdxl-distilled");
 }
 
+/* The VAE's tensors alone, without the prefix that they have in a whole file. */
+static void write_vae(const struct checkpoint_file *file, const char *path)
+{
+    static const char prefix[] = "first_stage_model.";
+    static struct safetensors_entry entries[CHECKPOINT_TENSORS_MAX];
+    struct error err;
+    size_t count = 0;
+    for (size_t i = 0; i < file->count; i++) {
+        if (strncmp(file->entries[i].name, prefix, strlen(prefix)) == 0) {
+            entries[count] = file->entries[i];
+            entries[count++].name += strlen(prefix);
+        }
+    }
+    CHECK(count > 0);
+    if (safetensors_write(path, entries, count, NULL, &err) < 0) {
+        test_report(__FILE__, __LINE__, err.text);
+    }
+}
+
+static void check_with_vae(const struct json *list, const char *model_path, const char *vae_path)
+{
+    struct error err;
+    struct engine *engine = NULL;
+    const struct engine_options options = {
+        .model_path = model_path, .vae_path = vae_path, .threads = 2};
+    if (engine_open(&engine, &options, &err) < 0) {
+        test_report(__FILE__, __LINE__, err.text);
+        return;
+    }
+    struct generation generation = golden_settings(json_root(list));
+    golden_check_run(engine, &generation, LISTS "sdxl.safetensors");
+    engine_close(engine);
+}
+
+/* The scale of the latents is the model's, which such a file cannot know. */
+TEST(a_file_with_a_vae_stands_in_for_the_models_own)
+{
+    struct json *list = open_list("sdxl");
+    struct checkpoint_file *file = checkpoint_file_create(list);
+    scratch_create(&scratch);
+    char whole[PATH_MAX], alone[PATH_MAX], spoilt[PATH_MAX];
+    snprintf(whole, sizeof(whole), "%s", scratch_path(&scratch, "whole.safetensors"));
+    snprintf(alone, sizeof(alone), "%s", scratch_path(&scratch, "alone.safetensors"));
+    snprintf(spoilt, sizeof(spoilt), "%s", scratch_path(&scratch, "spoilt.safetensors"));
+    checkpoint_file_write(file, whole, NULL);
+    write_vae(file, alone);
+    struct safetensors_entry *entry =
+        checkpoint_file_find(file, "first_stage_model.decoder.conv_out.weight");
+    REQUIRE(entry != NULL);
+    memset(file->data[entry - file->entries], 0, entry->size);
+    checkpoint_file_write(file, spoilt, NULL);
+    check_with_vae(list, spoilt, alone);
+    check_with_vae(list, spoilt, whole);
+    checkpoint_file_destroy(file);
+    json_close(list);
+    scratch_remove(&scratch);
+}
+
 TEST_MAIN()

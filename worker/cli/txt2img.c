@@ -92,7 +92,8 @@ static const struct {
     const char *help;
 } option_table[] = {
     {"model", KEY_MODEL, "PATH", "diffusers folder or .safetensors checkpoint (required)"},
-    {"vae", KEY_VAE, "DIR", "another VAE in place of the model's: AutoencoderKL or -Tiny (TAESD)"},
+    {"vae", KEY_VAE, "PATH",
+     "another VAE, folder (also TAESD) or .safetensors, in place of the model's"},
     {"prompt", KEY_PROMPT, "TEXT", "what to draw, weighted as (word:1.3) if need be (required)"},
     {"negative", KEY_NEGATIVE, "TEXT", "what to keep out"},
     {"width", KEY_WIDTH, "N", "pixels (default: the model's)"},

@@ -39,8 +39,9 @@ enum engine_storage {
 
 struct engine_options {
     const char *model_path; /* a diffusers folder, or a .safetensors checkpoint */
-    /* A VAE's folder (or a model's, for its VAE) to use in place of the model's own: AutoencoderKL
-     * or AutoencoderTiny (TAESD), with as many latent channels. NULL or "" = the model's own. */
+    /* A VAE to use in place of the model's own, with as many latent channels: a diffusers folder
+     * (AutoencoderKL or AutoencoderTiny, which is TAESD), a .safetensors file in the original
+     * code's names, or a model for its VAE. NULL or "" = the model's own. */
     const char *vae_path;
     int threads; /* 0 = as many as the cgroup's quota (else the affinity mask) allows */
     enum engine_storage storage;

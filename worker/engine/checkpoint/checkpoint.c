@@ -191,19 +191,33 @@ static int refuse_other_formats(const char *path, struct error *err)
     return STATUS_OK;
 }
 
-int checkpoint_open(struct checkpoint **out, const char *path, struct error *err)
+typedef int (*contents_reader)(struct contents *contents, const struct safetensors *file,
+                               struct error *err);
+
+static int open_file(struct checkpoint **out, const char *path, contents_reader reader,
+                     struct error *err)
 {
     *out = NULL;
     struct checkpoint *checkpoint = xcalloc(1, sizeof(*checkpoint));
     int result = refuse_other_formats(path, err);
     if (result < 0 || (result = safetensors_open(&checkpoint->file, path, err)) < 0 ||
-        (result = contents_read(&checkpoint->contents, checkpoint->file, err)) < 0 ||
+        (result = reader(&checkpoint->contents, checkpoint->file, err)) < 0 ||
         (result = collect(checkpoint, err)) < 0) {
         checkpoint_close(checkpoint);
         return result;
     }
     *out = checkpoint;
     return STATUS_OK;
+}
+
+int checkpoint_open(struct checkpoint **out, const char *path, struct error *err)
+{
+    return open_file(out, path, contents_read, err);
+}
+
+int checkpoint_open_vae(struct checkpoint **out, const char *path, struct error *err)
+{
+    return open_file(out, path, contents_read_vae, err);
 }
 
 void checkpoint_close(struct checkpoint *checkpoint)

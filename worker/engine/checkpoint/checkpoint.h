@@ -23,6 +23,11 @@ struct checkpoint;
  * that are something else, by name; STATUS_CORRUPT and STATUS_INVALID as safetensors_open and
  * contents_read say. Free with checkpoint_close (accepts NULL) after all that came from it. */
 int checkpoint_open(struct checkpoint **out, const char *path, struct error *err) MUST_CHECK;
+
+/* The same for a file that is wanted for its component "vae" and may hold nothing else. Its config
+ * then has no scaling_factor, as the file does not say for which UNet it is. */
+int checkpoint_open_vae(struct checkpoint **out, const char *path, struct error *err) MUST_CHECK;
+
 void checkpoint_close(struct checkpoint *checkpoint);
 
 /* A component's config, or with component "" the index; the caller finishes and closes it. */

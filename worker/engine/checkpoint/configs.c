@@ -178,11 +178,14 @@ static void write_vae(FILE *out, const struct contents *contents)
     fprintf(out,
             "{\"_class_name\": \"AutoencoderKL\", \"sample_size\": %d, \"in_channels\": 3"
             ", \"out_channels\": 3, \"latent_channels\": %d, \"layers_per_block\": %d"
-            ", \"scaling_factor\": %g, \"force_upcast\": %s, \"mid_block_add_attention\": %s"
+            ", \"force_upcast\": %s, \"mid_block_add_attention\": %s"
             ", \"use_quant_conv\": %s, \"use_post_quant_conv\": %s",
             contents->sample_size << (vae->blocks - 1), vae->latent_channels, vae->layers,
-            xl ? SCALING_FACTOR_SDXL : SCALING_FACTOR, truth(xl), truth(vae->mid_attention),
-            truth(vae->quant_conv), truth(vae->post_quant_conv));
+            truth(xl), truth(vae->mid_attention), truth(vae->quant_conv),
+            truth(vae->post_quant_conv));
+    if (!contents->vae_only) {
+        fprintf(out, ", \"scaling_factor\": %g", xl ? SCALING_FACTOR_SDXL : SCALING_FACTOR);
+    }
     write_ints(out, "block_out_channels", vae->channels, vae->blocks);
     write_repeated(out, "down_block_types", "DownEncoderBlock2D", vae->blocks);
     write_repeated(out, "up_block_types", "UpDecoderBlock2D", vae->blocks);

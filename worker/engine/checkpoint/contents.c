@@ -262,3 +262,29 @@ int contents_read(struct contents *contents, const struct safetensors *file, str
     }
     return result;
 }
+
+int contents_read_vae(struct contents *contents, const struct safetensors *file, struct error *err)
+{
+    struct problems problems;
+    const char *path = safetensors_path(file);
+    if (tensor_name_exists_below(file, UNET)) {
+        return contents_read(contents, file, err);
+    }
+    const char *prefix = find_vae(file);
+    if (prefix == NULL && tensor_name_exists_below(file, "decoder.")) {
+        prefix = "";
+    }
+    if (prefix == NULL) {
+        return ERROR(err, STATUS_INVALID, "%s: no VAE (first_stage_model.… or decoder.…)", path);
+    }
+    if (tensor_name_exists_below(file, tensor_name_of("%sdecoder.up_blocks.", prefix).text)) {
+        return ERROR(err, STATUS_UNSUPPORTED,
+                     "%s: this is one component of a diffusers folder: give the folder that has "
+                     "the config.json",
+                     path);
+    }
+    problems_init(&problems);
+    *contents = (struct contents){.vae_only = true};
+    vae_layout_read(&contents->vae, file, prefix, &problems);
+    return problems_finish(&problems, STATUS_INVALID, path, err);
+}

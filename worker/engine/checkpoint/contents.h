@@ -20,6 +20,7 @@ enum checkpoint_family {
 
 struct contents {
     enum checkpoint_family family;
+    bool vae_only;   /* the file holds no more than an autoencoder; family is not known then */
     bool inpainting; /* the UNet also takes a mask and a masked picture: 9 channels */
     /* What the UNet predicts, v or noise. Tensors do not say so; the first of these that speaks
      * decides: metadata modelspec.prediction_type; a tensor v_pred (SDXL); global_step 875000,
@@ -38,5 +39,10 @@ struct contents {
  * STATUS_INVALID naming every part that is missing or has a shape that no such model has. */
 int contents_read(struct contents *contents, const struct safetensors *file,
                   struct error *err) MUST_CHECK;
+
+/* The same for a file that is wanted for its autoencoder and may hold nothing else: then its
+ * tensors may also have no prefix. */
+int contents_read_vae(struct contents *contents, const struct safetensors *file,
+                      struct error *err) MUST_CHECK;
 
 #endif

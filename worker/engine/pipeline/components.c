@@ -167,26 +167,53 @@ static int open_unet(struct components *components, struct error *err)
     return finish_weights(components, &loader, err);
 }
 
+/* *says_scale: config.json has a scaling_factor. */
+static int read_vae_config(const struct model_source *source, struct vae_config *config,
+                           bool *says_scale, struct error *err)
+{
+    struct json *json = NULL;
+    int result = model_source_config(source, "vae", &json, err);
+    if (result < 0) {
+        return result;
+    }
+    *says_scale = json_has(json, "scaling_factor");
+    result = vae_config_read(config, json, err);
+    json_close(json);
+    return result;
+}
+
+/* The VAE at path in place of the model's. Where an AutoencoderKL does not say its scale (a file
+ * cannot), it is the one that the model's own VAE has: the UNet was trained with it. */
+static int open_other_vae(struct components *components, const char *path,
+                          struct vae_config *config, struct error *err)
+{
+    struct vae_config own;
+    bool says_scale = true, own_says = true;
+    int result = model_source_open_vae(&components->vae_source, path, err);
+    if (result < 0 ||
+        (result = read_vae_config(components->vae_source, config, &says_scale, err)) < 0 ||
+        (result = read_vae_config(components->source, &own, &own_says, err)) < 0) {
+        return result;
+    }
+    if (!says_scale && config->vae_class == VAE_AUTOENCODER_KL &&
+        own.vae_class == config->vae_class) {
+        config->scaling_factor = own.scaling_factor;
+    }
+    return STATUS_OK;
+}
+
 static int open_vae(struct components *components, const char *path, struct error *err)
 {
     struct vae_config config;
-    struct json *json = NULL;
     struct loader loader;
+    bool says_scale = true;
     int result = STATUS_OK;
-    components->vae_source = components->source;
     if (path != NULL && *path != '\0') {
-        components->vae_source = NULL;
-        result = model_source_open_component(&components->vae_source, path, "vae", err);
+        result = open_other_vae(components, path, &config, err);
+    } else {
+        components->vae_source = components->source;
+        result = read_vae_config(components->source, &config, &says_scale, err);
     }
-    if (result < 0) {
-        return result;
-    }
-    result = model_source_config(components->vae_source, "vae", &json, err);
-    if (result < 0) {
-        return result;
-    }
-    result = vae_config_read(&config, json, err);
-    json_close(json);
     if (result < 0 ||
         (result = begin_weights(components, components->vae_source, "vae", &loader, err)) < 0) {
         return result;

@@ -32,7 +32,11 @@ static int locate(const struct model_source *source, const char *component, cons
     return STATUS_OK;
 }
 
-int model_source_open(struct model_source **out, const char *path, struct error *err)
+typedef int (*checkpoint_opener)(struct checkpoint **out, const char *path, struct error *err);
+
+/* open_file: for a path that is no folder. */
+static int open_source(struct model_source **out, const char *path, checkpoint_opener open_file,
+                       struct error *err)
 {
     struct stat about;
     *out = NULL;
@@ -42,7 +46,7 @@ int model_source_open(struct model_source **out, const char *path, struct error 
     struct model_source *source = xcalloc(1, sizeof(*source));
     snprintf(source->path, sizeof(source->path), "%s", path);
     if (stat(path, &about) == 0 && !S_ISDIR(about.st_mode)) {
-        int result = checkpoint_open(&source->checkpoint, path, err);
+        int result = open_file(&source->checkpoint, path, err);
         if (result < 0) {
             model_source_close(source);
             return result;
@@ -52,26 +56,31 @@ int model_source_open(struct model_source **out, const char *path, struct error 
     return STATUS_OK;
 }
 
-int model_source_open_component(struct model_source **out, const char *path, const char *component,
-                                struct error *err)
+int model_source_open(struct model_source **out, const char *path, struct error *err)
+{
+    return open_source(out, path, checkpoint_open, err);
+}
+
+int model_source_open_vae(struct model_source **out, const char *path, struct error *err)
 {
     struct path config;
     struct stat about;
-    int result = model_source_open(out, path, err);
+    struct model_source *source = NULL;
+    *out = NULL;
+    int result = open_source(&source, path, checkpoint_open_vae, err);
     if (result < 0) {
         return result;
     }
-    if ((*out)->checkpoint != NULL) {
-        return STATUS_OK;
+    if (source->checkpoint == NULL) {
+        source->is_component = true;
+        result = locate(source, "vae", "config.json", &config, err);
+        if (result < 0) {
+            model_source_close(source);
+            return result;
+        }
+        source->is_component = stat(config.text, &about) == 0;
     }
-    (*out)->is_component = true;
-    result = locate(*out, component, "config.json", &config, err);
-    if (result < 0) {
-        model_source_close(*out);
-        *out = NULL;
-        return result;
-    }
-    (*out)->is_component = stat(config.text, &about) == 0;
+    *out = source;
     return STATUS_OK;
 }
 

@@ -20,10 +20,10 @@ struct model_source;
 int model_source_open(struct model_source **out, const char *path, struct error *err) MUST_CHECK;
 void model_source_close(struct model_source *source);
 
-/* One component alone, which stands in for a model's: path is the component's own folder, or a
- * model that has it. Only this component may be asked of the source. */
-int model_source_open_component(struct model_source **out, const char *path, const char *component,
-                                struct error *err) MUST_CHECK;
+/* A VAE alone, which stands in for a model's: path is its own folder, a file that holds nothing
+ * else, or a model, folder or file, that has one. Only "vae" may be asked of the source. */
+int model_source_open_vae(struct model_source **out, const char *path,
+                          struct error *err) MUST_CHECK;
 
 /* The path given to model_source_open, for messages. */
 const char *model_source_path(const struct model_source *source);
