@@ -62,7 +62,8 @@ static int open_engine(void **drawer, const void *settings, struct error *err)
     const struct worker_config *config = settings;
     const struct engine_options options = {.model_path = config->model_path,
                                            .threads = (int)config->threads,
-                                           .lora_folder = config->lora_folder};
+                                           .lora_folder = config->lora_folder,
+                                           .embedding_folder = config->embedding_folder};
     struct engine *engine;
     double started = clock_monotonic_seconds();
     int status = engine_open(&engine, &options, err);

@@ -31,6 +31,12 @@ const struct config_option worker_config_options[] = {
      .default_text = "",
      .help = "A folder of LoRAs, *.safetensors, which orders name by file stem; empty = none. Read "
              "once, at the start."},
+    {.name = "EMBEDDING_FOLDER",
+     .type = CONFIG_STRING,
+     .offset = AT(embedding_folder),
+     .default_text = "",
+     .help = "A folder of textual inversion embeddings, *.safetensors, which prompts call by file "
+             "stem; empty = none. Read once, at the start."},
     {.name = "THREADS",
      .type = CONFIG_INT,
      .offset = AT(threads),

@@ -11,6 +11,7 @@ struct worker_config {
     const char *model_path;
     const char *model_name;
     const char *lora_folder;
+    const char *embedding_folder;
     int64_t threads;
     int64_t attempts_max;
     int64_t time_limit_ms;

@@ -141,6 +141,19 @@ TEST(an_embedding_of_another_model_is_refused_where_a_prompt_calls_it)
     engine_close(engine);
 }
 
+TEST(a_model_with_other_embeddings_is_another_model)
+{
+    struct engine *bare = open_engine(FOLDER "tiny-sd", NULL);
+    struct engine *own = open_engine(FOLDER "tiny-sd", FOLDER "embeddings/tiny-sd");
+    struct engine *unfit = open_engine(FOLDER "tiny-sd", FOLDER "embeddings/tiny-sdxl");
+    REQUIRE(bare != NULL && own != NULL && unfit != NULL);
+    CHECK(strcmp(engine_info(bare)->digest, engine_info(own)->digest) != 0);
+    CHECK(strcmp(engine_info(own)->digest, engine_info(unfit)->digest) != 0);
+    engine_close(bare);
+    engine_close(own);
+    engine_close(unfit);
+}
+
 TEST(what_a_prompt_or_clip_skip_cannot_say_is_refused_with_the_fields_name)
 {
     struct engine *engine = open_engine(FOLDER "tiny-sd", NULL);

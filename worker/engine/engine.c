@@ -160,11 +160,26 @@ static void fill_info(struct engine *engine)
     engine->limits.size_multiple = factor;
 }
 
-/* Of the model, and of the VAE that stands in for its own. */
+/* The words that prompts may call change pictures too. */
+static void digest_embeddings(struct engine *engine)
+{
+    const struct textual_inversion *embeddings = engine->components->embeddings;
+    if (textual_inversion_count(embeddings) > 0) {
+        struct digest *digest = digest_create();
+        digest_update(digest, engine->info.digest, strlen(engine->info.digest));
+        textual_inversion_digest(embeddings, digest);
+        digest_finish_hex(digest, engine->info.digest);
+    }
+}
+
+/* Of the model, of its learnt words, and of the VAE that stands in for its own. */
 static int digest_model(struct engine *engine, const struct engine_options *options,
                         struct error *err)
 {
     int result = model_digest(options->model_path, engine->info.digest, err);
+    if (result == STATUS_OK) {
+        digest_embeddings(engine);
+    }
     if (result < 0 || options->vae_path == NULL || *options->vae_path == '\0') {
         return result;
     }

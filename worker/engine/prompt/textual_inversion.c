@@ -347,6 +347,24 @@ void textual_inversion_close(struct textual_inversion *library)
     xfree(library);
 }
 
+void textual_inversion_digest(const struct textual_inversion *library, struct digest *digest)
+{
+    for (int i = 0; i < library->count; i++) {
+        const struct embedding *embedding = &library->embeddings[i];
+        if (embedding->problem_status != STATUS_OK) {
+            continue;
+        }
+        const char *token = token_of(embedding->file);
+        digest_update(digest, embedding->name, strlen(embedding->name) + 1);
+        digest_update(digest, token != NULL ? token : "", token != NULL ? strlen(token) + 1 : 1);
+        for (int e = 0; e < library->options.encoder_count; e++) {
+            const struct weight_view *view = &embedding->vectors[e];
+            digest_update(digest, &(int){embedding->vector_count}, sizeof(int));
+            digest_update(digest, view->data, view->count * stored_size(view->dtype));
+        }
+    }
+}
+
 /* ---- Use ------------------------------------------------------------------------------------- */
 
 int textual_inversion_count(const struct textual_inversion *library)

@@ -23,6 +23,7 @@
 
 #include <stdint.h>
 
+#include "common/base/digest.h"
 #include "common/base/error.h"
 #include "worker/engine/tokenizer/clip_bpe.h"
 
@@ -48,6 +49,9 @@ int textual_inversion_open(struct textual_inversion **out,
                            const struct textual_inversion_options *options,
                            struct error *err) MUST_CHECK;
 void textual_inversion_close(struct textual_inversion *library);
+
+/* Feed the names and vectors of those that can be used: what a picture can owe to them. */
+void textual_inversion_digest(const struct textual_inversion *library, struct digest *digest);
 
 int textual_inversion_count(const struct textual_inversion *library); /* 0 of NULL */
 const char *textual_inversion_name(const struct textual_inversion *library, int embedding);
