@@ -9,7 +9,6 @@
 #include "worker/engine/engine.h"
 #include "worker/engine/image/parameters.h"
 #include "worker/engine/image/png.h"
-#include "worker/engine/schedulers/scheduler.h"
 #include "worker/worker_config.h"
 
 struct engine_drawer {
@@ -52,7 +51,8 @@ static void describe(struct engine_drawer *d, const struct worker_config *settin
         .steps_max = (uint32_t)limits->steps_max,
         .guidance_default = info->default_guidance,
         .scheduler_default = info->default_scheduler,
-        .schedulers = scheduler_names(),
+        .schedulers = info->schedulers,
+        .sigmas = info->sigmas,
     };
     describe_loras(d);
 }

@@ -40,6 +40,7 @@ struct engine {
     struct components *components;
     struct lora_library *loras;
     struct scheduler *schedulers[SCHEDULERS_MAX]; /* by scheduler_names; NULL: refuses the config */
+    const char *offered[SCHEDULERS_MAX + 1];      /* the names of the others */
     struct exec ex;
     struct arena *job;
 };
@@ -74,11 +75,16 @@ static int open_schedulers(struct engine *engine, struct error *err)
     engine->limits.steps_max = scheduler_steps_max(own);
     scheduler_close(own);
     const char *const *names = scheduler_names();
+    int offered = 0;
     for (int i = 0; names[i] != NULL; i++) {
         ASSERT(i < SCHEDULERS_MAX);
         struct error refused;
-        (void)!open_scheduler(&engine->schedulers[i], engine->components, names[i], &refused);
+        if (open_scheduler(&engine->schedulers[i], engine->components, names[i], &refused) == 0) {
+            engine->offered[offered++] = names[i];
+        }
     }
+    engine->info.schedulers = engine->offered;
+    engine->info.sigmas = scheduler_sigmas();
     return STATUS_OK;
 }
 
@@ -349,12 +355,10 @@ static int check_scheduler(const struct engine *engine, const struct generation 
         return scheduler_check(scheduler, &settings, err);
     }
     char offer[256] = "";
-    for (int i = 0; i < SCHEDULERS_MAX; i++) {
-        if (engine->schedulers[i] != NULL) {
-            size_t length = strlen(offer);
-            snprintf(offer + length, sizeof(offer) - length, "%s%s", length > 0 ? ", " : "",
-                     scheduler_name(engine->schedulers[i]));
-        }
+    for (int i = 0; engine->offered[i] != NULL; i++) {
+        size_t length = strlen(offer);
+        snprintf(offer + length, sizeof(offer) - length, "%s%s", i > 0 ? ", " : "",
+                 engine->offered[i]);
     }
     return ERROR(err, STATUS_INVALID, "scheduler: \"%s\" is not one of %s", generation->scheduler,
                  offer);

@@ -81,6 +81,8 @@ struct engine_info {
     int default_width, default_height, default_steps;
     double default_guidance;
     char default_scheduler[32];      /* what "" means in a request: "ddim", "euler", ... */
+    const char *const *schedulers;   /* that this model's config allows; NULL-terminated */
+    const char *const *sigmas;       /* spacings that some of them know; NULL-terminated */
     uint64_t parameter_count;        /* over all components */
     const struct engine_lora *loras; /* by name; those with a problem too */
     int lora_count;

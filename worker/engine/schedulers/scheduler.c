@@ -73,6 +73,13 @@ const char *const *scheduler_names(void)
     return names;
 }
 
+const char *const *scheduler_sigmas(void)
+{
+    static const char *const names[] = {"uniform",     "karras",     "exponential", "beta",
+                                        "sgm_uniform", "lu_lambdas", NULL};
+    return names;
+}
+
 /* "ddim, ddpm, ...", for messages. */
 static void list_names(char out[NAMES_SIZE])
 {

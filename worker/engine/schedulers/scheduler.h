@@ -61,6 +61,9 @@ const char *scheduler_name(const struct scheduler *scheduler);
 /* The NULL-terminated list of all names, for help texts and the worker's announcement. */
 const char *const *scheduler_names(void);
 
+/* The same of what settings.sigmas can be. */
+const char *const *scheduler_sigmas(void);
+
 /* The most steps that settings may ask for: as many as the model was trained on, or 1000. */
 int scheduler_steps_max(const struct scheduler *scheduler);
 

@@ -126,6 +126,8 @@ TEST(an_opened_model_says_what_it_is_and_what_it_takes)
     CHECK_INT(info->default_width % limits->size_multiple, 0);
     CHECK(limits->steps_max >= info->default_steps);
     CHECK_STR(info->default_scheduler, "euler");
+    CHECK_STR(info->schedulers[0], "ddim");
+    CHECK_STR(info->sigmas[1], "karras");
     engine_close(engine);
     engine_close(NULL);
 }
