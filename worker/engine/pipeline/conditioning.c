@@ -195,6 +195,22 @@ static void encode_chunk(struct run *run, int encoder, const struct prompt_token
     arena_release(run->ex->step, mark);
 }
 
+/* The same tokens as the chunk before has: empty ones, mostly. */
+static bool repeats(const struct prompt_chunks *chunks, int chunk)
+{
+    size_t length = (size_t)chunks->length;
+    const struct prompt_token *tokens = chunks->tokens + (size_t)chunk * length;
+    return chunk > 0 && memcmp(tokens, tokens - length, length * sizeof(*tokens)) == 0;
+}
+
+static void copy_columns(struct tensor from, struct tensor to, int64_t column, int64_t channels)
+{
+    for (int64_t t = 0; t < to.shape[0]; t++) {
+        int64_t at = t * to.shape[1] + column;
+        memcpy(to.data + at, from.data + at, (size_t)channels * sizeof(float));
+    }
+}
+
 /* Every chunk through every encoder: chunks one after the other, encoders side by side. The pooled
  * vector is the first chunk's. */
 static void encode_prompt(struct run *run, const struct cut_prompt *cut, int clip_skip,
@@ -204,6 +220,7 @@ static void encode_prompt(struct run *run, const struct cut_prompt *cut, int cli
     int64_t column = 0;
     int length = components->tokens;
     for (int i = 0; i < components->text_encoder_count; i++) {
+        int64_t channels = components->text_encoders[i].config.hidden_size;
         bool is_last = i == components->text_encoder_count - 1;
         struct tensor text = {.rank = 2, .shape = {length, out.text.shape[2], 1, 1}};
         for (int chunk = 0; chunk < cut->chunks[i].count; chunk++) {
@@ -212,11 +229,16 @@ static void encode_prompt(struct run *run, const struct cut_prompt *cut, int cli
                 .final_norm = components->kind == PIPELINE_SD,
                 .pooled = chunk == 0 && is_last && out.pooled.rank > 0,
             };
+            struct tensor before = text;
             text.data = out.text.data + (int64_t)chunk * tensor_count(text);
-            encode_chunk(run, i, cut->chunks[i].tokens + (size_t)chunk * (size_t)length, &wanted,
-                         text, column, out.pooled);
+            if (repeats(&cut->chunks[i], chunk)) {
+                copy_columns(before, text, column, channels);
+            } else {
+                encode_chunk(run, i, cut->chunks[i].tokens + (size_t)chunk * (size_t)length,
+                             &wanted, text, column, out.pooled);
+            }
         }
-        column += components->text_encoders[i].config.hidden_size;
+        column += channels;
     }
 }
 

@@ -22,8 +22,7 @@
 
 #include "common/base/error.h"
 
-/* Longer text is refused before any work: nothing past 77 tokens counts, and real prompts are a
- * hundredth of this. */
+/* Longer text is refused before any work: real prompts are a hundredth of this. */
 #define CLIP_BPE_TEXT_MAX 65536
 
 struct clip_bpe; /* read-only after opening: threads may share it */
