@@ -12,7 +12,8 @@
  * the same way in the same moment. SDXL itself is too large to carry along, so its parts are
  * measured in their true shapes with random weights (512x512 pixels, guidance as a batch of two),
  * and a step is added up from how often each occurs in the UNet. Convolutions count as plain sums.
- * The same step with weights that stay in f16, as files hold them, is given as a share of that.
+ * The same step with weights that stay in f16, as files hold them, is given as a share of that, and
+ * the f16 step with a LoRA of rank 16 (transformer blocks alone; every layer) as a share of itself.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,7 @@
 #define CONTEXT_CHANNELS 2048
 #define CONTEXT_TOKENS 77
 #define HEAD_SIZE 64
+#define LORA_RANK 16
 #define SHARE_TARGET 0.9 /* of OpenBLAS's own rate */
 
 struct bench {
@@ -43,9 +45,11 @@ struct bench {
     struct arena *weights;
     double ceiling;     /* GFLOP per CPU second of sgemm, the last time it was measured */
     enum dtype storage; /* of the weights of linear layers and convolutions */
+    bool lora;          /* beside each of them */
     double step_seconds, step_flop;
-    double step_seconds_stored; /* with weights in f16 */
-    double step_seconds_ideal;  /* had every part run at the ceiling of its moment */
+    double step_seconds_stored;                   /* with weights in f16 */
+    double step_seconds_lora, step_seconds_locon; /* what a LoRA adds to that */
+    double step_seconds_ideal; /* had every part run at the ceiling of its moment */
 };
 
 static double cpu_seconds(clockid_t clock)
@@ -137,6 +141,23 @@ static struct stored stored_weights(struct bench *bench, int64_t count)
     return (struct stored){weights, bench->storage};
 }
 
+/* A LoRA beside a layer, in f16; NULL when none is asked for. taps: 1, or 9 of a convolution. */
+static const struct adapter *make_adapter(struct bench *bench, int64_t in, int64_t out,
+                                          int64_t taps)
+{
+    if (!bench->lora) {
+        return NULL;
+    }
+    struct low_rank *change = arena_alloc(bench->weights, sizeof(*change));
+    struct adapter *adapter = arena_alloc(bench->weights, sizeof(*adapter));
+    *change = (struct low_rank){.rank = LORA_RANK,
+                                .down = stored_weights(bench, LORA_RANK * in * taps),
+                                .up = stored_weights(bench, out * LORA_RANK),
+                                .scale = 1.0f};
+    *adapter = (struct adapter){.change = change, .weight = 0.8f};
+    return adapter;
+}
+
 static struct linear make_linear(struct bench *bench, int64_t in, int64_t out)
 {
     return (struct linear){
@@ -144,6 +165,7 @@ static struct linear make_linear(struct bench *bench, int64_t in, int64_t out)
         .channels_out = out,
         .weight = stored_weights(bench, in * out),
         .bias = random_weights(bench, out),
+        .adapters = make_adapter(bench, in, out, 1),
     };
 }
 
@@ -156,6 +178,7 @@ static struct conv make_conv(struct bench *bench, int64_t in, int64_t out, int s
         .stride = stride,
         .is_winograd = is_winograd,
         .bias = random_weights(bench, out),
+        .adapters = make_adapter(bench, in, out, 9),
     };
     if (is_winograd && bench->storage != DTYPE_F32) {
         conv.kernels = stored_weights(bench, 9 * in * out);
@@ -326,9 +349,15 @@ static void measure_part(struct bench *bench, const struct part *part)
     bench->storage = DTYPE_F32;
     double expanded = time_part(bench, part, &flop);
     bench->storage = DTYPE_F16;
-    double stored = time_part(bench, part, &flop);
+    double lora_flop = 0, stored = time_part(bench, part, &flop);
+    bench->lora = true;
+    double with_lora = time_part(bench, part, &lora_flop);
+    bench->lora = false;
     bench->step_seconds += expanded * part->count;
     bench->step_seconds_stored += stored * part->count;
+    bench->step_seconds_locon += (with_lora - stored) * part->count;
+    bench->step_seconds_lora +=
+        part->kind == PART_TRANSFORMER ? (with_lora - stored) * part->count : 0;
     bench->step_flop += flop * part->count;
     bench->step_seconds_ideal += flop * part->count / (ceiling * 1e9);
     char name[96];
@@ -338,6 +367,9 @@ static void measure_part(struct bench *bench, const struct part *part)
     snprintf(name, sizeof(name), "engine.sdxl.%s_%lld_%lld_at_%lld.f16", kind_names[part->kind],
              (long long)part->channels_in, (long long)part->channels, (long long)part->side);
     print_rate(name, flop / stored * 1e-9, ceiling);
+    snprintf(name, sizeof(name), "engine.sdxl.%s_%lld_%lld_at_%lld.lora", kind_names[part->kind],
+             (long long)part->channels_in, (long long)part->channels, (long long)part->side);
+    print_value(name, with_lora / stored, "times the CPU seconds");
 }
 
 /* ---- The whole pipeline ---------------------------------------------------------------------- */
@@ -428,6 +460,10 @@ int main(int argc, char **argv)
                   bench.step_flop / bench.step_seconds_ideal * 1e-9);
     print_value("engine.sdxl_512.step_f16_over_f32", bench.step_seconds_stored / bench.step_seconds,
                 "times the CPU seconds");
+    print_value("engine.sdxl_512.step_lora_over_none",
+                1 + bench.step_seconds_lora / bench.step_seconds_stored, "times the CPU seconds");
+    print_value("engine.sdxl_512.step_locon_over_none",
+                1 + bench.step_seconds_locon / bench.step_seconds_stored, "times the CPU seconds");
     arena_destroy(bench.ex.step);
     arena_destroy(bench.weights);
     return 0;

@@ -82,6 +82,25 @@ def test_a_picture_says_how_to_make_it_again(tmp_path):
     assert pixels(first) == pixels(second)
 
 
+def test_a_picture_with_loras_says_how_to_make_it_again(tmp_path):
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    loras = TREE / "tests/golden/loras"
+    common = ("--model", MODEL, "--steps", 1, "--width", 64, "--height", 64, "--seed", 3)
+    txt2img(*common, "--prompt", "a sword <lora:tucker:0.5>", "--lora-folder", loras,
+            "--lora", "kohya:0.2:0.8", "--lora", "peft:-1", "--output", first)
+    prompt, settings = texts(first)["parameters"].split("\n")
+    assert prompt == "a sword <lora:tucker:0.5> <lora:kohya:0.2:0.8> <lora:peft:-1>"
+    hashes = settings.split('Lora hashes: "')[1].rstrip('"').split(", ")
+    assert [pair.split(": ")[0] for pair in hashes] == ["kohya", "peft", "tucker"]
+    txt2img(*common, "--prompt", "a sword ", "--lora", loras / "kohya.safetensors:0.2:0.8",
+            "--lora", loras / "peft.safetensors:-1",
+            "--lora", loras / "tucker.safetensors:0.5", "--output", second)
+    assert pixels(second) == pixels(first)
+    plain = tmp_path / "plain.png"
+    txt2img(*common, "--prompt", "a sword", "--output", plain)
+    assert pixels(plain) != pixels(first)
+
+
 def test_a_batch_is_the_seeds_that_follow(tmp_path):
     common = ["--model", MODEL, "--prompt", "a ring", "--steps", 2, "--width", 32, "--height", 32]
     txt2img(*common, "--seed", 41, "--batch", 2, "--output", tmp_path / "ring.png")
@@ -128,6 +147,9 @@ def test_a_single_file_checkpoint_is_a_model(tmp_path):
     (["--steps", "many"], 2, "--steps: expected a whole number"),
     (["--seed", "-1"], 2, "--seed: expected a whole number"),
     (["--precision", "bf16"], 2, "--precision: not in this version"),
+    (["--lora", "a:much"], 2, "--lora: expected FILE.safetensors or a name"),
+    (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--lora", "gone"], 1,
+     'there is no "gone"'),
     (["stray"], 2, '"stray" is not an option'),
     (["--model", "/nonexistent", "--prompt", "x", "--output", "x.png"], 1,
      "/nonexistent/model_index.json"),

@@ -212,18 +212,14 @@ static double read_number(const struct safetensors_entry *entry)
 }
 
 /* alpha / rank; see lora_file.h for where alpha comes from. */
-static double find_scale(struct reading *reading, const struct draft *draft,
+static double find_scale(const struct reading *reading, const struct draft *draft,
                          const struct module *module, int64_t rank)
 {
     const struct part_options *options = &reading->options[draft->part];
     const struct safetensors_entry *entry = draft->entries[LORA_ALPHA];
     double alpha = options->has_alpha ? options->alpha : (double)rank;
     if (entry != NULL) {
-        alpha = read_number(entry);
-        if (!isfinite(alpha)) {
-            problems_add(&reading->problems, "%s: not one finite number", entry->name);
-        }
-        return alpha / (double)rank;
+        return read_number(entry) / (double)rank;
     }
     const struct json_value *at = json_first(options->alpha_pattern);
     while (at != NULL && !pattern_fits(json_key(at), module->name)) {
@@ -276,7 +272,11 @@ static void finish_draft(struct reading *reading, size_t target)
     fits &= mid == NULL || take(reading, mid, rank, rank, module->kernel, &low->mid);
     fits &= take(reading, draft->entries[LORA_UP], module->channels_out, rank, 1, &low->up);
     low->scale = (float)find_scale(reading, draft, module, rank);
-    if (fits) {
+    if (!isfinite(low->scale)) {
+        const struct safetensors_entry *alpha = draft->entries[LORA_ALPHA];
+        problems_add(&reading->problems, "%s: alpha is not one finite number",
+                     alpha != NULL ? alpha->name : down->name);
+    } else if (fits) {
         reading->file->changes[reading->file->count++] = change;
     }
 }

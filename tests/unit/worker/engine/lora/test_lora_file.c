@@ -131,7 +131,7 @@ TEST(everything_that_is_wrong_is_said_at_once)
     CHECK_CONTAINS(text, "lora.safetensors: 7 problems: ");
     CHECK_CONTAINS(text, PROJ DOWN ": has shape [2, 7], expected [2, 6]");
     CHECK_CONTAINS(text, PROJ UP ": has shape [4, 3], expected [4, 2]");
-    CHECK_CONTAINS(text, PROJ ".alpha: not one finite number");
+    CHECK_CONTAINS(text, PROJ ".alpha: alpha is not one finite number");
     CHECK_CONTAINS(text, CONV DOWN ": the layer has no lora_up");
     CHECK_CONTAINS(text, FC1 UP ": the layer has no lora_down");
     CHECK_CONTAINS(text, "lora_unet_nowhere" DOWN ": the model has no such layer");
@@ -240,6 +240,8 @@ TEST(alpha_may_stand_in_the_metadata)
     struct safetensors_entry entries[] = {entry(PROJ DOWN, 4, 6, 0, 0), entry(PROJ UP, 4, 4, 0, 0)};
     CHECK(open_file(entries, 2, METADATA("{\\\"unet.use_dora\\\": true}"), &err) == NULL);
     CHECK_CONTAINS(err.text, "DoRA");
+    CHECK(open_file(entries, 2, METADATA("{\\\"unet.lora_alpha\\\": 1e300}"), &err) == NULL);
+    CHECK_CONTAINS(err.text, "alpha is not one finite number");
     CHECK(open_file(entries, 2, METADATA("{ no JSON"), &err) == NULL);
     CHECK_CONTAINS(err.text, "lora_adapter_metadata");
     end();
