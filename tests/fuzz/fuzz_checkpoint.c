@@ -44,6 +44,20 @@ static void read_weights(const struct checkpoint *checkpoint, int i)
     weights_close(weights);
 }
 
+/* The same tensors as a file that is wanted for its VAE. */
+static void read_vae_alone(const char *path)
+{
+    struct error err;
+    struct checkpoint *checkpoint = NULL;
+    if (checkpoint_open_vae(&checkpoint, path, &err) == STATUS_OK) {
+        read_config(checkpoint, 1);
+        read_weights(checkpoint, 1);
+    } else {
+        ASSERT(strstr(err.text, path) != NULL);
+    }
+    checkpoint_close(checkpoint);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct error err;
@@ -66,6 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     checkpoint_close(checkpoint);
+    read_vae_alone(file.path);
     fuzz_tensors_close(&file);
     return 0;
 }
