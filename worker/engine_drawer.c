@@ -61,6 +61,7 @@ static int open_engine(void **drawer, const void *settings, struct error *err)
 {
     const struct worker_config *config = settings;
     const struct engine_options options = {.model_path = config->model_path,
+                                           .vae_path = config->vae_path,
                                            .threads = (int)config->threads,
                                            .lora_folder = config->lora_folder,
                                            .embedding_folder = config->embedding_folder};

@@ -25,6 +25,12 @@ const struct config_option worker_config_options[] = {
      .default_text = "",
      .help = "The name that clients order the model by; empty = the folder's own name, or the "
              "file's without .safetensors."},
+    {.name = "VAE_PATH",
+     .type = CONFIG_STRING,
+     .offset = AT(vae_path),
+     .default_text = "",
+     .help = "A VAE in place of the model's own: a folder that diffusers writes (also TAESD, which "
+             "decodes several times as fast) or a .safetensors file; empty = the model's."},
     {.name = "LORA_FOLDER",
      .type = CONFIG_STRING,
      .offset = AT(lora_folder),

@@ -10,6 +10,7 @@ struct worker_config {
     const char *pool;
     const char *model_path;
     const char *model_name;
+    const char *vae_path;
     const char *lora_folder;
     const char *embedding_folder;
     int64_t threads;
