@@ -212,11 +212,17 @@ build/golden/ready: tests/golden/requirements.txt
 
 # ---- Parity: every kind of model with every sampler and control, against diffusers ----------------
 
-.PHONY: parity
+.PHONY: parity parity-fixtures parity-full
 parity: ## [WORD=sdxl]: the list of docs/PARITY.md, a line a case; ends with "N passed, N failed"
 	@deploy/local/install.sh build
 	@$(MAKE) --no-print-directory -j$(shell nproc) $(O)/test/parity/test_parity
 	@$(O)/test/parity/test_parity --list $(WORD)
+
+parity-fixtures: $(if $(GOLDEN_PYTHON),,build/golden/ready) ## [KIND=sdxl]: make the list's fixtures anew (downloads torch)
+	HF_HUB_OFFLINE=1 $(or $(GOLDEN_PYTHON),build/golden/bin/python) tests/parity/make_fixtures.py $(KIND)
+
+parity-full: $(if $(GOLDEN_PYTHON),,build/golden/ready) $(BIN)/txt2img ## [KIND=sd15]: full shapes (downloads torch; 9 GB of disk, 12 GB of memory)
+	HF_HUB_OFFLINE=1 $(or $(GOLDEN_PYTHON),build/golden/bin/python) tests/parity/full.py all $(or $(KIND),sd15 sdxl)
 
 # ---- One machine -----------------------------------------------------------------------------
 

@@ -7,14 +7,10 @@ from safetensors.torch import save_file
 import kinds
 
 RANK = 2
-UNET_MODULES = (
-    "down_blocks.1.attentions.0.proj_in",
-    "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
-    "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v",
-    "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_out.0",
-    "up_blocks.1.attentions.0.transformer_blocks.0.ff.net.0.proj",
-    "up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k",
-)
+# Of the first attention on the way down and of the first on the way up.
+DOWN_LAYERS = ("proj_in", "transformer_blocks.0.attn1.to_q", "transformer_blocks.0.attn2.to_v",
+               "transformer_blocks.0.attn2.to_out.0")
+UP_LAYERS = ("transformer_blocks.0.ff.net.0.proj", "transformer_blocks.0.attn2.to_k")
 CONVOLUTIONS = (
     "down_blocks.0.resnets.0.conv1",
     "down_blocks.0.downsamplers.0.conv",
@@ -25,14 +21,33 @@ TEXT_MODULES = (
     "text_model.encoder.layers.0.self_attn.q_proj",
     "text_model.encoder.layers.1.mlp.fc2",
 )
-# Where kohya's files have the places of the original UNet instead of diffusers'.
-ORIGINAL_PLACES = {"down_blocks.1.attentions.0": "input_blocks.4.1",
-                   "up_blocks.1.attentions.0": "output_blocks.3.1"}
+
+
+def attentions(unet):
+    """The blocks (down, up) whose first attentions are changed."""
+    return [next(i for i, block in enumerate(blocks) if getattr(block, "attentions", None))
+            for blocks in (unet.down_blocks, unet.up_blocks)]
+
+
+def unet_modules(unet):
+    down, up = attentions(unet)
+    return ([f"down_blocks.{down}.attentions.0.{layer}" for layer in DOWN_LAYERS] +
+            [f"up_blocks.{up}.attentions.0.{layer}" for layer in UP_LAYERS])
+
+
+def original_places(unet):
+    """Where kohya's files have the places of the original UNet instead of diffusers'."""
+    down, up = attentions(unet)
+    layers = len(unet.down_blocks[0].resnets)
+    return {f"down_blocks.{down}.attentions.0": f"input_blocks.{down * (layers + 1) + 1}.1",
+            f"up_blocks.{up}.attentions.0": f"output_blocks.{up * (layers + 1)}.1"}
 
 
 def folder_of(kind):
     """Kinds with the same trunk and text encoders share their files."""
     unet = kinds.KINDS[kind]["unet"][0]
+    if "file" in kinds.KINDS[kind]:
+        return kinds.ROOT / "adapters" / kind
     return kinds.ROOT / "adapters" / kinds.ARCHITECTURE.get(unet, unet)
 
 
@@ -44,10 +59,9 @@ def low_rank(weight, generator):
     return down.bfloat16().half(), up.bfloat16().half()
 
 
-def kohya_name(module, part, xl):
-    if part == "unet" and xl:
-        for ours, original in ORIGINAL_PLACES.items():
-            module = module.replace(ours, original)
+def kohya_name(module, part, xl, places=()):
+    for ours in places:
+        module = module.replace(ours, places[ours])
     prefix = {"unet": "lora_unet", "text_encoder": "lora_te1" if xl else "lora_te",
               "text_encoder_2": "lora_te2"}[part]
     return f"{prefix}_{module.replace('.', '_')}"
@@ -55,7 +69,7 @@ def kohya_name(module, part, xl):
 
 def modules_of(pipe):
     """(part, module name, weight) of everything that the LoRA files change."""
-    for module in UNET_MODULES:
+    for module in unet_modules(pipe.unet):
         yield "unet", module, pipe.unet.get_submodule(module).weight
     for part in ("text_encoder", "text_encoder_2"):
         encoder = getattr(pipe, part, None)
@@ -72,8 +86,9 @@ def text_module(encoder, module):
 
 def make_kohya(pipe, xl, generator):
     state = {}
+    places = original_places(pipe.unet) if xl else ()
     for part, module, weight in modules_of(pipe):
-        name = kohya_name(module, part, xl)
+        name = kohya_name(module, part, xl, places)
         state[f"{name}.lora_down.weight"], state[f"{name}.lora_up.weight"] = (
             low_rank(weight, generator))
         state[f"{name}.alpha"] = torch.tensor(1.0)  # half the rank: a scale of 0.5
@@ -91,7 +106,7 @@ def make_peft(pipe, generator):
 
 def make_locon(pipe, generator):
     state = {}
-    for module in CONVOLUTIONS + UNET_MODULES[1:3]:
+    for module in (*CONVOLUTIONS, *unet_modules(pipe.unet)[1:3]):
         name = kohya_name(module, "unet", False)
         weight = pipe.unet.get_submodule(module).weight
         state[f"{name}.lora_down.weight"], state[f"{name}.lora_up.weight"] = (
@@ -116,8 +131,7 @@ def make(kind, pipe):
         return
     folder.mkdir(parents=True)
     xl = hasattr(pipe, "text_encoder_2")
-    seed = sorted(kinds.UNETS).index(folder.name)
-    generator = torch.Generator().manual_seed(500 + seed)
+    generator = torch.Generator().manual_seed(500 + sum(folder.name.encode()))
     files = {"kohya": make_kohya(pipe, xl, generator), "peft": make_peft(pipe, generator),
              "locon": make_locon(pipe, generator)}
     (folder / "embeddings").mkdir()

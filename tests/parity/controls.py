@@ -37,8 +37,9 @@ CONTROLS = {
     "tile_y": {"settings": {"tile_y": True}},
     "tile_xy": {"settings": {"tile_x": True, "tile_y": True}},
     "banded": {"engine": {"banded": True}},
-    "storage_f16": {"engine": {"storage": "f16"}},
-    "storage_bf16": {"engine": {"storage": "bf16"}},
+    "storage_f32": {"engine": {"storage": "f32"}},
+    "storage_f16": {"engine": {"storage": "file"}},
+    "storage_bf16": {"engine": {"storage": "file", "weights": "bf16"}},
 }
 
 

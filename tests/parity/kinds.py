@@ -204,6 +204,10 @@ KINDS = {
     "vae-scaling": sd(vae=("kl", {"scaling_factor": 0.41})),
     "taesd": sd(vae=("taesd", {})),
     "taesdxl": sdxl(vae=("taesdxl", {})),
+    # One file with the original names, as tests/golden/golden_checkpoints.py makes it.
+    "single-file-sd1": sd(file="sd1"),
+    "single-file-sd2": sd(file="sd2-v"),
+    "single-file-sdxl": sdxl(file="sdxl"),
 }
 # The same models in other clothes: what is expected of them is what the first one gives.
 FORMS = {"fp16-variant": "sd20-base", "sharded-fp16-variant": "sdxl"}
@@ -359,7 +363,8 @@ def make():
         shutil.rmtree(ROOT / folder, ignore_errors=True)
     make_weights()
     for name, kind in KINDS.items():
-        write_kind(ROOT / "models" / name, kind)
+        if "file" not in kind:
+            write_kind(ROOT / "models" / name, kind)
     for name, same in FORMS.items():
         write_kind(ROOT / "models" / name, KINDS[same], variant=".fp16")
 

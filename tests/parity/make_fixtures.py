@@ -5,7 +5,7 @@
     make_fixtures.py            everything
     make_fixtures.py KIND...    only these kinds' cases; models and adapters stay
 
-Run it with the versions of tests/golden/requirements.txt (and peft, for LoRA). The fixtures are
+`make parity-fixtures` runs it with the versions of tests/golden/requirements.txt. The fixtures are
 committed, so that the list needs none of these packages.
 """
 
@@ -24,20 +24,20 @@ import kinds
 import reference
 import samplers
 
-STRIDE = 37  # of every picture each 37th pixel is kept: over 64 columns that meets all of them
-# Reference of these is being written; see docs/PARITY.md.
-WAITING = {"weights", "long_prompt"}
+# Of a stage's tensors each such value is kept, of pictures each such pixel: the strides share no
+# factor with the shapes, so that all rows, columns and channels are met.
+STRIDES = {"text": 13, "unet": 5, "latents": 1, "image": 61}
 
 
 def plan(kind):
     """[(sampler, schedule, control)]: every sampler, schedule and control at least once, in other
     pairs from kind to kind."""
     turn = list(kinds.KINDS).index(kind)
-    names = [name for name in controls.CONTROLS if name not in WAITING]
     free_samplers = rotate(list(samplers.SAMPLERS), 5 * turn)
-    free_schedules = rotate([name for name in samplers.SCHEDULES if name != "default"], 3 * turn)
+    free_schedules = rotate([name for name in samplers.SCHEDULES if name != "default" and
+                             name not in exempt(kind)], 3 * turn)
     cases, spare = [("", "default", "none")], list(free_samplers)
-    for control in rotate([name for name in names if name != "none"], 4 * turn):
+    for control in rotate([name for name in controls.CONTROLS if name != "none"], 4 * turn):
         candidates = [name for name in (spare or free_samplers) if fits(name, control)]
         if not candidates:
             candidates = [name for name in free_samplers if fits(name, control)]
@@ -55,6 +55,11 @@ def plan(kind):
                        if samplers.accepts(name, schedule))
         cases.append((sampler, schedule, "none"))
     return cases
+
+
+def exempt(kind):
+    """A single file has no scheduler_config.json that could say so."""
+    return ["zero_snr"] if "file" in kinds.KINDS[kind] else []
 
 
 def rotate(names, by):
@@ -89,14 +94,19 @@ class Pool:
         save_file(self.tensors, path)
 
 
+def stage_of(name):
+    return {"noise_pred": "unet", "latents": "latents", "image": "image"}.get(
+        name.split(".")[0], "text")
+
+
 def reduce(tensors, own, texts):
     """{stage's name: name in the pool} of a picture."""
     expected = {}
     for name, tensor in tensors.items():
-        if name == "image":
-            tensor = tensor[0].flatten(1)[:, ::STRIDE].T  # [pixels, 3]
-        pool = texts if "prompt_embeds" in name else own
-        expected[name] = pool.add(tensor)
+        stage = stage_of(name)
+        values = tensor[0].flatten(1).T if stage == "image" else tensor.flatten()
+        pool = texts if stage == "text" else own
+        expected[name] = pool.add(values[::STRIDES[stage]])
     return expected
 
 
@@ -128,7 +138,8 @@ def make_kind(kind, texts):
     own, cases = Pool(""), []
     pipe = reference.load(kind)
     adapters.make(kind, pipe)
-    write_zero_snr(kind, kinds.KINDS[kind]["scheduler"])
+    if "zero_snr" not in exempt(kind):
+        write_zero_snr(kind, kinds.KINDS[kind]["scheduler"])
     for sampler, schedule, control in plan(kind):
         try:
             cases.append(make_case(kind, sampler, schedule, control, own, texts))
@@ -149,7 +160,9 @@ def write_inputs():
     kinds.write_json(kinds.ROOT / "cases/list.json", {
         "kinds": [*kinds.KINDS, *kinds.FORMS], "same_as": kinds.FORMS,
         "samplers": [*samplers.SAMPLERS], "schedules": [*samplers.SCHEDULES],
-        "controls": [*controls.CONTROLS], "stride": STRIDE})
+        "controls": [*controls.CONTROLS], "strides": STRIDES,
+        "exempt": {kind: exempt(kind) for kind in kinds.KINDS if exempt(kind)},
+        "files": {kind: about["file"] for kind, about in kinds.KINDS.items() if "file" in about}})
 
 
 def main():

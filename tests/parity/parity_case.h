@@ -15,17 +15,18 @@
 
 #define PARITY_FOLDER "tests/parity/"
 #define PARITY_WIDTH_MAX 4096
-#define PARITY_STEPS_MAX 1000
 
 struct parity_case {
     const char *kind, *sampler, *schedule, *control;
     const struct json_value *settings; /* the request's fields */
-    const struct json_value *engine;   /* what makes the engine work otherwise */
+    const struct json_value *engine;   /* what makes the engine work otherwise, if anything */
     const struct json_value *pictures; /* of each: stage's name -> tensor's name */
     struct generation generation;      /* whose loras are these: */
     struct engine_adapter_use loras[ENGINE_LORAS_MAX];
     bool has_init_image, has_mask_image; /* those of cases/inputs.safetensors */
-    char problem[256];                   /* why it cannot be run, or "" */
+    enum engine_storage storage;
+    bool bf16;         /* the model's weights in bf16 */
+    char problem[256]; /* why it cannot be run, or "" */
 };
 
 /* Fields that are read as they are. */
@@ -38,10 +39,14 @@ static const struct parity_field {
 } parity_fields[] = {
     {"prompt", PARITY_TEXT, offsetof(struct generation, prompt)},
     {"negative_prompt", PARITY_TEXT, offsetof(struct generation, negative_prompt)},
+    {"clip_skip", PARITY_WHOLE, offsetof(struct generation, clip_skip)},
     {"width", PARITY_WHOLE, offsetof(struct generation, width)},
     {"height", PARITY_WHOLE, offsetof(struct generation, height)},
     {"steps", PARITY_WHOLE, offsetof(struct generation, steps)},
     {"guidance", PARITY_REAL, offsetof(struct generation, guidance)},
+    {"guidance_rescale", PARITY_REAL, offsetof(struct generation, guidance_rescale)},
+    {"guidance_start", PARITY_REAL, offsetof(struct generation, guidance_start)},
+    {"guidance_end", PARITY_REAL, offsetof(struct generation, guidance_end)},
     {"guidance_rescale", PARITY_REAL, offsetof(struct generation, guidance_rescale)},
     {"guidance_start", PARITY_REAL, offsetof(struct generation, guidance_start)},
     {"guidance_end", PARITY_REAL, offsetof(struct generation, guidance_end)},
@@ -115,6 +120,21 @@ static inline bool parity_set(struct parity_case *test, const struct json_value 
     return false;
 }
 
+/* One member of what makes the engine work otherwise. */
+static inline bool parity_set_engine(struct parity_case *test, const struct json_value *member)
+{
+    const char *key = json_key(member), *value = json_text(member);
+    if (strcmp(key, "storage") == 0) {
+        test->storage = strcmp(value, "f32") == 0 ? ENGINE_STORAGE_F32 : ENGINE_STORAGE_FILE;
+        return true;
+    }
+    if (strcmp(key, "weights") == 0) {
+        test->bf16 = strcmp(value, "bf16") == 0;
+        return true;
+    }
+    return false;
+}
+
 /* Read a case. The strings stay the document's. */
 static inline struct parity_case parity_case_read(const char *kind, const struct json_value *value)
 {
@@ -134,8 +154,10 @@ static inline struct parity_case parity_case_read(const char *kind, const struct
         }
     }
     for (const struct json_value *at = json_first(test.engine); at != NULL; at = json_next(at)) {
-        snprintf(test.problem, sizeof(test.problem), "the engine has no option \"%s\"",
-                 json_key(at));
+        if (!parity_set_engine(&test, at)) {
+            snprintf(test.problem, sizeof(test.problem), "the engine has no option \"%s\"",
+                     json_key(at));
+        }
     }
     return test;
 }

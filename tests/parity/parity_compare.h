@@ -27,8 +27,18 @@ struct parity_result {
 /* Where the expected tensors lie: the kind's own, and the text's, which kinds share. */
 struct parity_expected {
     const struct safetensors *own, *texts;
-    size_t stride; /* of the picture's pixels each stride-th is kept */
+    size_t strides[PARITY_STAGES]; /* each stride-th value is kept; of a picture each such pixel */
 };
+
+static inline void parity_read_strides(struct parity_expected *expected,
+                                       const struct json_value *strides)
+{
+    for (int i = 0; i < PARITY_STAGES; i++) {
+        int64_t stride = 0;
+        ASSERT(json_whole(json_member(strides, parity_stage_names[i]), 1, 1000, &stride));
+        expected->strides[i] = (size_t)stride;
+    }
+}
 
 static inline enum parity_stage parity_stage_of(const char *name)
 {
@@ -49,17 +59,18 @@ static inline float *parity_expected_tensor(const struct parity_expected *expect
     return golden_tensor(file, name, SAFETENSORS_F32, count);
 }
 
-/* The kept pixels of an image [1, 3, h, w] as [pixels, 3]; xfree it. */
-static inline float *parity_sample(const float *image, size_t pixels, size_t stride, size_t *count)
+/* The kept values of a tensor, of an image [1, 3, h, w] as [pixels, 3]; xfree it. */
+static inline float *parity_sample(const float *values, size_t total, size_t channels,
+                                   size_t stride, size_t *count)
 {
-    size_t kept = (pixels + stride - 1) / stride;
-    float *sample = xmalloc(kept * 3 * sizeof(float));
+    size_t places = total / channels, kept = (places + stride - 1) / stride;
+    float *sample = xmalloc(kept * channels * sizeof(float));
     for (size_t i = 0; i < kept; i++) {
-        for (size_t c = 0; c < 3; c++) {
-            sample[i * 3 + c] = image[c * pixels + i * stride];
+        for (size_t c = 0; c < channels; c++) {
+            sample[i * channels + c] = values[c * places + i * stride];
         }
     }
-    *count = kept * 3;
+    *count = kept * channels;
     return sample;
 }
 
@@ -99,17 +110,18 @@ static inline double parity_error(const struct parity_expected *expected, const 
     for (int i = 0; i < rank; i++) {
         ours_count *= (size_t)shape[i];
     }
-    float *sample = NULL, *reference = parity_expected_tensor(expected, stored, &count);
-    if (parity_stage_of(name) == PARITY_STAGE_IMAGE) {
-        ours = sample = parity_sample(ours, ours_count / 3, expected->stride, &ours_count);
-        if (ours_count == count) {
-            double decibel = parity_decibel(picture, reference, expected->stride, count);
-            result->decibel = fmin(result->decibel, decibel);
-        }
+    enum parity_stage stage = parity_stage_of(name);
+    size_t stride = expected->strides[stage];
+    bool is_image = stage == PARITY_STAGE_IMAGE;
+    float *sample = parity_sample(ours, ours_count, is_image ? 3 : 1, stride, &ours_count);
+    float *reference = parity_expected_tensor(expected, stored, &count);
+    if (is_image && ours_count == count) {
+        double decibel = parity_decibel(picture, reference, stride, count);
+        result->decibel = fmin(result->decibel, decibel);
     }
     double error = HUGE_VAL;
     if (ours_count == count) {
-        error = golden_relative_error(ours, reference, count);
+        error = golden_relative_error(sample, reference, count);
     } else {
         snprintf(result->problem, sizeof(result->problem), "%s: %zu values, expected %zu", name,
                  ours_count, count);

@@ -6,7 +6,9 @@ of the steps (by its guiders' rule), prompt weights (A1111's), convolutions of a
 convolutions that wrap.
 """
 
+import copy
 import functools
+import sys
 import warnings
 
 import diffusers
@@ -21,6 +23,9 @@ import adapters
 import controls
 import kinds
 import samplers
+
+sys.path.insert(0, str(kinds.GOLDEN))
+import golden_checkpoints  # noqa: E402
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -43,8 +48,20 @@ PIPELINES = {
 }
 
 
+@functools.cache
+def single_file(name):
+    """The pipeline whose weights a single file has, as the golden tests of checkpoints make it."""
+    build, texts, unused, spread = golden_checkpoints.KINDS[name][:4]
+    pipe = build()
+    golden_checkpoints.load_weights(pipe, texts, golden_checkpoints.tensors_of(
+        pipe, texts, unused, spread))
+    return pipe
+
+
 def load(kind):
-    """The kind's own pipeline, from its folder."""
+    """The kind's own pipeline, from its folder or as its file has it."""
+    if "file" in kinds.KINDS[kind]:
+        return copy.deepcopy(single_file(kinds.KINDS[kind]["file"]))
     options = {"add_watermarker": False} if family(kind) == "sdxl" else {}
     return diffusers.DiffusionPipeline.from_pretrained(kinds.ROOT / "models" / kind,
                                                        dtype=torch.float32, **options)
@@ -188,7 +205,7 @@ def load_adapters(pipe, kind, loras):
         pipe.load_lora_weights(state, adapter_name=name)
         loaded = {module for module, _ in pipe.unet.named_modules()
                   if module.endswith(f"lora_A.{name}")}
-        if len(loaded) != len(adapters.UNET_MODULES):
+        if len(loaded) != len(adapters.unet_modules(pipe.unet)):
             raise ValueError(f"{name}: diffusers took {len(loaded)} of the UNet's layers")
     if loras[0][0] != "locon":
         pipe.set_adapters([name for name, _ in loras], [weight for _, weight in loras])
@@ -241,6 +258,10 @@ def prepare(kind, sampler, schedule, control, settings):
     """(pipeline, recorder) of a case, the scheduler set."""
     pipe = load(kind)
     config = pipe.scheduler.config
+    if controls.engine_options(control).get("weights") == "bf16":
+        for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
+            if hasattr(pipe, name):
+                getattr(pipe, name).to(torch.bfloat16).to(torch.float32)
     wanted = PIPELINES[family(kind), pipeline_of(kind, control)]
     if type(pipe) is not wanted:
         options = {"add_watermarker": False} if family(kind) == "sdxl" else {}
@@ -264,6 +285,16 @@ def run(kind, sampler, schedule, control):
     """The tensors of each picture of a case, under the names of the engine's dump."""
     settings = settings_of(kind, control)
     pictures = controls.pictures(control)
+    if is_inpainting(kind):
+        # Given several generators, the inpainting pipelines take the masked picture's noise from
+        # the first for all; a picture of ours depends on its own seed alone. So a call for each.
+        return [picture for i in range(pictures) for picture in
+                run_once(kind, sampler, schedule, control, settings | {"seed": SEED + i}, 1)]
+    return run_once(kind, sampler, schedule, control, settings, pictures)
+
+
+def run_once(kind, sampler, schedule, control, settings, pictures):
+    """One call of the pipeline."""
     pipe, recorder = prepare(kind, sampler, schedule, control, settings)
     generator = generators(settings, pictures)
     samplers.draw_from(generator)

@@ -6,12 +6,10 @@
  *
  * A kind must meet every sampler, schedule and control of the list; a pair that no case has fails.
  */
-#include <dirent.h>
-#include <unistd.h>
-
+#include "tests/golden/checkpoint_file.h"
 #include "tests/parity/parity_case.h"
 #include "tests/parity/parity_compare.h"
-#include "tests/support/scratch.h"
+#include "tests/parity/parity_folder.h"
 
 #define STAGE_TOLERANCE 1e-4
 #define PICTURE_DECIBEL 45.0
@@ -29,16 +27,16 @@ struct parity {
     struct names samplers, schedules, controls;
     const char *word; /* only cases whose line holds it, or NULL */
     bool tap;
-    size_t stride;
     struct safetensors *inputs; /* the pictures that cases start from */
     int passed, failed;
     /* Of the kind that is looked at: */
-    const char *kind;
-    const char *adapters; /* the folder of LoRAs that fit it */
+    char adapters[PATH_MAX];   /* the folder of its LoRAs */
+    const char *kind, *source; /* whose cases it has: its own or another kind's */
+    const char *file;          /* the list of the checkpoint that it is, or NULL */
     struct parity_expected expected;
     struct engine *engine; /* opened when first needed */
     struct scratch scratch;
-    struct error open_error;
+    int folders; /* made in it */
 };
 
 /* ---- Names ----------------------------------------------------------------------------------- */
@@ -63,48 +61,75 @@ static void names_meet(struct names *names, const char *name)
 
 /* ---- Engines --------------------------------------------------------------------------------- */
 
-/* A folder like the kind's, with another scheduler_config.json. */
-static const char *other_schedule(struct parity *parity, const char *kind, const char *schedule)
+/* The kind's single file, written when it is first asked for. */
+static int find_file(struct parity *parity, const struct parity_case *test, char *model,
+                     size_t size, struct error *err)
 {
-    char model[PATH_MAX], target[PATH_MAX + 256], name[512];
-    if (realpath(PARITY_FOLDER "models", model) == NULL) {
-        return NULL;
-    }
-    size_t length = strlen(model);
-    snprintf(model + length, sizeof(model) - length, "/%s", kind);
-    DIR *folder = opendir(model);
-    for (struct dirent *at; folder != NULL && (at = readdir(folder)) != NULL;) {
-        if (at->d_name[0] != '.' && strcmp(at->d_name, "scheduler") != 0) {
-            snprintf(target, sizeof(target), "%s/%s", model, at->d_name);
-            snprintf(name, sizeof(name), "%s.%s/%s", kind, schedule, at->d_name);
-            if (symlink(target, scratch_path(&parity->scratch, name)) != 0) {
-                perror(name);
-            }
+    char list_path[PATH_MAX], plain[PATH_MAX];
+    snprintf(plain, sizeof(plain), "%s/%s.safetensors", parity->scratch.dir, test->kind);
+    if (access(plain, F_OK) != 0) {
+        struct json *list = NULL;
+        snprintf(list_path, sizeof(list_path), "tests/golden/checkpoints/%s.json", parity->file);
+        int result = json_open(&list, list_path, err);
+        if (result < 0) {
+            return result;
         }
+        struct checkpoint_file *file = checkpoint_file_create(list);
+        checkpoint_file_write(file, plain, NULL);
+        checkpoint_file_destroy(file);
+        json_close(list);
     }
-    if (folder != NULL) {
-        closedir(folder);
+    snprintf(model, size, "%s", plain);
+    if (test->bf16) {
+        snprintf(model, size, "%s/%s.bf16.safetensors", parity->scratch.dir, test->kind);
+        return parity_write_bf16(plain, model, err);
     }
-    snprintf(target, sizeof(target), "%.*s/cases/%s.%s.json", (int)(length - strlen("/models")),
-             model, kind, schedule);
-    snprintf(name, sizeof(name), "%s.%s/scheduler/scheduler_config.json", kind, schedule);
-    if (symlink(target, scratch_path(&parity->scratch, name)) != 0) {
-        perror(name);
+    return STATUS_OK;
+}
+
+/* The folder of the case's model: the kind's, or one that differs as the case says. */
+static int find_model(struct parity *parity, const struct parity_case *test, char *model,
+                      size_t size, struct error *err)
+{
+    char own[PATH_MAX], config[PATH_MAX + 128], name[128];
+    struct parity_changes changes = {.bf16 = test->bf16};
+    if (parity->file != NULL) {
+        return find_file(parity, test, model, size, err);
     }
-    snprintf(name, sizeof(name), "%s.%s", kind, schedule);
-    return scratch_path(&parity->scratch, name);
+    if (realpath(PARITY_FOLDER, own) == NULL) {
+        return ERROR(err, STATUS_NOT_FOUND, PARITY_FOLDER ": run it at the top of the tree");
+    }
+    if (strcmp(test->schedule, "zero_snr") == 0) {
+        snprintf(config, sizeof(config), "%s/cases/%s.zero_snr.json", own, parity->source);
+        changes.scheduler_config = config;
+    }
+    snprintf(own + strlen(own), sizeof(own) - strlen(own), "/models/%s", test->kind);
+    if (!changes.bf16 && changes.scheduler_config == NULL) {
+        snprintf(model, size, "%s", own);
+        return STATUS_OK;
+    }
+    snprintf(name, sizeof(name), "%s-%d", test->kind, parity->folders++);
+    snprintf(model, size, "%s/%s", parity->scratch.dir, name);
+    return parity_folder_make(own, &parity->scratch, name, &changes, err);
 }
 
 static int open_engine(struct parity *parity, const struct parity_case *test,
                        struct engine **engine, struct error *err)
 {
-    char model[PATH_MAX], loras[PATH_MAX];
-    snprintf(model, sizeof(model), PARITY_FOLDER "models/%s", test->kind);
-    snprintf(loras, sizeof(loras), PARITY_FOLDER "adapters/%s", parity->adapters);
-    struct engine_options options = {.model_path = model, .threads = 1, .lora_folder = loras};
-    if (strcmp(test->schedule, "zero_snr") == 0) {
-        options.model_path = other_schedule(parity, test->kind, test->schedule);
+    char model[PATH_MAX], embeddings[PATH_MAX + 16];
+    snprintf(embeddings, sizeof(embeddings), "%s/embeddings", parity->adapters);
+    *engine = NULL;
+    int result = find_model(parity, test, model, sizeof(model), err);
+    if (result < 0) {
+        return result;
     }
+    struct engine_options options = {
+        .model_path = model,
+        .threads = 1,
+        .storage = test->storage,
+        .lora_folder = parity->adapters,
+        .embedding_folder = embeddings,
+    };
     return engine_open(engine, &options, err);
 }
 
@@ -214,8 +239,13 @@ static void look_at_case(struct parity *parity, const struct json_value *value)
     report(parity, name, &result);
 }
 
-static void report_missing(struct parity *parity, const struct names *names, const char *what)
+static void report_missing(struct parity *parity, struct names *names, const char *what)
 {
+    const struct json_value *exempt =
+        json_member(json_member(json_root(parity->list), "exempt"), parity->kind);
+    for (const struct json_value *at = json_first(exempt); at != NULL; at = json_next(at)) {
+        names_meet(names, json_text(at));
+    }
     for (int i = 0; i < names->count; i++) {
         if (!names->met[i]) {
             printf("%s %s never meets the %s %s\n", parity->tap ? "# FAIL" : "FAIL", parity->kind,
@@ -239,23 +269,25 @@ static void look_at_kind(struct parity *parity, const char *kind)
     char path[PATH_MAX];
     struct json *json = NULL;
     struct error err;
-    /* A kind that is another in other clothes has its cases. */
     const char *same =
         json_text(json_member(json_member(json_root(parity->list), "same_as"), kind));
-    const char *source = same != NULL ? same : kind;
-    snprintf(path, sizeof(path), PARITY_FOLDER "cases/%s.json", source);
     parity->kind = kind;
+    parity->source = same != NULL ? same : kind;
+    parity->file = json_text(json_member(json_member(json_root(parity->list), "files"), kind));
+    snprintf(path, sizeof(path), PARITY_FOLDER "cases/%s.json", parity->source);
     names_read(&parity->samplers, parity->list, "samplers");
     names_read(&parity->schedules, parity->list, "schedules");
     names_read(&parity->controls, parity->list, "controls");
-    struct safetensors *own = open_tensors(source), *texts = open_tensors("texts");
+    struct safetensors *own = open_tensors(parity->source), *texts = open_tensors("texts");
     if (own == NULL || texts == NULL || json_open(&json, path, &err) < 0) {
         printf("%s %s: no cases: run tests/parity/make_fixtures.py\n",
                parity->tap ? "# FAIL" : "FAIL", kind);
         parity->failed++;
     } else {
-        parity->expected = (struct parity_expected){own, texts, parity->stride};
-        parity->adapters = json_text(json_member(json_root(json), "adapters"));
+        snprintf(parity->adapters, sizeof(parity->adapters), PARITY_FOLDER "adapters/%s",
+                 json_string(json, "adapters", ""));
+        parity->expected.own = own;
+        parity->expected.texts = texts;
         for (const struct json_value *at = json_first(json_member(json_root(json), "cases"));
              at != NULL; at = json_next(at)) {
             look_at_case(parity, at);
@@ -295,7 +327,6 @@ static int look_at_all(struct parity *parity)
 int main(int count, char **arguments)
 {
     struct error err;
-    int64_t stride = 0;
     struct parity parity = {.tap = count < 2 || strcmp(arguments[1], "--list") != 0};
     parity.word = count > 2 ? arguments[2] : NULL;
     if (json_open(&parity.list, PARITY_FOLDER "cases/list.json", &err) < 0 ||
@@ -303,8 +334,7 @@ int main(int count, char **arguments)
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
-    ASSERT(json_whole(json_member(json_root(parity.list), "stride"), 1, 1000, &stride));
-    parity.stride = (size_t)stride;
+    parity_read_strides(&parity.expected, json_member(json_root(parity.list), "strides"));
     scratch_create(&parity.scratch);
     int status = look_at_all(&parity);
     scratch_remove(&parity.scratch);
