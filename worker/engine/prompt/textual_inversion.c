@@ -359,7 +359,7 @@ void textual_inversion_digest(const struct textual_inversion *library, struct di
         digest_update(digest, token != NULL ? token : "", token != NULL ? strlen(token) + 1 : 1);
         for (int e = 0; e < library->options.encoder_count; e++) {
             const struct weight_view *view = &embedding->vectors[e];
-            digest_update(digest, &(int){embedding->vector_count}, sizeof(int));
+            digest_update(digest, &embedding->vector_count, sizeof(embedding->vector_count));
             digest_update(digest, view->data, view->count * stored_size(view->dtype));
         }
     }

@@ -87,14 +87,13 @@ static int find_file(const char *dir, char *out, size_t size, bool *is_index, st
     if (stat(dir, &info) < 0 || !S_ISDIR(info.st_mode)) {
         return ERROR(err, STATUS_NOT_FOUND, "%s: no such folder", dir);
     }
-    for (size_t stem = 0; stem < COUNT(stems); stem++) {
-        for (size_t variant = 0; variant < COUNT(variants); variant++) {
-            for (size_t form = 0; form < COUNT(forms); form++) {
-                if (try_file(dir, stem, variant, form, out, size) > 0) {
-                    *is_index = forms[form].is_index;
-                    return STATUS_OK;
-                }
-            }
+    /* Forms count fastest, then variants, then stems. */
+    size_t combinations = COUNT(stems) * COUNT(variants) * COUNT(forms);
+    for (size_t i = 0; i < combinations; i++) {
+        size_t form = i % COUNT(forms), rest = i / COUNT(forms);
+        if (try_file(dir, rest / COUNT(variants), rest % COUNT(variants), form, out, size) > 0) {
+            *is_index = forms[form].is_index;
+            return STATUS_OK;
         }
     }
     if (has_pickle(dir)) {
