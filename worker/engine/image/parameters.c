@@ -94,5 +94,7 @@ char *parameters_text(const struct picture_parameters *p)
     if (hashes[0] != '\0') {
         (void)buf_printf(&text, NULL, ", Lora hashes: \"%s\"", hashes);
     }
-    return buf_take(&text, NULL);
+    char *taken = buf_take(&text, NULL);
+    buf_deinit(&text);
+    return taken;
 }

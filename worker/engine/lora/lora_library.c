@@ -393,5 +393,7 @@ char *lora_library_hashes(const struct lora_library *library, const struct engin
                              library->infos[found].hash);
         }
     }
-    return buf_take(&text, NULL);
+    char *taken = buf_take(&text, NULL);
+    buf_deinit(&text);
+    return taken;
 }

@@ -51,5 +51,7 @@ char *lora_uses_tags(const struct lora_uses *uses)
             (void)buf_printf(&text, NULL, "%s<lora:%s:%.9g>", gap, use->name, use->weight);
         }
     }
-    return buf_take(&text, NULL);
+    char *taken = buf_take(&text, NULL);
+    buf_deinit(&text);
+    return taken;
 }
