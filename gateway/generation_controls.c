@@ -6,6 +6,7 @@
 
 #include "common/base/panic.h"
 #include "gateway/input_id.h"
+#include "gateway/prompt_loras.h"
 
 #define LORAS_MAX 8
 #define LORA_WEIGHT_MAX 4
@@ -113,9 +114,21 @@ static const Crafterse__V1__AnnouncedLora *find_lora(struct field_reader *r, con
     return NULL;
 }
 
+static void add_lora(Crafterse__V1__Generation *generation,
+                     const Crafterse__V1__AnnouncedLora *announced, double weight)
+{
+    Crafterse__V1__Lora *lora = xmalloc(sizeof(*lora));
+    crafterse__v1__lora__init(lora);
+    lora->name = xstrdup(announced->name);
+    lora->digest = xstrdup(announced->digest);
+    lora->weight = weight;
+    generation->loras =
+        xrealloc(generation->loras, (generation->n_loras + 1) * sizeof(Crafterse__V1__Lora *));
+    generation->loras[generation->n_loras++] = lora;
+}
+
 static void read_lora(struct field_reader *r, const cJSON *entry, size_t index)
 {
-    Crafterse__V1__Generation *generation = &r->out->generation;
     char name_field[32], weight_field[32], entry_field[32];
     snprintf(entry_field, sizeof(entry_field), "loras[%zu]", index);
     snprintf(name_field, sizeof(name_field), "loras[%zu].name", index);
@@ -135,12 +148,7 @@ static void read_lora(struct field_reader *r, const cJSON *entry, size_t index)
         return;
     }
     if (found != NULL) {
-        Crafterse__V1__Lora *lora = xmalloc(sizeof(*lora));
-        crafterse__v1__lora__init(lora);
-        lora->name = xstrdup(found->name);
-        lora->digest = xstrdup(found->digest);
-        lora->weight = factor;
-        generation->loras[generation->n_loras++] = lora;
+        add_lora(&r->out->generation, found, factor);
     }
 }
 
@@ -168,10 +176,43 @@ static void read_loras(struct field_reader *r, const char *name, const cJSON *va
         return;
     }
     free_loras(&r->out->generation);
-    r->out->generation.loras = xcalloc((size_t)count + 1, sizeof(Crafterse__V1__Lora *));
     size_t index = 0;
     for (const cJSON *entry = value->child; entry != NULL; entry = entry->next) {
         read_lora(r, entry, index++);
+    }
+}
+
+static bool has_lora(const Crafterse__V1__Generation *generation, const char *name)
+{
+    for (size_t i = 0; i < generation->n_loras; i++) {
+        if (strcmp(generation->loras[i]->name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The worker reads the weights of "<lora:NAME:0.8>" itself; what the order must say is which file
+ * NAME is, as it decides the picture. So it is listed with weight 0, which adds nothing to it. */
+static void add_prompt_loras(struct field_reader *r)
+{
+    Crafterse__V1__Generation *generation = &r->out->generation;
+    const char *at = generation->prompt;
+    char name[PROMPT_LORAS_NAME_MAX];
+    while (r->model != NULL && prompt_loras_next(&at, name)) {
+        const Crafterse__V1__AnnouncedLora *found = NULL;
+        for (size_t i = 0; i < r->model->n_loras && found == NULL; i++) {
+            found = strcmp(r->model->loras[i]->name, name) == 0 ? r->model->loras[i] : NULL;
+        }
+        if (found == NULL) {
+            problem_add(r->problems, "prompt", "LoRAs that the model's workers have",
+                        "the workers of \"%s\" have no LoRA \"%s\"", r->model->name, name);
+        } else if (generation->n_loras == LORAS_MAX && !has_lora(generation, name)) {
+            problem_add(r->problems, "prompt", "at most 8 LoRAs, with those of loras",
+                        "\"%s\" is one too many", name);
+        } else if (!has_lora(generation, name)) {
+            add_lora(generation, found, 0);
+        }
     }
 }
 
@@ -289,6 +330,7 @@ void generation_controls_finish(struct field_reader *r, const cJSON *root)
             generation->mask_image != NULL ? STRENGTH_DEFAULT_MASKED : STRENGTH_DEFAULT;
     }
     take_size(r, root);
+    add_prompt_loras(r);
 }
 
 void generation_controls_deinit(Crafterse__V1__Generation *generation)

@@ -202,6 +202,22 @@ TEST(every_control_is_taken)
     generation_request_deinit(&request);
 }
 
+TEST(a_lora_of_the_prompt_is_part_of_the_order)
+{
+    CHECK_INT(read_body("{\"prompt\":\"a <lora:pixel-art:0.7> cat <lora:pixel-art:0.1>\"}"), 0);
+    REQUIRE(request.generation.n_loras == 1);
+    CHECK_STR(request.generation.loras[0]->name, "pixel-art");
+    CHECK_STR(request.generation.loras[0]->digest, "1a");
+    CHECK_NEAR(request.generation.loras[0]->weight, 0, 0);
+    generation_request_deinit(&request);
+    CHECK_INT(read_body("{\"prompt\":\"<lora:pixel-art>\",\"loras\":[{\"name\":\"pixel-art\"}]}"),
+              0);
+    CHECK_INT(request.generation.n_loras, 1);
+    CHECK_NEAR(request.generation.loras[0]->weight, 1, 0);
+    generation_request_deinit(&request);
+    check_problem("{\"prompt\":\"a <lora:gone:1>\"}", "prompt", "have no LoRA \"gone\"");
+}
+
 TEST(a_picture_to_start_from_gives_the_size_and_a_strength)
 {
     CHECK_INT(read_body("{\"prompt\":\"a\",\"init_image\":\"" INPUT_ID "\"}"), 0);

@@ -43,7 +43,10 @@ char *lora_uses_tags(const struct lora_uses *uses)
     buf_init(&text, ENGINE_LORAS_MAX * TAG_BYTES_MAX); /* so nothing fails */
     for (int i = 0; i < uses->requested; i++) {
         const struct engine_adapter_use *use = &uses->items[i];
-        const char *gap = i > 0 ? " " : "";
+        const char *gap = text.size > 0 ? " " : "";
+        if (use->weight == 0 && (!use->has_text_weight || use->text_weight == 0)) {
+            continue; /* nothing; so an order lists the LoRAs that its prompt names */
+        }
         if (use->has_text_weight && use->text_weight != use->weight) {
             (void)buf_printf(&text, NULL, "%s<lora:%s:%.9g:%.9g>", gap, use->name, use->text_weight,
                              use->weight);

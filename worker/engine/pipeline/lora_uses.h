@@ -19,8 +19,8 @@ int lora_uses_init(struct lora_uses *uses, const struct generation *generation,
                    struct error *err) MUST_CHECK;
 void lora_uses_deinit(struct lora_uses *uses);
 
-/* Tags that say what the request's LoRAs are, as a prompt would: "<lora:a:0.8> <lora:b:0.2:1>".
- * xfree it. */
+/* Tags that say what the request's LoRAs are, as a prompt would: "<lora:a:0.8> <lora:b:0.2:1>";
+ * none for weight 0. xfree it. */
 char *lora_uses_tags(const struct lora_uses *uses);
 
 #endif
