@@ -192,6 +192,8 @@ static void write_vae(FILE *out, const struct contents *contents)
     fputs(", \"norm_num_groups\": 32, \"act_fn\": \"silu\"}", out);
 }
 
+/* The end token of every published config is 2, which stands for the largest id in the text: see
+ * clip_text.c. */
 static void write_text(FILE *out, const struct text_layout *text)
 {
     int heads = text->hidden_size / HEAD_SIZE;
@@ -200,7 +202,7 @@ static void write_text(FILE *out, const struct text_layout *text)
             ", \"hidden_size\": %d, \"intermediate_size\": %d, \"num_hidden_layers\": %d"
             ", \"num_attention_heads\": %d, \"max_position_embeddings\": %d, \"vocab_size\": %d"
             ", \"projection_dim\": %d, \"hidden_act\": \"%s\", \"layer_norm_eps\": 1e-05"
-            ", \"eos_token_id\": 49407}",
+            ", \"eos_token_id\": 2}",
             text->with_projection ? "WithProjection" : "", text->hidden_size,
             text->intermediate_size, text->layers, heads > 0 ? heads : 1,
             text->max_position_embeddings, text->vocab_size,
