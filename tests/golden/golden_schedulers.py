@@ -10,10 +10,12 @@ import sys
 import types
 
 import torch
-from diffusers import (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
+from diffusers import (DDIMScheduler, DDPMScheduler, DEISMultistepScheduler,
+                       DPMSolverMultistepScheduler,
                        EulerAncestralDiscreteScheduler, EulerDiscreteScheduler,
                        HeunDiscreteScheduler, KDPM2AncestralDiscreteScheduler,
-                       KDPM2DiscreteScheduler, LCMScheduler, PNDMScheduler, TCDScheduler,
+                       KDPM2DiscreteScheduler, LCMScheduler, LMSDiscreteScheduler,
+                       PNDMScheduler, TCDScheduler,
                        UniPCMultistepScheduler)
 from safetensors.torch import save_file
 
@@ -38,7 +40,7 @@ RESPACED = {"karras": "use_karras_sigmas", "exponential": "use_exponential_sigma
 RESCALES = {"ddim", "ddpm", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "lcm",
             "tcd"}
 RESPACES = {"euler", "heun", "dpm2", "dpm2_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde",
-            "unipc"}
+            "unipc", "lms", "deis"}
 OWN_TIMESTEPS = {"lcm", "tcd"}
 NO_SAMPLE = {"pndm", "euler_ancestral", "dpm2", "dpm2_ancestral", "dpmpp_sde"}
 SOLVERS = {"dpmpp_2m", "dpmpp_2m_sde"}
@@ -58,6 +60,8 @@ CLASSES = {
     "unipc": (UniPCMultistepScheduler, {}),
     "lcm": (LCMScheduler, {}),
     "tcd": (TCDScheduler, {}),
+    "lms": (LMSDiscreteScheduler, {}),
+    "deis": (DEISMultistepScheduler, {}),
 }
 
 # Configurations beyond the matrix, and the samplers that read what is special in them.
@@ -81,13 +85,14 @@ SPECIAL = {
                    {"euler"}),
     "short": (PLAIN | {"num_train_timesteps": 100, "timestep_spacing": "trailing",
                        "original_inference_steps": 25}, set(CLASSES)),
-    "order-1": (PLAIN | {"solver_order": 1}, SOLVERS | {"unipc"}),
-    "order-3": (PLAIN | {"solver_order": 3}, SOLVERS | {"unipc"}),
+    "order-1": (PLAIN | {"solver_order": 1}, SOLVERS | {"unipc", "deis"}),
+    "order-3": (PLAIN | {"solver_order": 3}, SOLVERS | {"unipc", "deis"}),
     "heun-solver": (PLAIN | {"solver_type": "heun"}, SOLVERS),
     "lower-order": (PLAIN | {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
                     SOLVERS | {"unipc"}),
     "order-3-lower": (PLAIN | {"solver_order": 3, "lower_order_final": False,
-                               "final_sigmas_type": "sigma_min"}, SOLVERS | {"unipc"}),
+                               "final_sigmas_type": "sigma_min"},
+                      SOLVERS | {"unipc", "deis"}),
     "euler-at-final": (PLAIN | {"euler_at_final": True, "final_sigmas_type": "sigma_min"},
                        SOLVERS),
     "clipped": (PLAIN | {"beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -5.1},
@@ -257,7 +262,7 @@ def make(root):
         for spacing in ("-",) if name in OWN_TIMESTEPS else SPACINGS:
             for steps in TIMESTEPS_ONLY if name not in OWN_TIMESTEPS else (29, 50):
                 own = PLAIN | ({} if spacing == "-" else {"timestep_spacing": spacing})
-                if steps == 999 and spacing == "leading" and name in SOLVERS | {"unipc"}:
+                if steps == 999 and spacing == "leading" and name in SOLVERS | {"unipc", "deis"}:
                     continue  # its first two timesteps are past the trained ones
                 key = f"epsilon/{name}/{spacing}/-/{steps}/ends"
                 tensors[key] = ends_of_timesteps(name, own, steps)

@@ -11,9 +11,10 @@
 /* Of a sample, ‖ours - reference‖ / ‖reference‖ after each evaluation of the model. */
 #define TOLERANCE 1e-5
 
-/* Zero terminal SNR starts at sigma 4096, where one float step of the sample is 5e-4: the
- * reference's own rounding. */
-#define TOLERANCE_ZERO_SNR 3e-5
+/* The reference's own rounding: zero terminal SNR starts at sigma 4096, where one float step of the
+ * sample is 5e-4; DEIS takes differences of nearly equal integrals in float, and of many small
+ * steps the more. */
+#define TOLERANCE_ROUGH 3e-5
 
 /* Timesteps from logarithms, which the reference takes in float: the last bit of one is 1e-4. */
 #define TOLERANCE_TIMESTEP 5e-4
@@ -167,7 +168,8 @@ static double check_case(const struct golden_case *test, const struct fixture *f
         } else {
             worst = check_run(test, scheduler, fixture, expected, count);
         }
-        double most = starts_with(test->config, "zero-snr") ? TOLERANCE_ZERO_SNR : TOLERANCE;
+        bool rough = starts_with(test->config, "zero-snr") || strcmp(test->name, "deis") == 0;
+        double most = rough ? TOLERANCE_ROUGH : TOLERANCE;
         if (!(worst <= most)) {
             printf("# %s: %.2g\n", test->key, worst);
             CHECK(false);
@@ -280,6 +282,16 @@ TEST(lcm_equals_diffusers_on_the_same_noise)
 TEST(tcd_equals_diffusers)
 {
     check_scheduler("tcd");
+}
+
+TEST(lms_equals_diffusers)
+{
+    check_scheduler("lms");
+}
+
+TEST(deis_equals_diffusers)
+{
+    check_scheduler("deis");
 }
 
 TEST_MAIN()

@@ -29,7 +29,7 @@
 
 #define SIDE_MAX 2048 /* pixels, where memory allows */
 #define MEMORY_FOR_OTHERS ((uint64_t)512 << 20)
-#define SCHEDULERS_MAX 16
+#define SCHEDULERS_MAX 20
 
 /* For a UNet whose config does not say what size it was trained on. */
 #define DEFAULT_SIDE 512

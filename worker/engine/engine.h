@@ -158,9 +158,10 @@ enum engine_stage { ENGINE_STAGE_TEXT, ENGINE_STAGE_DENOISE, ENGINE_STAGE_DECODE
 
 /* Called on the thread that called engine_generate: once when the text is encoded (TEXT, 1 of 1),
  * between the encoder's blocks when there is an init_image (DENOISE, 0 of steps), after each
- * sampling step (DENOISE, step of steps, counted from 1), before the decode and again between its
- * blocks (DECODE, step of steps, from 0). Return false to stop: engine_generate then returns
- * STATUS_CANCELLED. It must be quick, and must not call back into the engine. */
+ * sampling step (DENOISE, step of steps, counted from 1: calls of the UNet, of which some samplers
+ * take two a step of the request), before the decode and again between its blocks (DECODE, step of
+ * steps, from 0). Return false to stop: engine_generate then returns STATUS_CANCELLED. It must be
+ * quick, and must not call back into the engine. */
 typedef bool (*engine_progress)(void *user, enum engine_stage stage, int step, int steps);
 
 struct engine_timings {

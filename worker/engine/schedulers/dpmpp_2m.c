@@ -5,9 +5,6 @@
 
 #include "worker/engine/schedulers/solver.h"
 
-/* Fewer steps than this are finished with lower orders, when the config says lower_order_final. */
-#define FEW_STEPS 15
-
 static void read_options(struct json *config, const struct noise_schedule *schedule,
                          struct sampler_options *options)
 {
@@ -47,17 +44,6 @@ static int usable_steps(const struct noise_schedule *schedule, double lambda_min
     return count;
 }
 
-static int order_of(const struct sampler_options *options, const struct sampler_plan *plan, int i)
-{
-    int known = i - plan->begin, left = plan->count - i;
-    bool few = options->lower_order_final && plan->count < FEW_STEPS;
-    if (left == 1 && (options->euler_at_final || few || !options->end_at_sigma_min)) {
-        return 1;
-    }
-    int most = left == 2 && few && options->solver_order > 2 ? 2 : options->solver_order;
-    return known + 1 < most ? known + 1 : most;
-}
-
 static int make_plan(const struct noise_schedule *schedule, const struct sampler_options *options,
                      int steps, struct sampler_plan *plan, struct error *err)
 {
@@ -70,7 +56,7 @@ static int make_plan(const struct noise_schedule *schedule, const struct sampler
     }
     int result = solver_plan_levels(schedule, options, last, steps, rounding, plan, err);
     for (int i = 0; result == STATUS_OK && i < plan->count; i++) {
-        plan->steps[i].order = order_of(options, plan, i);
+        plan->steps[i].order = solver_order_of(options, plan, i);
     }
     return result;
 }

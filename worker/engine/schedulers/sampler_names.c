@@ -22,6 +22,8 @@ static const struct pair samplers[] = {
     {"unipc", "UniPC"},
     {"lcm", "LCM"},
     {"tcd", "TCD"},
+    {"lms", "LMS"},
+    {"deis", "DEIS"},
 };
 
 static const struct pair spacings[] = {

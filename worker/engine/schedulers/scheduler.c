@@ -7,6 +7,7 @@
 #include "common/base/panic.h"
 #include "worker/engine/schedulers/ddim.h"
 #include "worker/engine/schedulers/ddpm.h"
+#include "worker/engine/schedulers/deis.h"
 #include "worker/engine/schedulers/dpm2.h"
 #include "worker/engine/schedulers/dpm2_ancestral.h"
 #include "worker/engine/schedulers/dpmpp_2m.h"
@@ -15,6 +16,7 @@
 #include "worker/engine/schedulers/euler_ancestral.h"
 #include "worker/engine/schedulers/heun.h"
 #include "worker/engine/schedulers/lcm.h"
+#include "worker/engine/schedulers/lms.h"
 #include "worker/engine/schedulers/pndm.h"
 #include "worker/engine/schedulers/tcd.h"
 #include "worker/engine/schedulers/unipc.h"
@@ -47,6 +49,8 @@ static const struct sampler *const samplers[] = {
     &unipc_sampler,
     &lcm_sampler,
     &tcd_sampler,
+    &lms_sampler,
+    &deis_sampler,
 };
 
 #define SAMPLER_COUNT (sizeof(samplers) / sizeof(samplers[0]))
@@ -69,6 +73,8 @@ const char *const *scheduler_names(void)
                                         "unipc",
                                         "lcm",
                                         "tcd",
+                                        "lms",
+                                        "deis",
                                         NULL};
     return names;
 }
@@ -105,9 +111,9 @@ static const struct sampler *find_by_name(const char *name)
     return NULL;
 }
 
-static const struct sampler *find_by_class(struct json *config, const char *class_name)
+/* algorithm is the config's algorithm_type, which tells samplers of one class apart. */
+static const struct sampler *find_by_class(const char *class_name, const char *algorithm)
 {
-    const char *algorithm = json_string(config, "algorithm_type", "dpmsolver++");
     for (size_t i = 0; i < SAMPLER_COUNT; i++) {
         const char *own = samplers[i]->algorithm_type;
         if (strcmp(samplers[i]->class_name, class_name) == 0 &&
@@ -131,16 +137,21 @@ static int choose_sampler(struct scheduler *scheduler, struct json *config, cons
                            offer);
     }
     const char *class_name = json_string_required(config, "_class_name");
+    const char *algorithm = json_string(config, "algorithm_type", "dpmsolver++");
     int result = json_finish(config, err);
     if (result < 0) {
         return result;
     }
-    scheduler->sampler = find_by_class(config, class_name);
+    /* DPMSolverMultistepScheduler takes this one's name for its own. */
+    algorithm = strcmp(algorithm, "deis") == 0 ? "dpmsolver++" : algorithm;
+    scheduler->sampler = find_by_class(class_name, algorithm);
     return scheduler->sampler != NULL
                ? STATUS_OK
                : ERROR(err, STATUS_UNSUPPORTED,
-                       "%s: scheduler class %s is not supported; choose one by name (%s)",
-                       json_name(config), class_name, offer);
+                       "%s: _class_name \"%s\" (algorithm_type \"%s\") is not supported; "
+                       "EulerDiscreteScheduler in its place samples the same model, and "
+                       "docs/SAMPLERS.md lists the others",
+                       json_name(config), class_name, algorithm);
 }
 
 static int read_config(struct scheduler *scheduler, struct json *config, bool repair,
@@ -280,6 +291,27 @@ static int apply_settings(const struct scheduler *scheduler,
     return result < 0 ? result : apply_sigmas(sampler, sigmas, options, err);
 }
 
+/* Betas and sigmas come from a file: a schedule of them may have no steps, or no numbers. */
+static int check_plan(const struct sampler_plan *plan, struct error *err)
+{
+    if (plan->count <= plan->begin) {
+        return ERROR(err, STATUS_INVALID, "the scheduler's config leaves no steps to make");
+    }
+    for (int i = plan->begin; i < plan->count; i++) {
+        const struct sampler_step *step = &plan->steps[i];
+        double sum = step->timestep + (double)step->input_divisor + (double)step->signal +
+                     (double)step->noise + (double)step->alpha_bar_next + (double)step->sigma_next +
+                     (double)step->fresh + (double)step->back_up;
+        if (!isfinite(sum)) {
+            return ERROR(err, STATUS_INVALID,
+                         "the scheduler's config gives step %d no finite noise level with so many "
+                         "steps",
+                         i + 1);
+        }
+    }
+    return STATUS_OK;
+}
+
 /* Fill *plan, whose steps have room for SAMPLER_PLAN_MAX records. */
 static int make_plan(const struct scheduler *scheduler, const struct scheduler_settings *settings,
                      struct sampler_options *options, struct sampler_plan *plan, struct error *err)
@@ -297,12 +329,14 @@ static int make_plan(const struct scheduler *scheduler, const struct scheduler_s
     memset(plan->steps, 0, SAMPLER_PLAN_MAX * sizeof(*plan->steps));
     plan->begin = settings->begin * sampler->evaluations;
     result = sampler->make_plan(&scheduler->schedule, options, settings->steps, plan, err);
+    ASSERT(plan->count <= SAMPLER_PLAN_MAX);
+    if (result == STATUS_OK) {
+        result = check_plan(plan, err);
+    }
     if (result < 0) {
         plan->count = 0;
-        return result;
     }
-    ASSERT(plan->count > plan->begin && plan->count <= SAMPLER_PLAN_MAX);
-    return STATUS_OK;
+    return result;
 }
 
 int scheduler_check(const struct scheduler *scheduler, const struct scheduler_settings *settings,

@@ -1,7 +1,9 @@
 #include "worker/engine/schedulers/solver.h"
 
 #include <math.h>
-#include <string.h>
+
+/* Fewer steps than this are finished with lower orders, when the config says lower_order_final. */
+#define FEW_STEPS 15
 
 struct solver_level solver_level_of(float sigma)
 {
@@ -57,16 +59,31 @@ int solver_plan_levels(const struct noise_schedule *schedule, const struct sampl
         }
     }
     sigmas[count] = options->end_at_sigma_min ? (double)noise_schedule_sigma(schedule, 0) : 0.0;
+    if (options->end_repeats && options->sigmas != SIGMAS_UNIFORM) {
+        sigmas[count] = sigmas[count - 1];
+    }
     plan->count = count;
     plan->init_noise_sigma = 1.0;
     for (int i = 0; i < count; i++) {
         sampler_step_at_scaled_sigma(&plan->steps[i], timesteps[i], (float)sigmas[i]);
         plan->steps[i].sigma_next = (float)sigmas[i + 1];
-        if (!(plan->steps[i].sigma_next < plan->steps[i].sigma)) {
+        bool rests = options->end_repeats && i == count - 1 && sigmas[i + 1] == sigmas[i];
+        if (!(plan->steps[i].sigma_next < plan->steps[i].sigma || rests)) {
             return ERROR(err, STATUS_INVALID,
                          "%d steps: this spacing gives step %d no distance to go (sigma %g to %g)",
                          steps, i + 1, sigmas[i], sigmas[i + 1]);
         }
     }
     return STATUS_OK;
+}
+
+int solver_order_of(const struct sampler_options *options, const struct sampler_plan *plan, int i)
+{
+    int known = i - plan->begin, left = plan->count - i;
+    bool few = options->lower_order_final && plan->count < FEW_STEPS;
+    if (left == 1 && (options->euler_at_final || few || !options->end_at_sigma_min)) {
+        return 1;
+    }
+    int most = left == 2 && few && options->solver_order > 2 ? 2 : options->solver_order;
+    return known + 1 < most ? known + 1 : most;
 }

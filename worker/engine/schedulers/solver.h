@@ -1,4 +1,4 @@
-/* What the multistep solvers in lambda = log(alpha / sigma) share: dpmpp_2m and unipc. Their
+/* What the multistep solvers in lambda = log(alpha / sigma) share: dpmpp_2m, deis and unipc. Their
  * samples hold their variance, alpha^2 + sigma^2 = 1, and their timesteps are whole numbers. */
 #ifndef WORKER_ENGINE_SCHEDULERS_SOLVER_H
 #define WORKER_ENGINE_SCHEDULERS_SOLVER_H
@@ -16,7 +16,7 @@ struct solver_level {
 /* The level that training's sigma = sigma / alpha stands for; lambda is infinite at 0. */
 struct solver_level solver_level_of(float sigma);
 
-/* Read the keys that both classes have, and refuse those of other uses of them. */
+/* Read the keys that the classes have, and refuse those of other uses of them. */
 void solver_read_options(struct json *config, bool knows_lu, struct sampler_options *options);
 
 /* How a class rounds the timesteps of respaced sigmas. */
@@ -28,5 +28,9 @@ enum solver_rounding { SOLVER_TRUNCATES, SOLVER_ROUNDS };
 int solver_plan_levels(const struct noise_schedule *schedule, const struct sampler_options *options,
                        int last, int steps, enum solver_rounding rounding,
                        struct sampler_plan *plan, struct error *err);
+
+/* How many outputs DPM-Solver++ and DEIS combine in step i of a plan whose levels are there: few at
+ * the beginning, and at the end as the config says. */
+int solver_order_of(const struct sampler_options *options, const struct sampler_plan *plan, int i);
 
 #endif

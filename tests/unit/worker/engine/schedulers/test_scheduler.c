@@ -59,8 +59,18 @@ TEST(the_config_names_the_scheduler_unless_the_caller_does)
     }
     CHECK_CONTAINS(open_error(config, "dpm++", STATUS_UNSUPPORTED), "\"dpm++\" is not supported");
     CHECK_CONTAINS(
-        open_error("{\"_class_name\":\"LMSDiscreteScheduler\"}", NULL, STATUS_UNSUPPORTED),
-        "LMSDiscreteScheduler is not supported; choose one by name (ddim, ddpm, pndm");
+        open_error("{\"_class_name\":\"DPMSolverSinglestepScheduler\"}", NULL, STATUS_UNSUPPORTED),
+        "_class_name \"DPMSolverSinglestepScheduler\" (algorithm_type \"dpmsolver++\") is not "
+        "supported; EulerDiscreteScheduler in its place");
+    CHECK_CONTAINS(open_error("{\"_class_name\":\"DPMSolverMultistepScheduler\","
+                              "\"algorithm_type\":\"dpmsolver\"}",
+                              NULL, STATUS_UNSUPPORTED),
+                   "(algorithm_type \"dpmsolver\") is not supported");
+    scheduler = open_config("{\"_class_name\":\"DPMSolverMultistepScheduler\","
+                            "\"algorithm_type\":\"sde-dpmsolver++\"}",
+                            NULL);
+    CHECK_STR(scheduler_name(scheduler), "dpmpp_2m_sde");
+    scheduler_close(scheduler);
     CHECK_CONTAINS(open_error("{}", NULL, STATUS_INVALID), "_class_name: missing");
 }
 
