@@ -10,9 +10,10 @@
 #define CHECKPOINT_TENSORS_MAX 1024
 
 struct checkpoint_file {
-    struct safetensors_entry entries[CHECKPOINT_TENSORS_MAX]; /* names are the list's */
+    struct safetensors_entry entries[CHECKPOINT_TENSORS_MAX]; /* names are the list's, or renamed */
     void *data[CHECKPOINT_TENSORS_MAX];
-    size_t count;
+    char *renamed[CHECKPOINT_TENSORS_MAX]; /* names of its own, or NULL */
+    size_t count, renamed_count;
 };
 
 /* splitmix64 from FNV-1a of the name: see fill in golden_checkpoints.py. */
@@ -87,7 +88,28 @@ static inline void checkpoint_file_destroy(struct checkpoint_file *file)
     for (size_t i = 0; i < file->count; i++) {
         xfree(file->data[i]);
     }
+    for (size_t i = 0; i < file->renamed_count; i++) {
+        xfree(file->renamed[i]);
+    }
     xfree(file);
+}
+
+/* Every name that starts with from starts with to instead. */
+static inline void checkpoint_file_rename(struct checkpoint_file *file, const char *from,
+                                          const char *to)
+{
+    size_t changed = 0;
+    for (size_t i = 0; i < file->count; i++) {
+        const char *name = file->entries[i].name;
+        if (strncmp(name, from, strlen(from)) == 0) {
+            size_t size = strlen(name) + strlen(to) + 1;
+            char *other = xmalloc(size);
+            snprintf(other, size, "%s%s", to, name + strlen(from));
+            file->entries[i].name = file->renamed[file->renamed_count++] = other;
+            changed++;
+        }
+    }
+    CHECK(changed > 0);
 }
 
 static inline struct safetensors_entry *checkpoint_file_find(struct checkpoint_file *file,

@@ -20,13 +20,17 @@ static struct json *open_list(const char *kind)
     return list;
 }
 
-static void check_kind(const char *kind)
+/* The picture of a kind from a file that change, which may be NULL, has been at. */
+static void check_changed(const char *kind, void (*change)(struct checkpoint_file *file))
 {
     char path[128];
     struct json *list = open_list(kind);
     struct checkpoint_file *file = checkpoint_file_create(list);
     const struct json_value *root = json_root(list);
     scratch_create(&scratch);
+    if (change != NULL) {
+        change(file);
+    }
     checkpoint_file_write(file, scratch_path(&scratch, "model.safetensors"), NULL);
     struct engine *engine = golden_open_engine(scratch.path);
     if (engine != NULL) {
@@ -44,6 +48,11 @@ static void check_kind(const char *kind)
     checkpoint_file_destroy(file);
     json_close(list);
     scratch_remove(&scratch);
+}
+
+static void check_kind(const char *kind)
+{
+    check_changed(kind, NULL);
 }
 
 TEST(an_sd1_file_draws_as_diffusers)
@@ -70,6 +79,58 @@ TEST(a_distilled_sdxl_file_draws_as_diffusers)
 {
     check_kind("sdxl-distilled");
 }
+
+/* ---- Other spellings of the same model ------------------------------------------------------- */
+
+/* Early files lack "text_model."; others have the VAE as diffusers' training scripts called it. */
+static void respell_sd1(struct checkpoint_file *file)
+{
+    checkpoint_file_rename(file, "cond_stage_model.transformer.text_model.",
+                           "cond_stage_model.transformer.");
+    checkpoint_file_rename(file, "first_stage_model.", "vae.");
+}
+
+/* SD 2 in the names of Stability's newer code. */
+static void respell_sd2(struct checkpoint_file *file)
+{
+    checkpoint_file_rename(file, "cond_stage_model.model.", "conditioner.embedders.0.model.");
+}
+
+/* The projection as a linear layer has it, and the VAE's attention as linear layers. */
+static void respell_sdxl(struct checkpoint_file *file)
+{
+    static const char projection[] = "conditioner.embedders.1.model.text_projection";
+    struct safetensors_entry *entry = checkpoint_file_find(file, projection);
+    REQUIRE(entry != NULL);
+    size_t rows = (size_t)entry->shape[0], columns = (size_t)entry->shape[1];
+    float *transposed = xmalloc(rows * columns * sizeof(float)), *stored = NULL;
+    stored = memcpy(xmalloc(entry->size), entry->data, entry->size);
+    for (size_t i = 0; i < rows * columns; i++) {
+        transposed[i % columns * rows + i / columns] = stored[i];
+    }
+    xfree(stored);
+    size_t at = (size_t)(entry - file->entries);
+    xfree(file->data[at]);
+    entry->data = file->data[at] = transposed;
+    entry->shape[0] = (int64_t)columns;
+    entry->shape[1] = (int64_t)rows;
+    checkpoint_file_rename(file, projection,
+                           "conditioner.embedders.1.model.text_projection.weight");
+    for (size_t i = 0; i < file->count; i++) {
+        if (strstr(file->entries[i].name, ".mid.attn_1.") != NULL && file->entries[i].rank == 4) {
+            file->entries[i].rank = 2;
+        }
+    }
+}
+
+TEST(files_in_other_spellings_are_the_same_model)
+{
+    check_changed("sd1", respell_sd1);
+    check_changed("sd2-base", respell_sd2);
+    check_changed("sdxl", respell_sdxl);
+}
+
+/* ---- A VAE alone ----------------------------------------------------------------------------- */
 
 /* The VAE's tensors alone, without the prefix that they have in a whole file. */
 static void write_vae(const struct checkpoint_file *file, const char *path)

@@ -344,4 +344,30 @@ TEST(each_kind_has_the_scheduler_that_its_publisher_gave_it)
     end();
 }
 
+static void check_opens(void)
+{
+    struct error err;
+    struct engine *engine = NULL;
+    const struct engine_options options = {.model_path = write_file(NULL), .threads = 1};
+    if (engine_open(&engine, &options, &err) < 0) {
+        test_report(__FILE__, __LINE__, err.text);
+    }
+    engine_close(engine);
+}
+
+TEST(unets_with_more_inputs_open)
+{
+    begin("sd1");
+    add(UNET "time_embed.cond_proj.weight", SAFETENSORS_F16, 2, (int64_t[]){32, 256});
+    check_opens();
+    checkpoint_file_rename(file, UNET "time_embed.cond_proj.", UNET "time_embedding.cond_proj.");
+    check_opens();
+    end();
+    begin("sdxl");
+    checkpoint_file_drop(file, UNET "input_blocks.0.0.weight");
+    add(UNET "input_blocks.0.0.weight", SAFETENSORS_F32, 4, (int64_t[]){64, 9, 3, 3});
+    check_opens();
+    end();
+}
+
 TEST_MAIN()
