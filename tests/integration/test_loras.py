@@ -1,4 +1,4 @@
-"""LoRAs of a worker's folder: told of, ordered by name or in the prompt, part of what a picture is."""
+"""LoRAs of a worker's folder: told of, ordered by name or in the prompt, part of a picture."""
 
 import io
 
