@@ -102,7 +102,12 @@ static void queue_job(struct admission *a, struct record *record, Crafterse__V1_
 {
     struct outbox_entry *entry = outbox_begin(a->stage->outbox, record);
     char topic[TOPIC_NAME_MAX];
-    const struct outbox_target target = {.topic = topic, .partition = PRODUCER_PARTITION_BY_KEY};
+    char run_key[DIGEST_HEX_SIZE];
+    /* Jobs that draw the same meet in one partition, and so at one router. */
+    bool has_key = flights_run_key(job->images, job->n_images, run_key);
+    const struct outbox_target target = {.topic = topic,
+                                         .partition = PRODUCER_PARTITION_BY_KEY,
+                                         .partition_key = has_key ? run_key : NULL};
     bool batch = job->job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
 
     char *pool_before = job->pool;

@@ -14,6 +14,9 @@
 
 #define WINDOW_MAX 256 /* records a class */
 #define IN_FLIGHT_MAX 256
+#define JOINED_MAX 1024
+/* Longer than any run takes. Whatever became of it, waiting on would help nobody. */
+#define JOINED_MS_MAX (30 * 60000)
 
 enum job_class { CLASS_INTERACTIVE, CLASS_BATCH, CLASS_COUNT };
 static const char *const class_names[CLASS_COUNT] = {"interactive", "batch"};
@@ -22,6 +25,10 @@ struct waiting {
     struct waiting *next;
     struct record record;
     Crafterse__V1__Job *job; /* owned */
+    enum job_class class;
+    char *leader;       /* owned: the job whose run it has joined; NULL in a window */
+    uint64_t joined_ms; /* monotonic */
+    bool alone;         /* has waited for another's run for too long, and joins none again */
 };
 
 struct window {
@@ -36,9 +43,10 @@ struct dispatch {
     const char *pool;
     char topic_jobs[TOPIC_NAME_MAX];
     struct window windows[CLASS_COUNT];
+    struct window joined; /* jobs that share another's run; without a topic */
     struct credit *credit;
     size_t lane_count; /* 0 until the first reconciliation */
-    struct metric *seconds, *unfinished, *workers;
+    struct metric *seconds, *unfinished, *workers, *shared;
 };
 
 /* ---- Life ----------------------------------------------------------------------------------- */
@@ -72,6 +80,9 @@ struct dispatch *dispatch_create(struct stage *stage, const struct dispatch_opti
                                "From admitted to sent to a lane.");
     d->unfinished = metric_create(METRIC_GAUGE, "crafterse_router_unfinished_jobs", labels,
                                   "Jobs that the pool's workers hold, as credit counts them.");
+    d->joined.end = &d->joined.first;
+    d->shared = metric_create(METRIC_COUNTER, "crafterse_router_shared_jobs_total", labels,
+                              "Jobs that got the pictures of another job's run.");
     d->workers = metric_create(METRIC_GAUGE, "crafterse_router_live_workers", labels,
                                "Workers of the pool that may be given jobs.");
     return d;
@@ -80,6 +91,7 @@ struct dispatch *dispatch_create(struct stage *stage, const struct dispatch_opti
 static void forget_waiting(struct waiting *waiting)
 {
     codec_free(&waiting->job->base);
+    xfree(waiting->leader);
     xfree(waiting);
 }
 
@@ -95,16 +107,39 @@ static struct waiting *unlink_waiting(struct window *w, struct waiting **link)
     return waiting;
 }
 
+static void link_last(struct window *w, struct waiting *waiting)
+{
+    waiting->next = NULL;
+    *w->end = waiting;
+    w->end = &waiting->next;
+    w->count++;
+}
+
+static void link_first(struct window *w, struct waiting *waiting)
+{
+    waiting->next = w->first;
+    w->first = waiting;
+    if (waiting->next == NULL) {
+        w->end = &waiting->next;
+    }
+    w->count++;
+}
+
+static void drop_all(struct dispatch *d, struct window *w)
+{
+    while (w->first != NULL) {
+        struct waiting *waiting = unlink_waiting(w, &w->first);
+        consumer_drop(d->stage->consumer, &waiting->record);
+        forget_waiting(waiting);
+    }
+}
+
 void dispatch_drain(struct dispatch *d)
 {
     for (int i = 0; i < CLASS_COUNT; i++) {
-        struct window *w = &d->windows[i];
-        while (w->first != NULL) {
-            struct waiting *waiting = unlink_waiting(w, &w->first);
-            consumer_drop(d->stage->consumer, &waiting->record);
-            forget_waiting(waiting);
-        }
+        drop_all(d, &d->windows[i]);
     }
+    drop_all(d, &d->joined);
 }
 
 void dispatch_destroy(struct dispatch *d)
@@ -131,6 +166,9 @@ void dispatch_fold(struct dispatch *d, const Crafterse__V1__Status *status)
     bool ours = strcmp(status->pool, d->pool) == 0;
     if (ledger_is_terminal(status->state) ||
         status->state == CRAFTERSE__V1__STATE__STATE_RENDERED) {
+        if (status->run_continues) {
+            return; /* and so the lane is taken */
+        }
         /* Only the worker's own word says that an uncounted job left its lane: the uploader's
          * SUCCEEDED comes on top of the worker's RENDERED. */
         bool from_worker = ours && status->worker_id[0] != '\0' &&
@@ -210,8 +248,9 @@ static void muster(const struct dispatch *d, struct workforce *force)
 
 /* ---- The window ----------------------------------------------------------------------------- */
 
-static void fill_window(struct dispatch *d, struct window *w)
+static void fill_window(struct dispatch *d, enum job_class class)
 {
+    struct window *w = &d->windows[class];
     struct record record;
     struct error err;
     while (w->count < WINDOW_MAX && consumer_take(d->stage->consumer, w->topic, 0, &record)) {
@@ -224,9 +263,8 @@ static void fill_window(struct dispatch *d, struct window *w)
         struct waiting *waiting = xcalloc(1, sizeof(*waiting));
         waiting->record = record;
         waiting->job = job;
-        *w->end = waiting;
-        w->end = &waiting->next;
-        w->count++;
+        waiting->class = class;
+        link_last(w, waiting);
     }
 }
 
@@ -236,12 +274,88 @@ static void end_waiting(struct dispatch *d, struct waiting *waiting, const struc
     log_set_job(waiting->job->envelope->job_id, waiting->job->envelope->attempt,
                 waiting->job->envelope->traceparent);
     if (end != NULL) {
-        log_info("job ended in the queue", "reason=%s", end->reason);
+        log_info("job ended in the queue", "reason=%s",
+                 end->reason != NULL ? end->reason : "drawn for another job");
         stage_tell(d->stage, entry, waiting->job, end->state, end);
     }
     outbox_end(entry);
     log_set_job(NULL, 0, NULL);
     forget_waiting(waiting);
+}
+
+/* ---- Sharing a run -------------------------------------------------------------------------- */
+
+/* The run's pictures are this job's too. */
+static void succeed(struct dispatch *d, struct waiting *waiting, const Crafterse__V1__Status *run)
+{
+    static const struct stage_end success = {.state = CRAFTERSE__V1__STATE__STATE_SUCCEEDED};
+    Crafterse__V1__Job *job = waiting->job;
+    Crafterse__V1__Image **images = job->images;
+    size_t count = job->n_images;
+    job->images = run->images;
+    job->n_images = run->n_images;
+    struct outbox_entry *entry = outbox_begin(d->stage->outbox, &waiting->record);
+    stage_tell(d->stage, entry, job, success.state, &success);
+    outbox_end(entry);
+    job->images = images;
+    job->n_images = count;
+    metric_increment(d->shared);
+    log_set_job(job->envelope->job_id, job->envelope->attempt, job->envelope->traceparent);
+    log_info("job has the pictures of another's run", "run=%s", run->envelope->job_id);
+    log_set_job(NULL, 0, NULL);
+    forget_waiting(waiting);
+}
+
+/* The job at the head of the window needs no worker of its own: it was taken out. */
+static bool join(struct dispatch *d, struct window *w)
+{
+    const Crafterse__V1__Job *job = w->first->job;
+    char run_key[DIGEST_HEX_SIZE];
+    struct flight flight;
+    if (w->first->alone || job->cache == CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_BYPASS ||
+        !flights_run_key(job->images, job->n_images, run_key) ||
+        !flights_find(d->stage->flights, run_key, job->envelope->job_id, job->accepted_ms,
+                      &flight)) {
+        return false;
+    }
+    if (flight.state == FLIGHT_SUCCEEDED) {
+        succeed(d, unlink_waiting(w, &w->first), flight.end);
+        return true;
+    }
+    if (d->joined.count >= JOINED_MAX) {
+        return false;
+    }
+    struct waiting *waiting = unlink_waiting(w, &w->first);
+    waiting->leader = xstrdup(flight.job_id);
+    waiting->joined_ms = clock_monotonic_ms();
+    if (!job_set_has(d->stage->shared, flight.job_id)) {
+        stage_control(d->stage, CRAFTERSE__V1__CONTROL_KIND__CONTROL_SHARE, flight.job_id);
+    }
+    link_last(&d->joined, waiting);
+    return true;
+}
+
+static bool is_joined(const struct dispatch *d, const char *leader)
+{
+    for (const struct waiting *waiting = d->joined.first; waiting != NULL;
+         waiting = waiting->next) {
+        if (strcmp(waiting->leader, leader) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* *link leaves for an end of its own (NULL: it has one already); a run that nobody else has joined
+ * is its job's alone again. */
+static void leave(struct dispatch *d, struct window *w, struct waiting **link,
+                  const struct stage_end *end)
+{
+    struct waiting *waiting = unlink_waiting(w, link);
+    if (waiting->leader != NULL && !is_joined(d, waiting->leader)) {
+        stage_control(d->stage, CRAFTERSE__V1__CONTROL_KIND__CONTROL_RELEASE, waiting->leader);
+    }
+    end_waiting(d, waiting, end);
 }
 
 static void sweep(struct dispatch *d, struct window *w)
@@ -251,29 +365,67 @@ static void sweep(struct dispatch *d, struct window *w)
     for (struct waiting **link = &w->first; *link != NULL;) {
         const Crafterse__V1__Job *job = (*link)->job;
         if (stage_is_past(d->stage, job->envelope->job_id)) {
-            end_waiting(d, unlink_waiting(w, link), NULL);
+            leave(d, w, link, NULL);
         } else if (stage_is_over(d->stage, job, now_ms, &end)) {
-            end_waiting(d, unlink_waiting(w, link), &end);
+            leave(d, w, link, &end);
         } else {
             link = &(*link)->next;
         }
     }
 }
 
-bool dispatch_cancel(struct dispatch *d, const char *job_id)
+/* Jobs whose run has come to an end have it too. */
+static void serve_joined(struct dispatch *d)
 {
-    for (int i = 0; i < CLASS_COUNT; i++) {
-        struct window *w = &d->windows[i];
-        for (struct waiting **link = &w->first; *link != NULL; link = &(*link)->next) {
-            struct stage_end end;
-            if (strcmp((*link)->job->envelope->job_id, job_id) == 0 &&
-                stage_is_over(d->stage, (*link)->job, clock_unix_ms(), &end)) {
-                end_waiting(d, unlink_waiting(w, link), &end);
-                return true;
-            }
+    struct window *w = &d->joined;
+    uint64_t now_ms = clock_monotonic_ms();
+    for (struct waiting **link = &w->first; *link != NULL;) {
+        struct flight flight = flights_of(d->stage->flights, (*link)->leader);
+        bool is_late = now_ms - (*link)->joined_ms > JOINED_MS_MAX;
+        if (flight.state == FLIGHT_UNDER_WAY && !is_late) {
+            link = &(*link)->next;
+            continue;
+        }
+        struct waiting *waiting = unlink_waiting(w, link);
+        if (flight.state == FLIGHT_SUCCEEDED) {
+            succeed(d, waiting, flight.end);
+        } else if (flight.state == FLIGHT_FAILED) {
+            const struct stage_end end = {.state = CRAFTERSE__V1__STATE__STATE_FAILED,
+                                          .reason = flight.end->reason,
+                                          .message = flight.end->message};
+            end_waiting(d, waiting, &end);
+        } else {
+            xfree(waiting->leader);
+            waiting->leader = NULL;
+            waiting->alone = is_late;
+            link_first(&d->windows[waiting->class], waiting);
+        }
+    }
+}
+
+/* ---- Ends from outside ---------------------------------------------------------------------- */
+
+static bool cancel_in(struct dispatch *d, struct window *w, const char *job_id)
+{
+    for (struct waiting **link = &w->first; *link != NULL; link = &(*link)->next) {
+        struct stage_end end;
+        if (strcmp((*link)->job->envelope->job_id, job_id) == 0 &&
+            stage_is_over(d->stage, (*link)->job, clock_unix_ms(), &end)) {
+            leave(d, w, link, &end);
+            return true;
         }
     }
     return false;
+}
+
+bool dispatch_cancel(struct dispatch *d, const char *job_id)
+{
+    for (int i = 0; i < CLASS_COUNT; i++) {
+        if (cancel_in(d, &d->windows[i], job_id)) {
+            return true;
+        }
+    }
+    return cancel_in(d, &d->joined, job_id);
 }
 
 static bool holds(const int32_t *partitions, size_t count, int32_t partition)
@@ -286,21 +438,27 @@ static bool holds(const int32_t *partitions, size_t count, int32_t partition)
     return false;
 }
 
+static void drop_lost(struct dispatch *d, struct window *w, const char *topic, enum job_class class)
+{
+    int32_t held[CREDIT_LANES_MAX];
+    size_t count = consumer_partitions(d->stage->consumer, topic, held, CREDIT_LANES_MAX);
+    for (struct waiting **link = &w->first; *link != NULL;) {
+        if ((*link)->class != class || holds(held, count, (*link)->record.partition)) {
+            link = &(*link)->next;
+            continue;
+        }
+        struct waiting *waiting = unlink_waiting(w, link);
+        consumer_drop(d->stage->consumer, &waiting->record);
+        forget_waiting(waiting);
+    }
+}
+
 void dispatch_rebalanced(struct dispatch *d)
 {
     for (int i = 0; i < CLASS_COUNT; i++) {
         struct window *w = &d->windows[i];
-        int32_t held[CREDIT_LANES_MAX];
-        size_t count = consumer_partitions(d->stage->consumer, w->topic, held, CREDIT_LANES_MAX);
-        for (struct waiting **link = &w->first; *link != NULL;) {
-            if (holds(held, count, (*link)->record.partition)) {
-                link = &(*link)->next;
-                continue;
-            }
-            struct waiting *waiting = unlink_waiting(w, link);
-            consumer_drop(d->stage->consumer, &waiting->record);
-            forget_waiting(waiting);
-        }
+        drop_lost(d, w, w->topic, (enum job_class)i);
+        drop_lost(d, &d->joined, w->topic, (enum job_class)i);
     }
 }
 
@@ -317,6 +475,7 @@ static void send_job(struct dispatch *d, struct window *w, int32_t lane)
     job->lane = lane;
     job->dispatched_ms = now_ms;
     credit_take(d->credit, job->envelope->job_id, lane, clock_monotonic_ms());
+    flights_add(d->stage->flights, job);
     outbox_add(entry, &target, &job->base, job->envelope);
     stage_tell(d->stage, entry, job, CRAFTERSE__V1__STATE__STATE_DISPATCHED, NULL);
     outbox_end(entry);
@@ -341,7 +500,7 @@ static bool head_is_due(struct dispatch *d, struct window *w)
             end_waiting(d, unlink_waiting(w, &w->first), NULL);
         } else if (stage_is_over(d->stage, job, clock_unix_ms(), &end)) {
             end_waiting(d, unlink_waiting(w, &w->first), &end);
-        } else {
+        } else if (!join(d, w)) {
             return true;
         }
     }
@@ -356,8 +515,9 @@ void dispatch_run(struct dispatch *d)
     bool mustered = false;
     int32_t lane;
 
-    fill_window(d, interactive);
-    fill_window(d, batch);
+    serve_joined(d);
+    fill_window(d, CLASS_INTERACTIVE);
+    fill_window(d, CLASS_BATCH);
     while (d->lane_count > 0 && outbox_count(d->stage->outbox) < 2 * IN_FLIGHT_MAX) {
         bool interactive_waits = head_is_due(d, interactive);
         bool batch_waits = head_is_due(d, batch);
@@ -392,4 +552,5 @@ void dispatch_tick(struct dispatch *d)
         }
         metric_set(w->oldest_age, (double)(now_ms - oldest_ms) / 1000.0);
     }
+    sweep(d, &d->joined);
 }

@@ -5,6 +5,11 @@
  * jobs.<pool>, DISPATCHED to `status`; the queue record is committed when Kafka has both. Jobs of
  * the window that are cancelled or pass their deadline end at once, wherever they stand in it.
  *
+ * A job that draws what another one's run is drawing joins that run (flights.h) instead: it waits,
+ * its record uncommitted, until the run's end is told in `status`, and then has the same end. When
+ * the run stops without one (its own job was cancelled before anybody joined, or expired), it is
+ * dispatched like any other. An order that bypasses the cache never joins.
+ *
  * One struct dispatch a pool: a full pool keeps its own jobs waiting and nobody else's. */
 #ifndef ROUTER_DISPATCH_H
 #define ROUTER_DISPATCH_H
@@ -26,7 +31,8 @@ struct dispatch *dispatch_create(struct stage *stage, const struct dispatch_opti
 void dispatch_destroy(struct dispatch *d);
 const char *dispatch_pool(const struct dispatch *d);
 
-/* What `status` says of a job: counts credit (credit.h). Every status of every job comes here. */
+/* What `status` says of a job: counts credit (credit.h). Every status of every job comes here,
+ * after stage->flights has it. */
 void dispatch_fold(struct dispatch *d, const Crafterse__V1__Status *status);
 
 /* Kafka's own count of the pool's lanes; until the first one nothing is dispatched. */

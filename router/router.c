@@ -31,6 +31,8 @@
 
 #define LEDGER_JOBS 50000
 #define CANCELLED_JOBS 10000
+#define SHARED_JOBS 10000
+#define FLIGHTS 4096
 #define TICK_MS 100
 #define SWEEP_MS 250
 #define METADATA_TIMEOUT_MS 5000
@@ -51,7 +53,6 @@ struct router {
     struct dispatch **dispatches; /* one a pool */
     struct reconcile *reconcile;
     char topic_workers[TOPIC_NAME_MAX];
-    char topic_control[TOPIC_NAME_MAX];
     bool caught_up, rebalanced, more_to_follow;
     uint64_t sweep_at_ms;
     struct metric *in_flight, *failing;
@@ -61,10 +62,12 @@ struct router {
 
 static void cancel(struct router *r, const char *job_id, const char *requested_by)
 {
-    if (ledger_state(r->stage.ledger, job_id) >= CRAFTERSE__V1__STATE__STATE_RUNNING) {
+    Crafterse__V1__State state = ledger_state(r->stage.ledger, job_id);
+    bool is_shared = job_set_has(r->stage.shared, job_id);
+    if (ledger_is_terminal(state) || (state >= CRAFTERSE__V1__STATE__STATE_RUNNING && !is_shared)) {
         return; /* over, or its worker's to stop */
     }
-    for (size_t i = 0; i < r->pool_count; i++) {
+    for (size_t i = 0; i < r->pool_count && !is_shared; i++) {
         if (dispatch_cancel(r->dispatches[i], job_id)) {
             return;
         }
@@ -74,7 +77,10 @@ static void cancel(struct router *r, const char *job_id, const char *requested_b
     Crafterse__V1__Job job = CRAFTERSE__V1__JOB__INIT;
     const struct stage_end end = {.state = CRAFTERSE__V1__STATE__STATE_CANCELLED,
                                   .reason = "cancelled_by_client",
-                                  .message = "cancelled before a worker started on it"};
+                                  .message = is_shared
+                                                 ? "cancelled; others wait for the same pictures"
+                                                 : "cancelled before a worker started on it",
+                                  .run_continues = is_shared};
     envelope.job_id = stage_text(job_id);
     job.envelope = &envelope;
     job.key_id = stage_text(requested_by);
@@ -101,6 +107,11 @@ static void fold_control(struct router *r, const struct record *record)
     if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL && job_id[0] != '\0' &&
         job_set_add(r->stage.cancelled, job_id) && r->caught_up) {
         cancel(r, job_id, control->requested_by);
+    } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_SHARE &&
+               !job_set_has(r->stage.cancelled, job_id)) {
+        (void)job_set_add(r->stage.shared, job_id);
+    } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_RELEASE) {
+        job_set_remove(r->stage.shared, job_id);
     }
     codec_free(&control->base);
 }
@@ -113,6 +124,7 @@ static void fold_status(struct router *r, const struct record *record)
         return;
     }
     ledger_fold(r->stage.ledger, status);
+    flights_fold(r->stage.flights, status);
     for (size_t i = 0; i < r->pool_count; i++) {
         dispatch_fold(r->dispatches[i], status);
     }
@@ -292,7 +304,7 @@ static int open_follower(struct router *r, struct error *err)
     const struct follower_topic topics[] = {
         {.topic = r->stage.topic_status, .from_beginning = true},
         {.topic = r->topic_workers, .from_beginning = true},
-        {.topic = r->topic_control, .from_beginning = true},
+        {.topic = r->stage.topic_control, .from_beginning = true},
     };
     return follower_create(&r->follower, r->context->kafka, topics,
                            sizeof(topics) / sizeof(topics[0]), METADATA_TIMEOUT_MS, err);
@@ -357,9 +369,11 @@ static void make_state(struct router *r)
     topic_name(kafka, TOPIC_STATUS, "", r->stage.topic_status);
     topic_name(kafka, TOPIC_DEADLETTER, "", r->stage.topic_deadletter);
     topic_name(kafka, TOPIC_WORKERS, "", r->topic_workers);
-    topic_name(kafka, TOPIC_CONTROL, "", r->topic_control);
+    topic_name(kafka, TOPIC_CONTROL, "", r->stage.topic_control);
     r->stage.ledger = ledger_create(LEDGER_JOBS);
     r->stage.cancelled = job_set_create(CANCELLED_JOBS);
+    r->stage.shared = job_set_create(SHARED_JOBS);
+    r->stage.flights = flights_create(FLIGHTS);
     r->stage.registry =
         registry_create((uint64_t)r->config->worker_ttl_ms, (uint64_t)r->config->pool_grace_ms);
     r->stage.buried = metric_create(METRIC_COUNTER, "crafterse_router_buried_total", "",
@@ -414,6 +428,8 @@ static void release(struct router *r)
     follower_destroy(r->follower);
     registry_destroy(r->stage.registry);
     job_set_destroy(r->stage.cancelled);
+    job_set_destroy(r->stage.shared);
+    flights_destroy(r->stage.flights);
     ledger_destroy(r->stage.ledger);
     for (size_t i = 0; i < r->pool_count; i++) {
         xfree(r->pools[i]);

@@ -32,6 +32,7 @@ void stage_tell(struct stage *stage, struct outbox_entry *entry, const Crafterse
     status.state = state;
     status.reason = stage_text(end != NULL ? end->reason : NULL);
     status.message = stage_text(end != NULL ? end->message : NULL);
+    status.run_continues = end != NULL && end->run_continues;
     status.pool = job->pool;
     status.lane = state == CRAFTERSE__V1__STATE__STATE_DISPATCHED ? job->lane : -1;
     status.images = job->images;
@@ -44,6 +45,21 @@ void stage_tell(struct stage *stage, struct outbox_entry *entry, const Crafterse
     }
     status.timings = &timings;
     outbox_add(entry, &target, &status.base, &envelope);
+}
+
+void stage_control(struct stage *stage, Crafterse__V1__ControlKind kind, const char *job_id)
+{
+    Crafterse__V1__Control control = CRAFTERSE__V1__CONTROL__INIT;
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    const struct outbox_target target = {.topic = stage->topic_control,
+                                         .partition = PRODUCER_PARTITION_BY_KEY};
+    struct outbox_entry *entry = outbox_begin(stage->outbox, NULL);
+    envelope.job_id = stage_text(job_id);
+    control.envelope = &envelope;
+    control.kind = kind;
+    control.requested_by = stage_text(stage->instance);
+    outbox_add(entry, &target, &control.base, &envelope);
+    outbox_end(entry);
 }
 
 bool stage_is_past(const struct stage *stage, const char *job_id)

@@ -10,8 +10,10 @@
 #include "common/bus/outbox.h"
 #include "common/bus/topics.h"
 #include "common/obs/metrics.h"
+#include "proto/control.pb-c.h"
 #include "proto/job.pb-c.h"
 #include "proto/status.pb-c.h"
+#include "router/flights.h"
 #include "router/registry.h"
 
 struct stage {
@@ -21,18 +23,22 @@ struct stage {
     struct outbox *outbox;
     struct ledger *ledger;     /* job states as `status` tells them */
     struct job_set *cancelled; /* jobs that somebody asked to cancel */
+    struct job_set *shared;    /* jobs whose run goes on when they end: control.proto */
+    struct flights *flights;
     struct registry *registry;
     struct metric *buried; /* records sent to deadletter */
     char topic_requests[TOPIC_NAME_MAX];
     char topic_status[TOPIC_NAME_MAX];
+    char topic_control[TOPIC_NAME_MAX];
     char topic_deadletter[TOPIC_NAME_MAX];
 };
 
 /* Why a job goes no further; reason NULL = it may go on. */
 struct stage_end {
     Crafterse__V1__State state;
-    const char *reason;  /* stable code, static storage */
+    const char *reason;  /* stable code, static storage; NULL with SUCCEEDED */
     const char *message; /* for people; borrowed */
+    bool run_continues;  /* the job is over, its run is not */
 };
 
 /* A text as protobuf-c wants it: its fields are not const, though packing changes nothing.
@@ -42,6 +48,9 @@ char *stage_text(const char *text);
 /* Adds a Status of the job to the entry. end may be NULL (a state on the way). */
 void stage_tell(struct stage *stage, struct outbox_entry *entry, const Crafterse__V1__Job *job,
                 Crafterse__V1__State state, const struct stage_end *end);
+
+/* Tells all routers and workers something of a job's run. */
+void stage_control(struct stage *stage, Crafterse__V1__ControlKind kind, const char *job_id);
 
 /* Adds a FAILED for a job of which only the id is known. */
 void stage_fail(struct stage *stage, struct outbox_entry *entry, const char *job_id,

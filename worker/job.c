@@ -50,12 +50,13 @@ void job_decide(const Crafterse__V1__Job *job, const struct job_view *view, stru
         d->verdict = JOB_SKIP;
         return;
     }
-    if (view->is_cancelled) {
+    if (view->is_cancelled && !view->is_shared) {
         end(d, CRAFTERSE__V1__STATE__STATE_CANCELLED, "cancelled_by_client");
         snprintf(d->message, sizeof(d->message), "cancelled before the worker started on it");
         return;
     }
-    if (job->envelope->deadline_ms > 0 && view->now_ms >= job->envelope->deadline_ms) {
+    if (!view->is_shared && job->envelope->deadline_ms > 0 &&
+        view->now_ms >= job->envelope->deadline_ms) {
         end(d, CRAFTERSE__V1__STATE__STATE_EXPIRED, "deadline_passed");
         snprintf(d->message, sizeof(d->message),
                  "the job's deadline passed before the worker could start on it");

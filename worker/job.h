@@ -26,8 +26,9 @@ struct job_decision {
 };
 
 struct job_view {
-    bool is_over;      /* `status` has a terminal state of it */
+    bool is_over;      /* its run is: `status` says so */
     bool is_cancelled; /* somebody asked to cancel it */
+    bool is_shared;    /* others wait for its run, whatever becomes of the job: control.proto */
     uint64_t now_ms;   /* Unix time */
     const struct drawer_model *model;
 };

@@ -47,6 +47,7 @@ struct job_run {
     uint64_t started_ms, image_started_ms, stopped_ms; /* monotonic */
     uint64_t retry_ms; /* monotonic: nothing is drawn yet, start_run then; 0 = no */
     enum stop stop;
+    bool has_outlived; /* its own job's deadline */
     struct progress progress;
 };
 
@@ -85,6 +86,34 @@ void job_run_destroy(struct job_run *run, bool is_drawer_stopped)
 bool job_run_is_free(const struct job_run *run)
 {
     return run->entry == NULL;
+}
+
+/* ---- What is known of it --------------------------------------------------------------------- */
+
+static bool is_shared(const struct job_run_tools *tools, const Crafterse__V1__Job *job)
+{
+    return job_set_has(tools->shared, job->envelope->job_id);
+}
+
+/* An end of the order, which its run may outlive. */
+static bool is_order_only(Crafterse__V1__State state)
+{
+    return state == CRAFTERSE__V1__STATE__STATE_CANCELLED ||
+           state == CRAFTERSE__V1__STATE__STATE_EXPIRED;
+}
+
+/* Nothing more is to be drawn: the job has ended, and not only as an order of a run that others
+ * wait for. */
+static bool is_over(const struct job_run_tools *tools, const Crafterse__V1__Job *job)
+{
+    Crafterse__V1__State state = ledger_state(tools->ledger, job->envelope->job_id);
+    return ledger_is_terminal(state) && !(is_order_only(state) && is_shared(tools, job));
+}
+
+static bool is_past_deadline(const Crafterse__V1__Job *job)
+{
+    uint64_t deadline_ms = job->envelope->deadline_ms;
+    return deadline_ms > 0 && clock_unix_ms() >= deadline_ms;
 }
 
 /* ---- Ends ------------------------------------------------------------------------------------ */
@@ -130,6 +159,13 @@ static void end_run(struct job_run *run, Crafterse__V1__State state, const char 
 
 static void skip_run(struct job_run *run)
 {
+    /* An order that ended before its run: whoever still counts on the run is told that it stopped.
+     */
+    Crafterse__V1__State state = ledger_state(run->tools->ledger, run->job->envelope->job_id);
+    if (is_order_only(state)) {
+        report_status(run->tools->desk, run->entry, &run->about, state, "run_stopped",
+                      "nobody waits for its pictures any more");
+    }
     outbox_end(run->entry);
     metric_increment(run->metrics.jobs[OUTCOME_SKIPPED]);
     log_info("job skipped, it has ended already", NULL);
@@ -258,9 +294,9 @@ static void start_run(struct job_run *run)
 static void decide_run(struct job_run *run)
 {
     const char *job_id = run->job->envelope->job_id;
-    const struct job_view view = {.is_over =
-                                      ledger_is_terminal(ledger_state(run->tools->ledger, job_id)),
+    const struct job_view view = {.is_over = is_over(run->tools, run->job),
                                   .is_cancelled = job_set_has(run->tools->cancelled, job_id),
+                                  .is_shared = is_shared(run->tools, run->job),
                                   .now_ms = clock_unix_ms(),
                                   .model = runner_model(run->tools->runner)};
     struct job_decision decision;
@@ -364,27 +400,39 @@ void job_run_progressed(struct job_run *run, const struct runner_event *event)
 
 /* ---- What stops it early -------------------------------------------------------------------- */
 
-/* Why the run should stop now. */
-static enum stop find_stop(const struct job_run *run, uint64_t leave_ms, uint64_t now_ms)
+/* Why the job itself gives no reason to draw any more. */
+static enum stop find_own_stop(const struct job_run *run)
 {
-    const char *job_id = run->job->envelope->job_id;
-    uint64_t deadline_ms = run->job->envelope->deadline_ms;
-    if (ledger_is_terminal(ledger_state(run->tools->ledger, job_id))) {
-        return STOP_OVER;
-    }
-    if (job_set_has(run->tools->cancelled, job_id)) {
+    if (job_set_has(run->tools->cancelled, run->job->envelope->job_id)) {
         return STOP_CANCELLED;
     }
-    if (deadline_ms > 0 && clock_unix_ms() >= deadline_ms) {
-        return STOP_EXPIRED;
+    return is_past_deadline(run->job) ? STOP_EXPIRED : STOP_NONE;
+}
+
+static enum stop find_stop(const struct job_run *run, uint64_t leave_ms, uint64_t now_ms)
+{
+    if (is_over(run->tools, run->job)) {
+        return STOP_OVER;
+    }
+    enum stop own = is_shared(run->tools, run->job) ? STOP_NONE : find_own_stop(run);
+    if (own != STOP_NONE) {
+        return own;
     }
     if (now_ms - run->started_ms >= (uint64_t)run->tools->config->time_limit_ms) {
         return STOP_TIME_LIMIT;
     }
-    if (leave_ms > 0 && now_ms >= leave_ms) {
-        return STOP_LEFT;
+    return leave_ms > 0 && now_ms >= leave_ms ? STOP_LEFT : STOP_NONE;
+}
+
+/* Others wait for the run: its own job ends, and the run goes on. (A cancellation is told by the
+ * router, which reads it in the same order.) */
+static void outlive_deadline(struct job_run *run)
+{
+    if (run->has_outlived || !is_shared(run->tools, run->job) || !is_past_deadline(run->job)) {
+        return;
     }
-    return STOP_NONE;
+    run->has_outlived = true;
+    report_outlived(run->tools->desk, run->entry, &run->about);
 }
 
 /* A run that waits for its input pictures: no drawer has to be stopped. */
@@ -405,6 +453,7 @@ int job_run_watch(struct job_run *run, uint64_t leave_ms, struct error *err)
     if (run->entry == NULL) {
         return 0;
     }
+    outlive_deadline(run);
     if (run->retry_ms != 0) {
         watch_waiting(run, leave_ms, now_ms);
         return 0;

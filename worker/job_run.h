@@ -5,6 +5,9 @@
  * stops a job early - a cancellation, its deadline, the time limit, an end that somebody else wrote
  * - is looked for on every turn of the loop and reaches the drawer between two steps.
  *
+ * A run that others have joined goes on when its own job is cancelled or expires; it stops when the
+ * last of them has left.
+ *
  * Thread rule: the service's thread. */
 #ifndef WORKER_JOB_RUN_H
 #define WORKER_JOB_RUN_H
@@ -32,6 +35,7 @@ struct job_run_tools {
     struct outbox *outbox;
     struct ledger *ledger;
     struct job_set *cancelled; /* jobs that somebody asked to cancel */
+    struct job_set *shared;    /* jobs whose run others wait for: control.proto */
     struct runner *runner;
     struct inputs_reader *inputs;
     struct announcement *announcement; /* what the run says of itself there */

@@ -60,19 +60,25 @@ static void add(struct outbox_entry *entry, const char *topic, ProtobufCMessage 
     outbox_add(entry, &target, message, envelope);
 }
 
-void report_status(const struct report_desk *desk, struct outbox_entry *entry,
-                   const struct report_job *about, Crafterse__V1__State state, const char *reason,
-                   const char *message)
+struct end {
+    Crafterse__V1__State state;
+    const char *reason, *message; /* may be NULL */
+    bool run_continues;
+};
+
+static void add_status(const struct report_desk *desk, struct outbox_entry *entry,
+                       const struct report_job *about, const struct end *end)
 {
     Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
     Crafterse__V1__Envelope envelope;
     Crafterse__V1__Timings timings;
     fill_envelope(&envelope, about);
-    fill_timings(&timings, about, ledger_is_terminal(state));
+    fill_timings(&timings, about, ledger_is_terminal(end->state));
     status.envelope = &envelope;
-    status.state = state;
-    status.reason = report_text(reason);
-    status.message = report_text(message);
+    status.state = end->state;
+    status.reason = report_text(end->reason);
+    status.message = report_text(end->message);
+    status.run_continues = end->run_continues;
     status.pool = report_text(desk->pool);
     status.lane = about->lane;
     status.worker_id = report_text(desk->worker_id);
@@ -81,6 +87,25 @@ void report_status(const struct report_desk *desk, struct outbox_entry *entry,
     status.timings = &timings;
     status.key_id = about->job->key_id;
     add(entry, desk->topic_status, &status.base, &envelope);
+}
+
+void report_status(const struct report_desk *desk, struct outbox_entry *entry,
+                   const struct report_job *about, Crafterse__V1__State state, const char *reason,
+                   const char *message)
+{
+    const struct end end = {.state = state, .reason = reason, .message = message};
+    add_status(desk, entry, about, &end);
+}
+
+void report_outlived(const struct report_desk *desk, struct outbox_entry *entry,
+                     const struct report_job *about)
+{
+    static const struct end end = {
+        .state = CRAFTERSE__V1__STATE__STATE_EXPIRED,
+        .reason = "deadline_passed",
+        .message = "the job's deadline passed; others wait for the same pictures",
+        .run_continues = true};
+    add_status(desk, entry, about, &end);
 }
 
 void report_result(const struct report_desk *desk, struct outbox_entry *entry,

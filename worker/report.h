@@ -36,6 +36,9 @@ struct report_job {
 void report_status(const struct report_desk *desk, struct outbox_entry *entry,
                    const struct report_job *about, Crafterse__V1__State state, const char *reason,
                    const char *message);
+/* EXPIRED for a job whose run goes on for others. */
+void report_outlived(const struct report_desk *desk, struct outbox_entry *entry,
+                     const struct report_job *about);
 /* Picture `index`. */
 void report_result(const struct report_desk *desk, struct outbox_entry *entry,
                    const struct report_job *about, size_t index, const struct drawing *drawing);

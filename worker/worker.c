@@ -102,6 +102,11 @@ static void fold_control(struct worker *w, const struct record *record)
     const char *job_id = control->envelope->job_id;
     if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL && job_id[0] != '\0') {
         job_set_add(w->tools.cancelled, job_id);
+    } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_SHARE &&
+               !job_set_has(w->tools.cancelled, job_id)) {
+        (void)job_set_add(w->tools.shared, job_id);
+    } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_RELEASE) {
+        job_set_remove(w->tools.shared, job_id);
     } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_DRAIN &&
                strcmp(control->worker_id, w->desk.worker_id) == 0 &&
                control->envelope->sent_ms >= w->announcement.started_ms) {
@@ -303,6 +308,7 @@ static void make_state(struct worker *w)
     topic_name(kafka, TOPIC_WORKERS, "", w->topic_workers);
     w->tools.ledger = ledger_create(LEDGER_JOBS);
     w->tools.cancelled = job_set_create(CANCELLED_JOBS);
+    w->tools.shared = job_set_create(CANCELLED_JOBS);
     w->tools.inputs = inputs_reader_create(kafka);
     w->announcement.worker_id = w->desk.worker_id;
     w->announcement.pool = w->config->pool;
@@ -333,6 +339,7 @@ static void release(struct worker *w)
     job_run_destroy(w->run, stopped);
     inputs_reader_destroy(w->tools.inputs);
     job_set_destroy(w->tools.cancelled);
+    job_set_destroy(w->tools.shared);
     ledger_destroy(w->tools.ledger);
 }
 

@@ -98,6 +98,17 @@ bool job_set_add(struct job_set *set, const char *job_id)
     return true;
 }
 
+/* Its place stays empty until the ring comes round to it. */
+void job_set_remove(struct job_set *set, const char *job_id)
+{
+    for (size_t i = *bucket_of(set, job_id); i != NONE; i = set->slots[i].next) {
+        if (strcmp(set->slots[i].job_id, job_id) == 0) {
+            forget(set, i);
+            return;
+        }
+    }
+}
+
 void job_set_for_each(const struct job_set *set, job_set_visit visit, void *user)
 {
     for (size_t i = 0; i < set->capacity; i++) {

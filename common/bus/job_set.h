@@ -14,6 +14,7 @@ void job_set_destroy(struct job_set *set); /* accepts NULL */
 /* Returns false when it was in the set already. */
 bool job_set_add(struct job_set *set, const char *job_id);
 bool job_set_has(const struct job_set *set, const char *job_id);
+void job_set_remove(struct job_set *set, const char *job_id); /* accepts one that is not there */
 
 /* From the oldest to the newest; stops early when visit returns false. */
 typedef bool (*job_set_visit)(void *user, const char *job_id);

@@ -24,6 +24,7 @@ struct output {
     char *topic; /* owned, as key, traceparent and payload are */
     int32_t partition;
     char *key;
+    char *partition_key; /* may be NULL, as traceparent */
     char *traceparent;
     uint8_t *payload;
     size_t size;
@@ -70,9 +71,10 @@ static void output_release_payload(struct output *output)
 {
     xfree(output->topic);
     xfree(output->key);
+    xfree(output->partition_key);
     xfree(output->traceparent);
     xfree(output->payload);
-    output->topic = output->key = output->traceparent = NULL;
+    output->topic = output->key = output->partition_key = output->traceparent = NULL;
     output->payload = NULL;
 }
 
@@ -172,6 +174,7 @@ static void output_send(struct output *output)
     const struct producer_record record = {.topic = output->topic,
                                            .partition = output->partition,
                                            .key = output->key,
+                                           .partition_key = output->partition_key,
                                            .payload = output->payload,
                                            .size = output->size,
                                            .traceparent = output->traceparent};
@@ -201,6 +204,7 @@ void outbox_add(struct outbox_entry *entry, const struct outbox_target *target,
     output->topic = xstrdup(target->topic);
     output->partition = target->partition;
     output->key = xstrdup(target->key != NULL ? target->key : envelope->job_id);
+    output->partition_key = target->partition_key != NULL ? xstrdup(target->partition_key) : NULL;
     output->traceparent = trace != NULL && trace[0] != '\0' ? xstrdup(trace) : NULL;
     *entry->outputs_end = output;
     entry->outputs_end = &output->next;

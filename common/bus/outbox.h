@@ -46,8 +46,9 @@ const struct record *outbox_record(const struct outbox_entry *entry);
 /* Where one message goes. */
 struct outbox_target {
     const char *topic;
-    int32_t partition; /* PRODUCER_PARTITION_BY_KEY or a lane */
-    const char *key;   /* NULL = the envelope's job id */
+    int32_t partition;         /* PRODUCER_PARTITION_BY_KEY or a lane */
+    const char *key;           /* NULL = the envelope's job id */
+    const char *partition_key; /* as in producer.h; NULL = the key */
 };
 
 /* Packs the message (stamping its envelope's sent_ms and sender) and sends it. The message stays

@@ -36,11 +36,33 @@ struct producer {
     size_t topic_count;
 };
 
-/* Travels with a record as its opaque. */
+/* Travels with a record as its opaque, until its report. */
 struct delivery {
-    producer_delivered delivered;
+    producer_delivered delivered; /* may be NULL */
     void *user;
+    char *partition_key; /* owned; may be NULL */
 };
+
+static void free_delivery(struct delivery *delivery)
+{
+    if (delivery != NULL) {
+        xfree(delivery->partition_key);
+        xfree(delivery);
+    }
+}
+
+static int32_t choose_partition(const rd_kafka_topic_t *topic, const void *key, size_t key_size,
+                                int32_t partition_count, void *topic_opaque, void *message_opaque)
+{
+    const struct delivery *delivery = message_opaque;
+    if (delivery != NULL && delivery->partition_key != NULL) {
+        return rd_kafka_msg_partitioner_murmur2(topic, delivery->partition_key,
+                                                strlen(delivery->partition_key), partition_count,
+                                                topic_opaque, message_opaque);
+    }
+    return rd_kafka_msg_partitioner_murmur2_random(topic, key, key_size, partition_count,
+                                                   topic_opaque, message_opaque);
+}
 
 static void register_metrics(void)
 {
@@ -59,13 +81,13 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
                            rd_kafka_topic_name(message->rkt));
     }
     metric_increment(failed ? &metric_failed_total : &metric_delivered_total);
-    if (delivery != NULL) {
+    if (delivery != NULL && delivery->delivered != NULL) {
         const struct producer_place place = {message->partition, message->offset};
         delivery->delivered(delivery->user, failed ? &err : NULL, &place);
-        xfree(delivery);
     } else if (failed) {
         log_warn("record was not delivered", "reason=%s", LOG_QUOTED(err.text));
     }
+    free_delivery(delivery);
 }
 
 static void watch(struct producer *p)
@@ -81,7 +103,6 @@ static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, struct error
         {"enable.idempotence", "true"},
         {"acks", "all"},
         {"linger.ms", "0"},
-        {"partitioner", "murmur2_random"},
         {"message.max.bytes", TEXT(TOPIC_PAYLOAD_BYTES_MAX)},
         /* Long enough for a broker's restart; then the stage decides, not the client. */
         {"message.timeout.ms", "30000"},
@@ -102,6 +123,9 @@ int producer_create(struct producer **out, const struct kafka_config *kafka, str
         return err->status;
     }
     rd_kafka_conf_set_dr_msg_cb(conf, on_report);
+    /* There since "acks" was set, which is a topic's property. */
+    rd_kafka_topic_conf_set_partitioner_cb(rd_kafka_conf_get_default_topic_conf(conf),
+                                           choose_partition);
     struct producer *p = xcalloc(1, sizeof(*p));
     p->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (p->event_fd < 0) {
@@ -156,9 +180,12 @@ int producer_send(struct producer *p, const struct producer_record *record,
                   producer_delivered delivered, void *user, struct error *err)
 {
     struct delivery *delivery = NULL;
-    if (delivered != NULL) {
-        delivery = xmalloc(sizeof(*delivery));
-        *delivery = (struct delivery){.delivered = delivered, .user = user};
+    if (delivered != NULL || record->partition_key != NULL) {
+        delivery = xcalloc(1, sizeof(*delivery));
+        delivery->delivered = delivered;
+        delivery->user = user;
+        delivery->partition_key =
+            record->partition_key != NULL ? xstrdup(record->partition_key) : NULL;
     }
     rd_kafka_headers_t *headers = NULL;
     if (record->traceparent != NULL) {
@@ -193,7 +220,7 @@ int producer_send(struct producer *p, const struct producer_record *record,
     if (headers != NULL) {
         rd_kafka_headers_destroy(headers);
     }
-    xfree(delivery);
+    free_delivery(delivery);
     return result;
 }
 

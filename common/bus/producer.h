@@ -47,6 +47,7 @@ struct producer_record {
     const char *topic;
     int32_t partition; /* PRODUCER_PARTITION_BY_KEY: murmur2 of the key, as Java clients do */
     const char *key;
+    const char *partition_key; /* decides the partition in the key's place; NULL = the key does */
     const void *payload;
     size_t size;
     const char *traceparent;

@@ -19,7 +19,7 @@ if not _STAMP.exists() or any(s.stat().st_mtime > _STAMP.stat().st_mtime for s i
 sys.path.insert(0, str(_OUTPUT))
 
 # pylint: disable=wrong-import-position,unused-import
-from proto.control_pb2 import Control  # noqa: E402,F401
+from proto.control_pb2 import Control, ControlKind  # noqa: E402,F401
 from proto.dead_letter_pb2 import DeadLetter  # noqa: E402,F401
 from proto.job_pb2 import Generation, Image, Job  # noqa: E402,F401
 from proto.result_pb2 import Result  # noqa: E402,F401
