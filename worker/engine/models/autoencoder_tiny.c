@@ -92,7 +92,9 @@ static void relu_in_place(struct exec *ex, struct tensor x)
     activation_run(ex->pool, ACTIVATION_RELU, x.data, tensor_count(x));
 }
 
-static void stage_in_place(const struct tiny_stage *stage, struct exec *ex, struct tensor x)
+/* False when told to stop. */
+static bool stage_in_place(const struct tiny_stage *stage, struct exec *ex, struct tensor x,
+                           struct vae_progress *progress)
 {
     for (int i = 0; i < stage->count; i++) {
         const struct tiny_block *block = &stage->blocks[i];
@@ -104,7 +106,22 @@ static void stage_in_place(const struct tiny_stage *stage, struct exec *ex, stru
         conv_add(&block->conv4, ex, h, x);
         relu_in_place(ex, x);
         arena_release(ex->step, mark);
+        if (!vae_progress_go_on(progress)) {
+            return false;
+        }
     }
+    return true;
+}
+
+/* Asked at the start and after each block. */
+static struct vae_progress progress_over(const int *blocks, int stages, int pictures,
+                                         vae_continue go_on, void *user)
+{
+    struct vae_progress progress = {.go_on = go_on, .user = user};
+    for (int i = 0; i < stages; i++) {
+        progress.steps += pictures * blocks[i];
+    }
+    return progress;
 }
 
 /* 3 tanh(z / 3): latents are held within what the decoder was trained on. */
@@ -117,39 +134,67 @@ static struct tensor hold(struct exec *ex, struct tensor z)
     return held;
 }
 
-struct tensor autoencoder_tiny_decode(const struct autoencoder_tiny *vae, struct exec *ex,
-                                      struct tensor z)
+static bool decode_picture(const struct autoencoder_tiny *vae, struct exec *ex, struct tensor z,
+                           struct vae_progress *progress, struct tensor image)
 {
-    const struct vae_config *config = &vae->config;
     const struct tiny_decoder *decoder = &vae->decoder;
-    struct tensor image = tensor_4d(ex->step, z.shape[0], config->factor * z.shape[1],
-                                    config->factor * z.shape[2], config->out_channels);
-    size_t begin = arena_mark(ex->step);
     struct tensor held = hold(ex, z);
     size_t mark = arena_mark(ex->step);
-    struct tensor x = conv_forward(&decoder->conv_in, ex, held); /* [n, h, w, width] */
+    struct tensor x = conv_forward(&decoder->conv_in, ex, held); /* [1, h, w, width] */
     relu_in_place(ex, x);
-    for (int i = 0; i < config->stages; i++) {
-        stage_in_place(&decoder->stages[i], ex, x);
-        if (i < config->stages - 1) {
-            x = upsample_forward(&decoder->doubling[i], ex, x, 2 * x.shape[1], 2 * x.shape[2]);
-            x = tensor_settle(ex->step, mark, x);
+    for (int i = 0; i < vae->config.stages; i++) {
+        if (!stage_in_place(&decoder->stages[i], ex, x, progress)) {
+            return false;
+        }
+        if (i < vae->config.stages - 1) {
+            x = tensor_settle(ex->step, mark, upsample_double(&decoder->doubling[i], ex, x));
         }
     }
     conv_forward_into(&decoder->conv_out, ex, x, image);
     elementwise_affine(ex->pool, 2.0f, -1.0f, image.data, image.data, tensor_count(image));
-    arena_release(ex->step, begin);
-    return image;
+    return true;
 }
 
-struct tensor autoencoder_tiny_encode(const struct autoencoder_tiny *vae, struct exec *ex,
-                                      struct tensor image)
+bool autoencoder_tiny_decode(const struct autoencoder_tiny *vae, struct exec *ex, struct tensor z,
+                             vae_continue go_on, void *user, struct tensor *image)
+{
+    const struct vae_config *config = &vae->config;
+    int64_t pictures = z.shape[0];
+    struct vae_progress progress =
+        progress_over(config->decoder_blocks, config->stages, (int)pictures, go_on, user);
+    if (!vae_progress_go_on(&progress)) {
+        return false;
+    }
+    *image = tensor_4d(ex->step, pictures, config->factor * z.shape[1], config->factor * z.shape[2],
+                       config->out_channels);
+    struct tensor one = *image;
+    one.shape[0] = z.shape[0] = 1;
+    for (int64_t n = 0; n < pictures; n++) {
+        size_t mark = arena_mark(ex->step);
+        if (!decode_picture(vae, ex, z, &progress, one)) {
+            return false;
+        }
+        arena_release(ex->step, mark);
+        z.data += tensor_count(z);
+        one.data += tensor_count(one);
+    }
+    return true;
+}
+
+bool autoencoder_tiny_encode(const struct autoencoder_tiny *vae, struct exec *ex,
+                             struct tensor image, vae_continue go_on, void *user,
+                             struct tensor *latents)
 {
     const struct vae_config *config = &vae->config;
     const struct tiny_encoder *encoder = &vae->encoder;
+    struct vae_progress progress =
+        progress_over(config->encoder_blocks, config->stages, 1, go_on, user);
+    if (!vae_progress_go_on(&progress)) {
+        return false;
+    }
     ASSERT(image.shape[1] % config->factor == 0 && image.shape[2] % config->factor == 0);
-    struct tensor latents = tensor_4d(ex->step, image.shape[0], image.shape[1] / config->factor,
-                                      image.shape[2] / config->factor, config->latent_channels);
+    *latents = tensor_4d(ex->step, image.shape[0], image.shape[1] / config->factor,
+                         image.shape[2] / config->factor, config->latent_channels);
     size_t begin = arena_mark(ex->step);
     struct tensor unit = tensor_like(ex->step, image, image.shape[3]); /* in [0, 1] */
     elementwise_affine(ex->pool, 0.5f, 0.5f, image.data, unit.data, tensor_count(image));
@@ -159,9 +204,11 @@ struct tensor autoencoder_tiny_encode(const struct autoencoder_tiny *vae, struct
         if (i > 0) {
             x = tensor_settle(ex->step, mark, conv_forward(&encoder->halving[i], ex, x));
         }
-        stage_in_place(&encoder->stages[i], ex, x);
+        if (!stage_in_place(&encoder->stages[i], ex, x, &progress)) {
+            return false;
+        }
     }
-    conv_forward_into(&encoder->conv_out, ex, x, latents);
+    conv_forward_into(&encoder->conv_out, ex, x, *latents);
     arena_release(ex->step, begin);
-    return latents;
+    return true;
 }

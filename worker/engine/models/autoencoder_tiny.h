@@ -9,6 +9,7 @@
 #include "worker/engine/layers/conv.h"
 #include "worker/engine/layers/sampling.h"
 #include "worker/engine/models/vae_config.h"
+#include "worker/engine/models/vae_progress.h"
 
 /* relu(x + conv4(relu(conv2(relu(conv0(x)))))) */
 struct tiny_block {
@@ -46,14 +47,17 @@ struct autoencoder_tiny {
 void autoencoder_tiny_load(struct autoencoder_tiny *vae, struct loader *loader,
                            const struct vae_config *config);
 
-/* z [n, h, w, latent_channels] -> [n, factor h, factor w, 3] in about [-1, 1], in ex->step. */
-struct tensor autoencoder_tiny_decode(const struct autoencoder_tiny *vae, struct exec *ex,
-                                      struct tensor z);
+/* z [n, h, w, latent_channels] -> *image [n, factor h, factor w, 3] in about [-1, 1], in ex->step.
+ * Returns false, with *image unset, when go_on (may be NULL) said to stop. */
+bool autoencoder_tiny_decode(const struct autoencoder_tiny *vae, struct exec *ex, struct tensor z,
+                             vae_continue go_on, void *user, struct tensor *image);
 
-/* image [n, factor h, factor w, 3] in [-1, 1] -> [n, h, w, latent_channels] in ex->step: the
- * latents themselves, which are not drawn from anything. */
-struct tensor autoencoder_tiny_encode(const struct autoencoder_tiny *vae, struct exec *ex,
-                                      struct tensor image);
+/* image [n, factor h, factor w, 3] in [-1, 1] -> *latents [n, h, w, latent_channels] in ex->step,
+ * which are not drawn from anything. Returns false, with *latents unset, when go_on said to stop.
+ */
+bool autoencoder_tiny_encode(const struct autoencoder_tiny *vae, struct exec *ex,
+                             struct tensor image, vae_continue go_on, void *user,
+                             struct tensor *latents);
 
 /* Upper bound of the bytes of activations that a decode to height x width pixels needs at once. */
 size_t autoencoder_tiny_bytes(const struct vae_config *config, int64_t height, int64_t width);

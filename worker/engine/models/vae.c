@@ -56,11 +56,7 @@ bool vae_decode(const struct vae *vae, struct exec *ex, struct tensor latents, v
     if (vae->config.vae_class == VAE_AUTOENCODER_KL) {
         return vae_decoder_forward(&vae->decoder, ex, z, go_on, user, image);
     }
-    if (go_on != NULL && !go_on(user, 0, 1)) {
-        return false;
-    }
-    *image = autoencoder_tiny_decode(&vae->tiny, ex, z);
-    return go_on == NULL || go_on(user, 1, 1);
+    return autoencoder_tiny_decode(&vae->tiny, ex, z, go_on, user, image);
 }
 
 /* ---- Encode ---------------------------------------------------------------------------------- */
@@ -71,11 +67,7 @@ bool vae_encode(const struct vae *vae, struct exec *ex, struct tensor image, vae
     if (vae->config.vae_class == VAE_AUTOENCODER_KL) {
         return vae_encoder_forward(&vae->encoder, ex, image, go_on, user, code);
     }
-    if (go_on != NULL && !go_on(user, 0, 1)) {
-        return false;
-    }
-    *code = autoencoder_tiny_encode(&vae->tiny, ex, image);
-    return true;
+    return autoencoder_tiny_encode(&vae->tiny, ex, image, go_on, user, code);
 }
 
 bool vae_is_sampled(const struct vae *vae)

@@ -23,7 +23,7 @@ size_t vae_decode_bytes(const struct vae_config *config, int64_t height, int64_t
 
 /* latents [n, h, w, latent_channels] as the UNet has them -> *image [n, factor h, factor w, 3] in
  * about [-1, 1]. Image and temporaries are in ex->step. Returns false, with *image unset, when
- * go_on (may be NULL; see vae_decoder.h) said to stop. */
+ * go_on (may be NULL; see vae_progress.h) said to stop. */
 bool vae_decode(const struct vae *vae, struct exec *ex, struct tensor latents, vae_continue go_on,
                 void *user, struct tensor *image);
 

@@ -89,20 +89,8 @@ static struct tensor up_layer(const struct vae_block *block, struct exec *ex, st
     return x;
 }
 
-/* Whom to ask between layers. */
-struct asking {
-    vae_continue go_on;
-    void *user;
-    int step, steps;
-};
-
-static bool may_go_on(struct asking *asking)
-{
-    return asking->go_on == NULL || asking->go_on(asking->user, asking->step++, asking->steps);
-}
-
 static bool decode_picture(const struct vae_decoder *vae, struct exec *ex, struct tensor z,
-                           struct asking *asking, struct tensor image)
+                           struct vae_progress *progress, struct tensor image)
 {
     int layers = vae->config.layers_per_block + 1;
     if (vae->config.use_post_quant_conv) {
@@ -110,14 +98,14 @@ static bool decode_picture(const struct vae_decoder *vae, struct exec *ex, struc
     }
     size_t mark = arena_mark(ex->step);
     struct tensor x = conv_forward(&vae->conv_in, ex, z); /* [1, h, w, c] */
-    if (!may_go_on(asking)) {
+    if (!vae_progress_go_on(progress)) {
         return false;
     }
     vae_mid_in_place(&vae->mid_block, ex, x);
     for (int i = 0; i < vae->config.blocks; i++) {
         const struct vae_block *block = &vae->up_blocks[i];
         for (int layer = 0; layer < layers + block->has_upsampler; layer++) {
-            if (!may_go_on(asking)) {
+            if (!vae_progress_go_on(progress)) {
                 return false;
             }
             x = up_layer(block, ex, x, mark, layer, layers);
@@ -132,21 +120,21 @@ bool vae_decoder_forward(const struct vae_decoder *vae, struct exec *ex, struct 
 {
     const struct vae_config *config = &vae->config;
     int64_t pictures = z.shape[0];
-    struct asking asking = {.go_on = go_on, .user = user};
+    struct vae_progress progress = {.go_on = go_on, .user = user};
     /* Every layer once, an upsampler more in all blocks but the last, and conv_in. */
-    asking.steps = (int)pictures * config->blocks * (config->layers_per_block + 2);
+    progress.steps = (int)pictures * config->blocks * (config->layers_per_block + 2);
     *image = tensor_4d(ex->step, pictures, config->factor * z.shape[1], config->factor * z.shape[2],
                        config->out_channels);
     struct tensor one = *image;
     one.shape[0] = z.shape[0] = 1;
     for (int64_t n = 0; n < pictures; n++) {
         size_t mark = arena_mark(ex->step);
-        if (!decode_picture(vae, ex, z, &asking, one)) {
+        if (!decode_picture(vae, ex, z, &progress, one)) {
             return false;
         }
         arena_release(ex->step, mark);
         z.data += tensor_count(z);
         one.data += tensor_count(one);
     }
-    return may_go_on(&asking);
+    return vae_progress_go_on(&progress);
 }

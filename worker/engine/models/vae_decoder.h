@@ -11,6 +11,7 @@
 #include "worker/engine/layers/sampling.h"
 #include "worker/engine/models/vae_config.h"
 #include "worker/engine/models/vae_mid.h"
+#include "worker/engine/models/vae_progress.h"
 
 struct vae_block {
     struct resnet_block resnets[VAE_LAYERS_MAX + 1];
@@ -34,9 +35,6 @@ void vae_decoder_load(struct vae_decoder *vae, struct loader *loader,
 
 /* Upper bound of the bytes of activations that a decode to height x width pixels needs at once. */
 size_t vae_decoder_bytes(const struct vae_config *config, int64_t height, int64_t width);
-
-/* Asked between blocks with the part done; false stops the decode. */
-typedef bool (*vae_continue)(void *user, int step, int steps);
 
 /* z [n, h, w, latent_channels], already divided by scaling_factor ->
  * *image [n, factor h, factor w, out_channels] in about [-1, 1], in ex->step. What is large is done

@@ -71,7 +71,8 @@ bool vae_encoder_forward(const struct vae_encoder *vae, struct exec *ex, struct 
                          vae_continue go_on, void *user, struct tensor *moments)
 {
     const struct vae_config *config = &vae->config;
-    int layers = config->layers_per_block, step = 0, steps = config->blocks * (layers + 1);
+    int layers = config->layers_per_block;
+    struct vae_progress progress = {go_on, user, 0, config->blocks * (layers + 1)};
     ASSERT(image.shape[1] % config->factor == 0 && image.shape[2] % config->factor == 0);
     struct tensor result =
         tensor_4d(ex->step, image.shape[0], image.shape[1] / config->factor,
@@ -81,13 +82,13 @@ bool vae_encoder_forward(const struct vae_encoder *vae, struct exec *ex, struct 
     for (int i = 0; i < config->blocks; i++) {
         const struct vae_down_block *block = &vae->down_blocks[i];
         for (int layer = 0; layer < layers + block->has_downsampler; layer++) {
-            if (go_on != NULL && !go_on(user, step++, steps)) {
+            if (!vae_progress_go_on(&progress)) {
                 return false;
             }
             x = down_layer(block, ex, x, mark, layer, layers);
         }
     }
-    if (go_on != NULL && !go_on(user, step, steps)) {
+    if (!vae_progress_go_on(&progress)) {
         return false;
     }
     vae_mid_in_place(&vae->mid_block, ex, x);

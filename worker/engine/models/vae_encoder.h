@@ -6,8 +6,8 @@
 #include "worker/engine/layers/conv.h"
 #include "worker/engine/layers/linear.h"
 #include "worker/engine/layers/sampling.h"
-#include "worker/engine/models/vae_decoder.h"
 #include "worker/engine/models/vae_mid.h"
+#include "worker/engine/models/vae_progress.h"
 
 struct vae_down_block {
     struct resnet_block resnets[VAE_LAYERS_MAX];
