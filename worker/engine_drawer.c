@@ -9,6 +9,7 @@
 #include "worker/engine/engine.h"
 #include "worker/engine/image/parameters.h"
 #include "worker/engine/image/png.h"
+#include "worker/engine/image/png_read.h"
 #include "worker/worker_config.h"
 
 struct engine_drawer {
@@ -96,52 +97,87 @@ static const struct drawer_model *model(const void *drawer)
     return &d->model;
 }
 
-/* uses: storage for the LoRAs, which the generation points at. */
-static struct generation to_generation(const struct drawer_request *request,
-                                       struct engine_adapter_use uses[DRAWER_LORAS_MAX])
+/* A request as the engine takes it, with what its generation points at. */
+struct order {
+    struct generation generation;
+    struct engine_adapter_use uses[DRAWER_LORAS_MAX];
+    struct engine_picture init_image;
+    struct engine_mask mask_image;
+    uint8_t *rgb, *gray; /* owned: the pixels of the two */
+};
+
+static void fill_generation(struct order *order, const struct drawer_request *request)
 {
     for (size_t i = 0; i < request->lora_count; i++) {
-        uses[i] = (struct engine_adapter_use){.name = request->loras[i].name,
-                                              .weight = request->loras[i].weight};
+        order->uses[i] = (struct engine_adapter_use){.name = request->loras[i].name,
+                                                     .weight = request->loras[i].weight};
     }
-    return (struct generation){.prompt = request->prompt,
-                               .negative_prompt = request->negative_prompt,
-                               .width = (int)request->width,
-                               .height = (int)request->height,
-                               .steps = (int)request->steps,
-                               .guidance = request->guidance,
-                               .guidance_rescale = request->guidance_rescale,
-                               .guidance_start = request->guidance_start,
-                               .guidance_end = request->guidance_end,
-                               .seed = request->seed,
-                               .scheduler = request->scheduler,
-                               .sigmas = request->sigmas,
-                               .timestep_spacing = request->timestep_spacing,
-                               .eta = request->eta,
-                               .clip_skip = (int)request->clip_skip,
-                               .tile_x = request->tile_x,
-                               .tile_y = request->tile_y,
-                               .loras = uses,
-                               .lora_count = (int)request->lora_count};
+    order->generation = (struct generation){
+        .prompt = request->prompt,
+        .negative_prompt = request->negative_prompt,
+        .width = (int)request->width,
+        .height = (int)request->height,
+        .steps = (int)request->steps,
+        .guidance = request->guidance,
+        .guidance_rescale = request->guidance_rescale,
+        .guidance_start = request->guidance_start,
+        .guidance_end = request->guidance_end,
+        .seed = request->seed,
+        .scheduler = request->scheduler,
+        .sigmas = request->sigmas,
+        .timestep_spacing = request->timestep_spacing,
+        .eta = request->eta,
+        .clip_skip = (int)request->clip_skip,
+        .tile_x = request->tile_x,
+        .tile_y = request->tile_y,
+        .init_image = request->init_png != NULL ? &order->init_image : NULL,
+        .strength = request->strength,
+        .mask_image = request->mask_png != NULL ? &order->mask_image : NULL,
+        .mask_blur = request->mask_blur,
+        .loras = order->uses,
+        .lora_count = (int)request->lora_count,
+    };
 }
 
-/* What the order may ask for and this engine cannot do. */
-static int check_controls(const struct drawer_request *request, struct error *err)
+/* The sizes of the pictures, which is all that a check needs. */
+static int read_sizes(struct order *order, const struct drawer_request *request, struct error *err)
 {
-    const struct {
-        const char *name;
-        bool is_asked;
-    } controls[] = {
-        {"init_image", request->init_png != NULL},
-        {"preview", request->preview},
-    };
-    for (size_t i = 0; i < sizeof(controls) / sizeof(controls[0]); i++) {
-        if (controls[i].is_asked) {
-            return ERROR(err, STATUS_UNSUPPORTED, "%s: not supported by this worker",
-                         controls[i].name);
-        }
+    struct engine_picture *init = &order->init_image;
+    struct engine_mask *mask = &order->mask_image;
+    if (request->init_png != NULL && png_read_size(request->init_png, request->init_size,
+                                                   &init->width, &init->height, err) < 0) {
+        return error_wrap(err, "init_image");
+    }
+    if (request->mask_png != NULL && png_read_size(request->mask_png, request->mask_size,
+                                                   &mask->width, &mask->height, err) < 0) {
+        return error_wrap(err, "mask_image");
     }
     return STATUS_OK;
+}
+
+static int read_pixels(struct order *order, const struct drawer_request *request, struct error *err)
+{
+    struct engine_picture *init = &order->init_image;
+    struct engine_mask *mask = &order->mask_image;
+    if (request->init_png != NULL &&
+        png_read_rgb(request->init_png, request->init_size, &init->width, &init->height,
+                     &order->rgb, err) < 0) {
+        return error_wrap(err, "init_image");
+    }
+    if (request->mask_png != NULL &&
+        png_read_mask(request->mask_png, request->mask_size, &mask->width, &mask->height,
+                      &order->gray, err) < 0) {
+        return error_wrap(err, "mask_image");
+    }
+    init->rgb = order->rgb;
+    mask->gray = order->gray;
+    return STATUS_OK;
+}
+
+static void order_deinit(struct order *order)
+{
+    xfree(order->rgb);
+    xfree(order->gray);
 }
 
 /* The order's LoRAs are the files that its gateway was told of: a picture is cached under them. */
@@ -171,37 +207,57 @@ static int check(const void *drawer, const struct drawer_request *request, struc
         return ERROR(err, STATUS_INVALID, "width %u, height %u or steps %u is out of all bounds",
                      request->width, request->height, request->steps);
     }
-    struct engine_adapter_use uses[DRAWER_LORAS_MAX];
-    const struct generation generation = to_generation(request, uses);
-    int result = check_controls(request, err);
+    struct order order = {.rgb = NULL};
+    fill_generation(&order, request);
+    int result = read_sizes(&order, request, err);
     if (result < 0 || (result = check_lora_digests(d, request, err)) < 0) {
         return result;
     }
-    return engine_check(d->engine, &generation, err);
+    return engine_check(d->engine, &order.generation, err);
 }
 
 struct progress_bridge {
     drawer_progress progress;
     void *user;
+    uint8_t *preview; /* PNG of the step that is about to be told */
+    size_t preview_size;
 };
+
+static void on_preview(void *user, int step, int steps, const struct engine_picture *picture)
+{
+    (void)step, (void)steps;
+    struct progress_bridge *bridge = user;
+    struct error err;
+    xfree(bridge->preview);
+    if (png_encode(picture->rgb, picture->width, picture->height, NULL, 0, &bridge->preview,
+                   &bridge->preview_size, &err) < 0) {
+        log_warn("preview lost", "reason=%s", LOG_QUOTED(err.text));
+    }
+}
 
 static bool on_progress(void *user, enum engine_stage stage, int step, int steps)
 {
     static const enum drawer_stage stages[] = {[ENGINE_STAGE_TEXT] = DRAWER_TEXT,
                                                [ENGINE_STAGE_DENOISE] = DRAWER_DENOISE,
                                                [ENGINE_STAGE_DECODE] = DRAWER_DECODE};
-    const struct progress_bridge *bridge = user;
-    const struct drawer_step at = {.stage = stages[stage], .step = step, .steps = steps};
-    return bridge->progress(bridge->user, &at);
+    struct progress_bridge *bridge = user;
+    const struct drawer_step at = {.stage = stages[stage],
+                                   .step = step,
+                                   .steps = steps,
+                                   .preview_png = bridge->preview,
+                                   .preview_size = bridge->preview_size};
+    bool go_on = bridge->progress(bridge->user, &at);
+    xfree(bridge->preview);
+    bridge->preview = NULL;
+    return go_on;
 }
 
 static int encode(const struct engine_drawer *d, const struct drawer_request *request,
-                  const struct picture *picture, struct drawing *out, struct error *err)
+                  const struct generation *generation, const struct picture *picture,
+                  struct drawing *out, struct error *err)
 {
-    struct engine_adapter_use uses[DRAWER_LORAS_MAX];
-    const struct generation generation = to_generation(request, uses);
     char *tags, *hashes;
-    engine_lora_texts(d->engine, &generation, &tags, &hashes);
+    engine_lora_texts(d->engine, generation, &tags, &hashes);
     const char *scheduler =
         request->scheduler[0] != '\0' ? request->scheduler : d->model.scheduler_default;
     const struct picture_parameters parameters = {.prompt = request->prompt,
@@ -221,6 +277,11 @@ static int encode(const struct engine_drawer *d, const struct drawer_request *re
                                                   .height = request->height,
                                                   .model_name = d->model.name,
                                                   .model_digest = d->model.digest,
+                                                  .strength =
+                                                      engine_strength(d->engine, generation),
+                                                  .mask_blur = request->mask_blur,
+                                                  .tile_x = request->tile_x,
+                                                  .tile_y = request->tile_y,
                                                   .lora_tags = tags,
                                                   .lora_hashes = hashes};
     char *text = parameters_text(&parameters);
@@ -235,29 +296,40 @@ static int encode(const struct engine_drawer *d, const struct drawer_request *re
     return status;
 }
 
+static void describe_drawing(const struct picture *picture, struct drawing *out)
+{
+    out->width = (uint32_t)picture->width;
+    out->height = (uint32_t)picture->height;
+    out->text_seconds = picture->timings.text_seconds;
+    out->denoise_seconds = picture->timings.denoise_seconds;
+    out->decode_seconds = picture->timings.decode_seconds;
+    if (picture->prompt_truncated) {
+        log_info("prompt cut", "reason=\"longer than the text encoders can read\"");
+    }
+}
+
 static int draw(void *drawer, const struct drawer_request *request, drawer_progress progress,
                 void *user, struct drawing *out, struct error *err)
 {
     struct engine_drawer *d = drawer;
-    struct engine_adapter_use uses[DRAWER_LORAS_MAX];
-    const struct generation generation = to_generation(request, uses);
-    struct progress_bridge bridge = {progress, user};
-    struct picture picture;
+    struct order order = {.rgb = NULL};
+    struct progress_bridge bridge = {.progress = progress, .user = user};
+    struct picture picture = {.rgb = NULL};
     memset(out, 0, sizeof(*out));
-    int status = engine_generate(d->engine, &generation, on_progress, &bridge, NULL, &picture, err);
-    if (status < 0) {
-        return status;
+    fill_generation(&order, request);
+    order.generation.preview = request->preview ? on_preview : NULL;
+    int status = read_pixels(&order, request, err);
+    if (status == STATUS_OK) {
+        status = engine_generate(d->engine, &order.generation, on_progress, &bridge, NULL, &picture,
+                                 err);
     }
-    out->width = (uint32_t)picture.width;
-    out->height = (uint32_t)picture.height;
-    out->text_seconds = picture.timings.text_seconds;
-    out->denoise_seconds = picture.timings.denoise_seconds;
-    out->decode_seconds = picture.timings.decode_seconds;
-    if (picture.prompt_truncated) {
-        log_info("prompt cut", "reason=\"longer than the text encoders can read\"");
+    if (status == STATUS_OK) {
+        describe_drawing(&picture, out);
+        status = encode(d, request, &order.generation, &picture, out, err);
     }
-    status = encode(d, request, &picture, out, err);
+    xfree(bridge.preview);
     picture_free(&picture);
+    order_deinit(&order);
     return status;
 }
 

@@ -172,3 +172,56 @@ def test_a_wrong_call_gets_one_clear_line(arguments, code, message):
 def test_help_and_version():
     assert "--negative TEXT" in txt2img("--help").stdout
     assert txt2img("--version").stdout.startswith("txt2img ")
+
+
+def write_png(path, width, height, pixel):
+    """A gray PNG of pixel(x, y)."""
+    rows = b"".join(b"\0" + bytes(pixel(x, y) for x in range(width)) for y in range(height))
+
+    def chunk(kind, body):
+        return (struct.pack(">I", len(body)) + kind + body +
+                struct.pack(">I", zlib.crc32(kind + body)))
+
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" +
+                     chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)) +
+                     chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def size(path):
+    return struct.unpack(">II", path.read_bytes()[16:24])
+
+
+def test_a_picture_and_a_mask_to_start_from(tmp_path):
+    picture, mask, preview = tmp_path / "in.png", tmp_path / "mask.png", tmp_path / "preview.png"
+    write_png(picture, 50, 41, lambda x, y: (x * 5 + y) % 256)
+    write_png(mask, 20, 20, lambda x, y: 255 if x > 9 else 0)
+    arguments = ["--model", MODEL, "--prompt", "an axe", "--steps", 4, "--init-image", picture]
+    txt2img(*arguments, "--mask", mask, "--mask-blur", 2, "--strength", 0.75, "--seeds", "4,9",
+            "--preview", preview, "--tile", "x", "--output", tmp_path / "out.png")
+    first, second = tmp_path / "out-1.png", tmp_path / "out-2.png"
+    assert size(first) == size(second) == (48, 40)  # the picture's, down to multiples of 8
+    assert size(preview) == (48, 40)
+    assert pixels(first) != pixels(second)
+    assert texts(second)["parameters"].endswith(
+        "Denoising strength: 0.75, Mask blur: 2, Tile X: True")
+    assert ", Seed: 9," in texts(second)["parameters"]
+    # A seed's picture is the same without the others of its batch, and without previews.
+    txt2img(*arguments, "--mask", mask, "--mask-blur", 2, "--strength", 0.75, "--seed", 9,
+            "--tile", "x", "--output", tmp_path / "alone.png")
+    assert pixels(tmp_path / "alone.png") == pixels(second)
+
+
+def test_what_is_no_picture_to_start_from_is_refused(tmp_path):
+    picture = tmp_path / "in.png"
+    picture.write_bytes(b"GIF89a")
+    arguments = ["--model", MODEL, "--prompt", "an axe", "--output", tmp_path / "out.png"]
+    refused = txt2img(*arguments, "--init-image", picture, check=False)
+    assert refused.returncode == 1
+    assert f"{picture}: not a PNG file" in refused.stderr
+    refused = txt2img(*arguments, "--init-image", tmp_path / "none.png", check=False)
+    assert "none.png: cannot open" in refused.stderr
+    refused = txt2img(*arguments, "--strength", 0.5, check=False)
+    assert "strength: means nothing without an init_image" in refused.stderr
+    refused = txt2img(*arguments, "--seeds", "1,,2", check=False)
+    assert refused.returncode == 2
+    assert not (tmp_path / "out.png").exists()

@@ -18,7 +18,9 @@
 #include "common/base/error.h"
 #include "common/base/id.h"
 #include "common/base/panic.h"
+#include "worker/cli/file.h"
 #include "worker/cli/lora_options.h"
+#include "worker/cli/picture_options.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/image/parameters.h"
 #include "worker/engine/image/png.h"
@@ -28,6 +30,7 @@
 #endif
 
 #define BATCH_MAX 10000
+#define SEEDS_MAX 256
 #define EXIT_USAGE 2
 #define EMBEDDINGS_MAX 64
 
@@ -43,8 +46,11 @@ struct options {
     double guidance;          /* negative: the model's */
     double guidance_rescale, guidance_start, guidance_end, eta;
     uint64_t seed;
-    bool has_seed, timings, tile_x, tile_y;
+    bool has_seed, timings;
+    struct picture_options pictures;
     int batch, threads;
+    uint64_t seeds[SEEDS_MAX]; /* of --seeds, in place of seed and batch */
+    int seed_count;
     enum engine_storage storage;
     const char *lora_folder;
     struct lora_options loras;
@@ -60,6 +66,7 @@ enum option_key {
     KEY_STEPS,
     KEY_GUIDANCE,
     KEY_SEED,
+    KEY_SEEDS,
     KEY_GUIDANCE_RESCALE,
     KEY_GUIDANCE_START,
     KEY_GUIDANCE_END,
@@ -77,6 +84,11 @@ enum option_key {
     KEY_LATENTS,
     KEY_DUMP,
     KEY_TILE,
+    KEY_INIT_IMAGE,
+    KEY_STRENGTH,
+    KEY_MASK,
+    KEY_MASK_BLUR,
+    KEY_PREVIEW,
     KEY_LORA,
     KEY_LORA_FOLDER,
     KEY_TIMINGS,
@@ -100,6 +112,7 @@ static const struct {
     {"height", KEY_HEIGHT, "N", "pixels (default: the model's)"},
     {"steps", KEY_STEPS, "N", "sampling steps (default: the model's, 20 or 4)"},
     {"seed", KEY_SEED, "N", "picture number (default: random, printed)"},
+    {"seeds", KEY_SEEDS, "N,N,...", "one picture for each, into FILE-1.png, FILE-2.png, ..."},
     {"guidance", KEY_GUIDANCE, "F", "guidance scale, 1 = off (default: the model's)"},
     {"guidance-rescale", KEY_GUIDANCE_RESCALE, "F", "against overexposure, 0 (off) to 1"},
     {"guidance-start", KEY_GUIDANCE_START, "F", "guide from this part of the steps on, 0 to 1"},
@@ -124,6 +137,11 @@ static const struct {
      "file or name in the folder, weight W (or TEXT:UNET); repeatable"},
     {"lora-folder", KEY_LORA_FOLDER, "DIR",
      "where --lora NAME and <lora:NAME:W> look for NAME.safetensors"},
+    {"init-image", KEY_INIT_IMAGE, "FILE", "the PNG to start from, of any size"},
+    {"strength", KEY_STRENGTH, "F", "how far to go from it, up to 1 (default: the model's)"},
+    {"mask", KEY_MASK, "FILE", "PNG: white (or opaque) is painted anew in the init image"},
+    {"mask-blur", KEY_MASK_BLUR, "F", "blur the mask by so many pixels"},
+    {"preview", KEY_PREVIEW, "FILE", "write a small PNG of what there is after each step"},
     {"tile", KEY_TILE, "AXES", "seamless along x, y or xy, for textures"},
     {"timings", KEY_TIMINGS, NULL, "print one JSON line a picture on stdout"},
     {"output", KEY_OUTPUT, "FILE", "the PNG to write (required)"},
@@ -165,15 +183,41 @@ static int parse_int(const char *name, const char *text, int min, int max, int *
     return 0;
 }
 
+/* A seed up to the character end. */
+static bool read_seed(const char *text, char end, uint64_t *seed, const char **rest)
+{
+    char *stop = NULL;
+    errno = 0;
+    *seed = strtoull(text, &stop, 10);
+    *rest = stop;
+    return errno == 0 && stop != text && *stop == end && *text >= '0' && *text <= '9';
+}
+
 static int parse_seed(const char *text, struct options *options)
 {
-    char *end = NULL;
-    errno = 0;
-    options->seed = strtoull(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || *text == '-') {
+    const char *rest = NULL;
+    if (!read_seed(text, '\0', &options->seed, &rest)) {
         return usage_error("expected a whole number from 0 to 2^64 - 1", "seed", text);
     }
     options->has_seed = true;
+    return 0;
+}
+
+static int parse_seeds(const char *text, struct options *options)
+{
+    const char *rest = text;
+    options->seed_count = 0;
+    do {
+        rest += options->seed_count > 0; /* over the comma */
+        char end = strchr(rest, ',') != NULL ? ',' : '\0';
+        if (options->seed_count == SEEDS_MAX ||
+            !read_seed(rest, end, &options->seeds[options->seed_count], &rest)) {
+            return usage_error("expected up to 256 whole numbers, a comma between each", "seeds",
+                               text);
+        }
+        options->seed_count++;
+    } while (*rest != '\0');
+    options->batch = options->seed_count;
     return 0;
 }
 
@@ -196,12 +240,36 @@ static int add_embedding(const char *path, struct options *options)
     return 0;
 }
 
-static int parse_tile(const char *text, struct options *options)
+static int parse_tile(const char *text, struct picture_options *options)
 {
     options->tile_x = strcmp(text, "x") == 0 || strcmp(text, "xy") == 0;
     options->tile_y = strcmp(text, "y") == 0 || strcmp(text, "xy") == 0;
     return options->tile_x || options->tile_y ? 0
                                               : usage_error("expected x, y or xy", "tile", text);
+}
+
+/* The options about pictures that come in or are on the way. */
+static int apply_picture_option(int key, const char *value, struct picture_options *options)
+{
+    switch (key) {
+    case KEY_INIT_IMAGE:
+        options->init_path = value;
+        return 0;
+    case KEY_MASK:
+        options->mask_path = value;
+        return 0;
+    case KEY_PREVIEW:
+        options->preview_path = value;
+        return 0;
+    case KEY_STRENGTH:
+        return parse_number("strength", value, &options->strength);
+    case KEY_MASK_BLUR:
+        return parse_number("mask-blur", value, &options->mask_blur);
+    case KEY_TILE:
+        return parse_tile(value, options);
+    default:
+        return EXIT_USAGE; /* getopt has said what is wrong */
+    }
 }
 
 static int parse_precision(const char *text)
@@ -263,7 +331,7 @@ static int apply_sampling_option(int key, const char *value, struct options *opt
     case KEY_GUIDANCE_END:
         return parse_number("guidance-end", value, &options->guidance_end);
     default:
-        return EXIT_USAGE; /* getopt has said what is wrong */
+        return apply_picture_option(key, value, &options->pictures);
     }
 }
 
@@ -305,6 +373,8 @@ static int apply_option(int key, const char *value, struct options *options)
         return parse_int("threads", value, 1, 256, &options->threads);
     case KEY_SEED:
         return parse_seed(value, options);
+    case KEY_SEEDS:
+        return parse_seeds(value, options);
     case KEY_LORA:
         return parse_lora(value, options);
     case KEY_LORA_FOLDER:
@@ -317,8 +387,6 @@ static int apply_option(int key, const char *value, struct options *options)
     case KEY_EMBEDDINGS:
         options->embedding_folder = value;
         return 0;
-    case KEY_TILE:
-        return parse_tile(value, options);
     case KEY_STORAGE:
         return parse_storage(value, &options->storage);
     case KEY_PRECISION:
@@ -341,7 +409,8 @@ static int check_options(const struct options *options)
         }
     }
     if (options->batch > 1 && (options->dump != NULL || options->latents != NULL)) {
-        fprintf(stderr, "txt2img: --dump and --latents are for one picture, not with --batch\n");
+        fprintf(stderr,
+                "txt2img: --dump and --latents are for one picture, not with --batch or --seeds\n");
         return EXIT_USAGE;
     }
     return 0;
@@ -391,6 +460,7 @@ static int parse_options(int argc, char **argv, struct options *options)
 struct progress {
     bool terminal;
     double started;
+    const char *preview_path;
 };
 
 static void draw_bar(const char *what, int step, int steps, double seconds)
@@ -411,12 +481,19 @@ static bool on_progress(void *user, enum engine_stage stage, int step, int steps
     double seconds = clock_monotonic_seconds() - progress->started;
     if (progress->terminal) {
         draw_bar(names[stage], step, steps, seconds);
-    } else if (stage == ENGINE_STAGE_DENOISE) {
+    } else if (stage == ENGINE_STAGE_DENOISE && step > 0) {
         fprintf(stderr, "step %d of %d, %.1f s\n", step, steps, seconds);
     } else if (step == steps) {
         fprintf(stderr, "%s done, %.1f s\n", names[stage], seconds);
     }
     return true;
+}
+
+static void on_preview(void *user, int step, int steps, const struct engine_picture *picture)
+{
+    (void)step, (void)steps;
+    const struct progress *progress = user;
+    picture_options_write_preview(progress->preview_path, picture);
 }
 
 /* ---- Output ---------------------------------------------------------------------------------- */
@@ -434,23 +511,6 @@ static char *picture_path(const struct options *options, int number)
     int stem = dot != NULL ? (int)(dot - options->output) : (int)strlen(options->output);
     snprintf(path, size, "%.*s-%d%s", stem, options->output, number, dot != NULL ? dot : "");
     return path;
-}
-
-static int write_file(const char *path, const uint8_t *bytes, size_t size, struct error *err)
-{
-    FILE *file = fopen(path, "wbe");
-    if (file == NULL) {
-        return ERROR(err, STATUS_IO, "%s: cannot create: %s", path, strerror(errno));
-    }
-    size_t written = fwrite(bytes, 1, size, file);
-    int failed = written != size ? errno : 0;
-    if (fclose(file) != 0 && failed == 0) {
-        failed = errno;
-    }
-    if (failed != 0) {
-        return ERROR(err, STATUS_IO, "%s: cannot write: %s", path, strerror(failed));
-    }
-    return STATUS_OK;
 }
 
 /* Write the PNG with the text that makes the picture again. */
@@ -481,6 +541,8 @@ static int write_png(const char *path, const struct picture *picture,
         .clip_skip = generation->clip_skip,
         .lora_tags = tags,
         .lora_hashes = hashes,
+        .strength = engine_strength(engine, generation),
+        .mask_blur = generation->mask_blur,
         .tile_x = generation->tile_x,
         .tile_y = generation->tile_y,
     };
@@ -496,7 +558,7 @@ static int write_png(const char *path, const struct picture *picture,
     int result = png_encode(picture->rgb, picture->width, picture->height, texts,
                             sizeof(texts) / sizeof(texts[0]), &bytes, &length, err);
     if (result == STATUS_OK) {
-        result = write_file(path, bytes, length, err);
+        result = file_write(path, bytes, length, err);
     }
     xfree(bytes);
     xfree(text);
@@ -527,7 +589,8 @@ static void print_timings(const struct picture *picture, const struct generation
 static int make_picture(struct engine *engine, const struct options *options,
                         const struct generation *generation, int number, struct error *err)
 {
-    struct progress progress = {isatty(STDERR_FILENO) != 0, clock_monotonic_seconds()};
+    struct progress progress = {isatty(STDERR_FILENO) != 0, clock_monotonic_seconds(),
+                                options->pictures.preview_path};
     struct engine_dump *dump = options->dump != NULL ? engine_dump_create() : NULL;
     char *path = picture_path(options, number);
     struct picture picture;
@@ -578,8 +641,8 @@ static int run(const struct options *options, struct error *err)
     struct generation generation = {
         .prompt = options->prompt,
         .negative_prompt = options->negative,
-        .width = options->width > 0 ? options->width : info->default_width,
-        .height = options->height > 0 ? options->height : info->default_height,
+        .width = options->width,
+        .height = options->height,
         .steps = options->steps > 0 ? options->steps : info->default_steps,
         .guidance = options->guidance >= 0 ? options->guidance : info->default_guidance,
         .seed = options->has_seed ? options->seed : id_random() >> 32,
@@ -591,11 +654,13 @@ static int run(const struct options *options, struct error *err)
         .timestep_spacing = options->timestep_spacing,
         .eta = options->eta,
         .clip_skip = options->clip_skip,
-        .tile_x = options->tile_x,
-        .tile_y = options->tile_y,
         .loras = options->loras.uses,
         .lora_count = options->loras.count,
+        .preview = options->pictures.preview_path != NULL ? on_preview : NULL,
     };
+    picture_options_apply(&options->pictures, engine_limits(engine), &generation);
+    generation.width = generation.width > 0 ? generation.width : info->default_width;
+    generation.height = generation.height > 0 ? generation.height : info->default_height;
     float *latents = NULL;
     result = engine_check(engine, &generation, err);
     if (result == STATUS_OK && options->latents != NULL) {
@@ -604,6 +669,7 @@ static int run(const struct options *options, struct error *err)
         generation.latents = latents;
     }
     for (int i = 1; result == STATUS_OK && i <= options->batch; i++) {
+        generation.seed = options->seed_count > 0 ? options->seeds[i - 1] : generation.seed;
         result = make_picture(engine, options, &generation, i, err);
         generation.seed++;
     }
@@ -620,10 +686,14 @@ int main(int argc, char **argv)
         return code;
     }
     struct error err;
-    int result = run(&options, &err);
+    int result = picture_options_load(&options.pictures, &err);
+    if (result == STATUS_OK) {
+        result = run(&options, &err);
+    }
     if (result < 0) {
         fprintf(stderr, "txt2img: %s\n", err.text);
     }
+    picture_options_deinit(&options.pictures);
     lora_options_deinit(&options.loras);
     return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

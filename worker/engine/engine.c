@@ -18,6 +18,7 @@
 #include "worker/engine/pipeline/guidance.h"
 #include "worker/engine/pipeline/init_image.h"
 #include "worker/engine/pipeline/lora_uses.h"
+#include "worker/engine/pipeline/preview.h"
 #include "worker/engine/schedulers/sampler_names.h"
 #include "worker/engine/weights/model_digest.h"
 #include "worker/engine/weights/safetensors.h"
@@ -43,6 +44,7 @@ struct engine {
     const char *offered[SCHEDULERS_MAX + 1];      /* the names of the others */
     struct exec ex;
     struct arena *job;
+    struct preview *preview; /* made for the first generation that asks */
 };
 
 /* ---- Opening --------------------------------------------------------------------------------- */
@@ -278,6 +280,7 @@ void engine_close(struct engine *engine)
     parallel_destroy(engine->ex.pool);
     arena_destroy(engine->ex.step);
     arena_destroy(engine->job);
+    preview_destroy(engine->preview);
     lora_library_close(engine->loras);
     components_close(engine->components);
     xfree(engine);
@@ -419,6 +422,21 @@ static int generate_with_loras(struct engine *engine, struct run *run, struct pi
     return result;
 }
 
+double engine_strength(const struct engine *engine, const struct generation *generation)
+{
+    bool has_picture = generation->init_image != NULL;
+    return has_picture ? init_image_strength(engine->components, generation) : 0.0;
+}
+
+/* NULL when the generation asks for no previews. */
+static const struct preview *preview_of(struct engine *engine, const struct generation *generation)
+{
+    if (generation->preview != NULL && engine->preview == NULL) {
+        engine->preview = preview_create(&engine->components->vae, &engine->ex);
+    }
+    return generation->preview != NULL ? engine->preview : NULL;
+}
+
 int engine_generate(struct engine *engine, const struct generation *generation,
                     engine_progress progress, void *user, struct engine_dump *dump,
                     struct picture *out, struct error *err)
@@ -446,10 +464,12 @@ int engine_generate(struct engine *engine, const struct generation *generation,
         .progress = progress,
         .user = user,
         .dump = dump,
+        .preview = preview_of(engine, generation),
     };
     engine->ex.wrap_x = generation->tile_x;
     engine->ex.wrap_y = generation->tile_y;
     result = generate_with_loras(engine, &run, out, err);
+    engine->ex.wrap_x = engine->ex.wrap_y = false;
     out->timings.peak_bytes = arena_peak(engine->ex.step) + arena_peak(engine->job);
     /* An idle worker keeps its weights, not gigabytes of old activations. */
     arena_release(engine->ex.step, 0);

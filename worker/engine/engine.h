@@ -108,6 +108,12 @@ struct engine_mask {
     const uint8_t *gray; /* [height, width]; from one half up is painted anew, below is kept */
 };
 
+/* Called on the thread that called engine_generate, with its user, once for each sampling step
+ * before its progress: what the picture looks like by now, at most 128 pixels a side, drawn from
+ * the latents and not by the VAE. The picture is the engine's and valid until return. */
+typedef void (*engine_preview)(void *user, int step, int steps,
+                               const struct engine_picture *picture);
+
 /* One picture to make. The strings and latents stay the caller's and are not kept. */
 struct generation {
     const char *prompt;          /* UTF-8; may be empty; A1111's syntax: docs/PROMPTS.md */
@@ -148,6 +154,7 @@ struct generation {
     /* When to give up: a value of clock_monotonic_seconds; looked at between steps and within the
      * VAE. 0 = never. */
     double deadline;
+    engine_preview preview; /* NULL = none */
     /* LoRAs on top of the model, for this picture only; they add up. Those that the prompt names,
      * "<lora:NAME:WEIGHT>", are added to these. */
     const struct engine_adapter_use *loras;
@@ -210,6 +217,9 @@ void engine_lora_texts(const struct engine *engine, const struct generation *gen
                        char **tags, char **hashes);
 
 void picture_free(struct picture *picture);
+
+/* The strength that a generation with an init_image runs at, its default included; 0 without. */
+double engine_strength(const struct engine *engine, const struct generation *generation);
 
 /* Read the tensor "latents" [1, latent_channels, height/8, width/8] (or without the 1) from a
  * safetensors file, for generation.latents. *latents is the caller's (xfree); NULL on failure. */

@@ -62,6 +62,12 @@ static void append_controls(struct buf *text, const struct picture_parameters *p
     if (p->clip_skip > 0) {
         (void)buf_printf(text, NULL, ", Clip skip: %d", p->clip_skip + 1);
     }
+    if (p->strength > 0.0) {
+        (void)buf_printf(text, NULL, ", Denoising strength: %.9g", p->strength);
+    }
+    if (p->mask_blur > 0.0) {
+        (void)buf_printf(text, NULL, ", Mask blur: %.9g", p->mask_blur);
+    }
     if (p->tile_x && p->tile_y) {
         (void)buf_printf(text, NULL, ", Tiling: True");
     } else if (p->tile_x || p->tile_y) {

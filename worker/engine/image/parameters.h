@@ -22,7 +22,8 @@ struct picture_parameters {
     /* LoRAs: what stands after the prompt, "<lora:a:0.8>", and after "Lora hashes", "a: HASH"; ""
      * or NULL: none. */
     const char *lora_tags, *lora_hashes;
-    bool tile_x, tile_y; /* both: "Tiling: True"; one: "Tile X: True" or "Tile Y: True" */
+    double strength, mask_blur; /* "Denoising strength", "Mask blur"; 0 = none */
+    bool tile_x, tile_y;        /* both: "Tiling: True"; one: "Tile X: True" or "Tile Y: True" */
 };
 
 /* The text for the PNG keyword "parameters"; xfree. A pure function of its input. */

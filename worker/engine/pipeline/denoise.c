@@ -4,6 +4,7 @@
 #include "worker/engine/pipeline/guidance.h"
 #include "worker/engine/pipeline/inpaint.h"
 #include "worker/engine/pipeline/latents.h"
+#include "worker/engine/pipeline/preview.h"
 
 static void dump_timesteps(struct run *run)
 {
@@ -60,6 +61,7 @@ static void denoise_step(struct run *run, const struct guidance *guidance, int i
         noise = tensor_like(run->ex->step, run->latents, run->latents.shape[3]);
         latents_draw_noise(run, noise);
     }
+    preview_show(run, i, guided);
     scheduler_step(scheduler, i, guided.data, run->latents.data, noise.data, count);
     inpaint_restore(run, i);
     dump_add_map(run->dump, run->latents, "latents.%d", i);

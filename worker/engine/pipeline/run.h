@@ -19,6 +19,8 @@ struct inpaint {
     struct tensor clean, noise; /* [1, h, w, c], of the picture and of the start */
 };
 
+struct preview;
+
 /* The caller sets the first group; the second is the run's own state. */
 struct run {
     const struct components *components;
@@ -28,7 +30,8 @@ struct run {
     const struct generation *generation;
     engine_progress progress; /* may be NULL */
     void *user;
-    struct engine_dump *dump; /* may be NULL */
+    struct engine_dump *dump;      /* may be NULL */
+    const struct preview *preview; /* NULL unless the generation asks for previews */
 
     struct rng rng;
     bool prompt_truncated;

@@ -188,4 +188,72 @@ TEST(what_a_mask_keeps_stays_and_what_it_does_not_changes)
     engine_close(engine);
 }
 
+struct previews {
+    int count, width, height;
+    bool in_order;
+    uint8_t last[128 * 128 * 3];
+};
+
+static void on_preview(void *user, int step, int steps, const struct engine_picture *picture)
+{
+    struct previews *previews = user;
+    previews->in_order = step == ++previews->count && step <= steps && previews->in_order;
+    previews->width = picture->width;
+    previews->height = picture->height;
+    REQUIRE(picture->width <= 128 && picture->height <= 128);
+    memcpy(previews->last, picture->rgb, (size_t)picture->width * (size_t)picture->height * 3);
+}
+
+TEST(the_last_preview_of_the_demo_model_looks_like_its_picture)
+{
+    static struct previews previews = {.in_order = true};
+    struct engine *engine = open_model("worker/models/demo");
+    REQUIRE(engine != NULL);
+    struct error err;
+    struct picture picture;
+    struct generation generation = {.prompt = "a red sword",
+                                    .width = 128,
+                                    .height = 128,
+                                    .steps = 12,
+                                    .guidance = 5,
+                                    .seed = 11,
+                                    .preview = on_preview};
+    CHECK_INT(engine_generate(engine, &generation, NULL, &previews, NULL, &picture, &err), 0);
+    CHECK_INT(previews.count, 12);
+    CHECK(previews.in_order);
+    CHECK_INT(previews.width, 128);
+    CHECK_INT(previews.height, 128);
+    double squares = 0;
+    for (size_t i = 0; i < sizeof(previews.last); i++) {
+        double d = (double)previews.last[i] - (double)picture.rgb[i];
+        squares += d * d;
+    }
+    double decibel = 10 * log10(255.0 * 255.0 * sizeof(previews.last) / squares);
+    printf("# last preview %.1f dB\n", decibel);
+    CHECK(decibel > 19);
+    picture_free(&picture);
+    engine_close(engine);
+}
+
+TEST(previews_stay_small_and_leave_the_picture_as_it_is)
+{
+    static struct previews previews = {.in_order = true};
+    struct engine *engine = open_model("tests/golden/tiny-sdxl");
+    REQUIRE(engine != NULL);
+    struct error err;
+    struct picture with, without;
+    struct generation generation = {
+        .prompt = "a sword", .width = 1040, .height = 24, .steps = 2, .guidance = 1, .seed = 3};
+    CHECK_INT(engine_generate(engine, &generation, NULL, NULL, NULL, &without, &err), 0);
+    generation.preview = on_preview;
+    CHECK_INT(engine_generate(engine, &generation, NULL, &previews, NULL, &with, &err), 0);
+    CHECK_INT(previews.count, 2);
+    CHECK_INT(previews.width, 65); /* 130 latents: the means of two */
+    CHECK_INT(previews.height, 1);
+    CHECK(memcmp(with.rgb, without.rgb, (size_t)1040 * 24 * 3) == 0);
+    picture_free(&with);
+    picture_free(&without);
+    engine_close(engine);
+}
+
 TEST_MAIN()
