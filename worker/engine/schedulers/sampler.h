@@ -54,7 +54,7 @@ struct sampler_options {
     bool log_linear;
     bool continuous_timesteps;
     bool end_at_sigma_min;
-    bool end_repeats; /* respaced levels end where the last step begins */
+    bool end_repeats; /* with that, respaced levels end exactly where the last step begins */
     bool alpha_one_at_end;
     float clip; /* of the predicted clean sample; HUGE_VALF: no clamp */
     double eta;

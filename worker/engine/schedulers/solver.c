@@ -59,7 +59,8 @@ int solver_plan_levels(const struct noise_schedule *schedule, const struct sampl
         }
     }
     sigmas[count] = options->end_at_sigma_min ? (double)noise_schedule_sigma(schedule, 0) : 0.0;
-    if (options->end_repeats && options->sigmas != SIGMAS_UNIFORM) {
+    bool respaced = options->sigmas != SIGMAS_UNIFORM;
+    if (options->end_at_sigma_min && options->end_repeats && respaced) {
         sigmas[count] = sigmas[count - 1];
     }
     plan->count = count;
@@ -67,7 +68,8 @@ int solver_plan_levels(const struct noise_schedule *schedule, const struct sampl
     for (int i = 0; i < count; i++) {
         sampler_step_at_scaled_sigma(&plan->steps[i], timesteps[i], (float)sigmas[i]);
         plan->steps[i].sigma_next = (float)sigmas[i + 1];
-        bool rests = options->end_repeats && i == count - 1 && sigmas[i + 1] == sigmas[i];
+        /* Levels that reach the lowest one before the end let the last step rest there. */
+        bool rests = options->end_at_sigma_min && i == count - 1;
         if (!(plan->steps[i].sigma_next < plan->steps[i].sigma || rests)) {
             return ERROR(err, STATUS_INVALID,
                          "%d steps: this spacing gives step %d no distance to go (sigma %g to %g)",

@@ -33,6 +33,7 @@ static void read_options(struct json *config, const struct noise_schedule *sched
     const char *solver = json_string(config, "solver_type", others[0]);
     (void)schedule;
     solver_read_options(config, false, options);
+    options->end_repeats = true;
     read_uncorrected(config, options);
     options->predict_eps = !json_bool(config, "predict_x0", true);
     options->other_solver = strcmp(solver, "bh1") == 0;
