@@ -1,6 +1,7 @@
 #include "common/base/arena.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -17,12 +18,15 @@ struct arena {
     size_t used;
     size_t peak;
     size_t touched; /* upper bound of what may be backed by pages */
+    bool counting;
 };
 
 static void poison(struct arena *arena, size_t begin, size_t end)
 {
 #if defined(__SANITIZE_ADDRESS__)
-    ASAN_POISON_MEMORY_REGION(arena->memory + begin, end - begin);
+    if (!arena->counting) {
+        ASAN_POISON_MEMORY_REGION(arena->memory + begin, end - begin);
+    }
 #else
     (void)arena, (void)begin, (void)end;
 #endif
@@ -31,13 +35,16 @@ static void poison(struct arena *arena, size_t begin, size_t end)
 static void unpoison(struct arena *arena, size_t begin, size_t end)
 {
 #if defined(__SANITIZE_ADDRESS__)
-    ASAN_UNPOISON_MEMORY_REGION(arena->memory + begin, end - begin);
+    if (!arena->counting) {
+        ASAN_UNPOISON_MEMORY_REGION(arena->memory + begin, end - begin);
+    }
 #else
     (void)arena, (void)begin, (void)end;
 #endif
 }
 
-int arena_create(struct arena **out, const char *name, size_t reserve, struct error *err)
+static int create(struct arena **out, const char *name, size_t reserve, bool counting,
+                  struct error *err)
 {
     *out = NULL;
     void *memory = mmap(NULL, reserve, PROT_READ | PROT_WRITE,
@@ -47,13 +54,24 @@ int arena_create(struct arena **out, const char *name, size_t reserve, struct er
                      reserve, name, strerror(errno));
     }
     /* Large tensors, touched front to back: huge pages save most of the faults. Advice only. */
-    (void)madvise(memory, reserve, MADV_HUGEPAGE);
+    (void)madvise(memory, reserve, counting ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
     struct arena *arena = xcalloc(1, sizeof(*arena));
     arena->name = name;
     arena->memory = memory;
     arena->reserve = reserve;
+    arena->counting = counting;
     *out = arena;
     return STATUS_OK;
+}
+
+int arena_create(struct arena **out, const char *name, size_t reserve, struct error *err)
+{
+    return create(out, name, reserve, false, err);
+}
+
+int arena_create_counting(struct arena **out, const char *name, size_t reserve, struct error *err)
+{
+    return create(out, name, reserve, true, err);
 }
 
 void arena_destroy(struct arena *arena)
@@ -102,8 +120,10 @@ void arena_release(struct arena *arena, size_t mark)
 {
     ASSERT(mark <= arena->used);
 #if defined(CRAFTERSE_DEBUG)
-    unpoison(arena, mark, arena->used);
-    memset(arena->memory + mark, 0xFF, arena->used - mark);
+    if (!arena->counting) {
+        unpoison(arena, mark, arena->used);
+        memset(arena->memory + mark, 0xFF, arena->used - mark);
+    }
 #endif
     poison(arena, mark, arena->used);
     arena->used = mark;
@@ -115,7 +135,9 @@ void *arena_release_keeping(struct arena *arena, size_t mark, void *memory, size
     ASSERT(from >= to && from + size <= arena->memory + arena->used);
     size_t used = arena->used, peak = arena->peak;
     unpoison(arena, mark, used);
-    memmove(to, from, size);
+    if (!arena->counting) {
+        memmove(to, from, size);
+    }
     arena->used = mark;
     (void)arena_alloc(arena, size);
     size_t kept = arena->used;

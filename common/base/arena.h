@@ -27,6 +27,12 @@ struct arena;
 int arena_create(struct arena **out, const char *name, size_t reserve,
                  struct error *err) MUST_CHECK;
 
+/* The same, for finding out how much memory a computation takes without doing it: what is allocated
+ * may be written, but is not kept clean, guarded, made of huge pages, or moved, so only what is
+ * really touched costs anything. */
+int arena_create_counting(struct arena **out, const char *name, size_t reserve,
+                          struct error *err) MUST_CHECK;
+
 /* Accepts NULL. Everything allocated dies. */
 void arena_destroy(struct arena *arena);
 

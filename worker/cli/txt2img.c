@@ -20,6 +20,7 @@
 #include "common/base/panic.h"
 #include "worker/cli/file.h"
 #include "worker/cli/lora_options.h"
+#include "worker/cli/estimate_table.h"
 #include "worker/cli/picture_options.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/image/parameters.h"
@@ -52,6 +53,8 @@ struct options {
     uint64_t seeds[SEEDS_MAX]; /* of --seeds, in place of seed and batch */
     int seed_count;
     enum engine_storage storage;
+    int memory_limit_mb; /* 0: what there is */
+    bool estimate;
     const char *lora_folder;
     struct lora_options loras;
 };
@@ -78,6 +81,8 @@ enum option_key {
     KEY_THREADS,
     KEY_PRECISION,
     KEY_STORAGE,
+    KEY_MEMORY_LIMIT,
+    KEY_ESTIMATE,
     KEY_CLIP_SKIP,
     KEY_EMBEDDING,
     KEY_EMBEDDINGS,
@@ -128,6 +133,8 @@ static const struct {
     {"threads", KEY_THREADS, "N", "default: as many as the cgroup's CPU quota allows"},
     {"precision", KEY_PRECISION, "NAME", "fp32 (bf16 and int8 are not in this version)"},
     {"storage", KEY_STORAGE, "NAME", "weights as in their file (default) or expanded: file or f32"},
+    {"memory-limit", KEY_MEMORY_LIMIT, "MB", "refuse what takes more (default: what there is)"},
+    {"estimate", KEY_ESTIMATE, NULL, "print how much memory pictures take, and make none"},
     {"clip-skip", KEY_CLIP_SKIP, "N", "leave out the last N layers of the text encoders (0)"},
     {"embedding", KEY_EMBEDDING, "FILE", "textual inversion, called by its name; repeatable"},
     {"embeddings", KEY_EMBEDDINGS, "DIR", "a folder of them"},
@@ -387,6 +394,11 @@ static int apply_option(int key, const char *value, struct options *options)
     case KEY_EMBEDDINGS:
         options->embedding_folder = value;
         return 0;
+    case KEY_MEMORY_LIMIT:
+        return parse_int("memory-limit", value, 1, 1 << 30, &options->memory_limit_mb);
+    case KEY_ESTIMATE:
+        options->estimate = true;
+        return 0;
     case KEY_STORAGE:
         return parse_storage(value, &options->storage);
     case KEY_PRECISION:
@@ -403,7 +415,7 @@ static int check_options(const struct options *options)
     } required[] = {
         {"model", options->model}, {"prompt", options->prompt}, {"output", options->output}};
     for (size_t i = 0; i < sizeof(required) / sizeof(required[0]); i++) {
-        if (required[i].value == NULL) {
+        if (required[i].value == NULL && (i == 0 || !options->estimate)) {
             fprintf(stderr, "txt2img: --%s is required; see --help\n", required[i].name);
             return EXIT_USAGE;
         }
@@ -626,6 +638,7 @@ static int run(const struct options *options, struct error *err)
         .vae_path = options->vae,
         .threads = options->threads,
         .storage = options->storage,
+        .memory_limit = (uint64_t)options->memory_limit_mb * 1000000,
         .lora_folder = options->lora_folder,
         .lora_files = options->loras.files,
         .lora_file_count = options->loras.file_count,
@@ -639,7 +652,7 @@ static int run(const struct options *options, struct error *err)
     }
     const struct engine_info *info = engine_info(engine);
     struct generation generation = {
-        .prompt = options->prompt,
+        .prompt = options->prompt != NULL ? options->prompt : "",
         .negative_prompt = options->negative,
         .width = options->width,
         .height = options->height,
@@ -661,6 +674,11 @@ static int run(const struct options *options, struct error *err)
     picture_options_apply(&options->pictures, engine_limits(engine), &generation);
     generation.width = generation.width > 0 ? generation.width : info->default_width;
     generation.height = generation.height > 0 ? generation.height : info->default_height;
+    if (options->estimate) {
+        result = estimate_table_print(engine, &generation, err);
+        engine_close(engine);
+        return result;
+    }
     float *latents = NULL;
     result = engine_check(engine, &generation, err);
     if (result == STATUS_OK && options->latents != NULL) {

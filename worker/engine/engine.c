@@ -14,10 +14,12 @@
 #include "worker/engine/lora/lora_library.h"
 #include "worker/engine/pipeline/components.h"
 #include "worker/engine/pipeline/conditioning.h"
+#include "worker/engine/pipeline/estimate.h"
 #include "worker/engine/pipeline/generate.h"
 #include "worker/engine/pipeline/guidance.h"
 #include "worker/engine/pipeline/init_image.h"
 #include "worker/engine/pipeline/lora_uses.h"
+#include "worker/engine/pipeline/memory_limit.h"
 #include "worker/engine/pipeline/preview.h"
 #include "worker/engine/schedulers/sampler_names.h"
 #include "worker/engine/weights/model_digest.h"
@@ -29,7 +31,6 @@
 #define JOB_RESERVE ((size_t)4 << 30)
 
 #define SIDE_MAX 2048 /* pixels, where memory allows */
-#define MEMORY_FOR_OTHERS ((uint64_t)512 << 20)
 #define SCHEDULERS_MAX 20
 
 /* For a UNet whose config does not say what size it was trained on. */
@@ -45,6 +46,8 @@ struct engine {
     struct exec ex;
     struct arena *job;
     struct preview *preview; /* made for the first generation that asks */
+    enum engine_storage storage;
+    struct estimator estimator;
 };
 
 /* ---- Opening --------------------------------------------------------------------------------- */
@@ -105,34 +108,7 @@ static void name_model(struct engine *engine, const char *model_path)
     }
 }
 
-/* Bytes this process may use: the machine's, or less when the cgroup says so. */
-static uint64_t memory_limit(void)
-{
-    uint64_t limit = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t cgroup = 0;
-    FILE *file = fopen("/sys/fs/cgroup/memory.max", "re");
-    if (file != NULL) {
-        if (fscanf(file, "%" SCNu64, &cgroup) == 1 && cgroup < limit) {
-            limit = cgroup;
-        }
-        fclose(file);
-    }
-    return limit;
-}
-
-/* The largest square picture whose decode, the hungriest stage, fits beside the weights. */
-static int side_max(const struct components *components)
-{
-    uint64_t weights = components_bytes(components) + MEMORY_FOR_OTHERS;
-    uint64_t limit = memory_limit();
-    uint64_t room = limit > weights ? limit - weights : 0;
-    const struct vae_config *vae = &components->vae.config;
-    int side = SIDE_MAX / vae->factor * vae->factor;
-    while (side > vae->factor && vae_decode_bytes(vae, side, side) > room) {
-        side -= vae->factor;
-    }
-    return side;
-}
+/* ---- What the model is ----------------------------------------------------------------------- */
 
 struct defaults {
     int steps;
@@ -152,20 +128,24 @@ static const struct defaults *find_defaults(const struct components *components)
 static void fill_info(struct engine *engine)
 {
     const struct components *components = engine->components;
-    int factor = components->vae.config.factor;
-    int side = components->unet.config.sample_size * factor, most = side_max(components);
-    side = side > 0 ? side : DEFAULT_SIDE;
-    side = side < most ? side : most;
-    engine->info.default_width = side;
-    engine->info.default_height = side;
     const struct defaults *defaults = find_defaults(components);
     engine->info.default_steps =
         defaults->steps < engine->limits.steps_max ? defaults->steps : engine->limits.steps_max;
     engine->info.default_guidance = defaults->guidance;
     engine->info.parameter_count = components->parameter_count;
-    engine->limits.width_max = most;
-    engine->limits.height_max = most;
-    engine->limits.size_multiple = factor;
+    int factor = components->vae.config.factor;
+    struct engine_limits *limits = &engine->limits;
+    limits->size_multiple = factor;
+    limits->width_max = limits->height_max = SIDE_MAX;
+    if (!estimator_fit(&engine->estimator, engine->storage, defaults->guidance, &limits->width_max,
+                       &limits->height_max)) {
+        limits->width_max = limits->height_max = factor; /* which engine_check will refuse too */
+    }
+    int side = components->unet.config.sample_size * factor;
+    side = side > 0 ? side : DEFAULT_SIDE;
+    side = side < limits->width_max ? side : limits->width_max;
+    engine->info.default_width = side;
+    engine->info.default_height = side;
 }
 
 /* The words that prompts may call change pictures too. */
@@ -251,6 +231,8 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     if (result < 0) {
         return result;
     }
+    uint64_t anonymous, files;
+    memory_resident(&anonymous, &files);
     struct engine *engine = xcalloc(1, sizeof(*engine));
     if ((result = parallel_create(&engine->ex.pool, options->threads, err)) < 0 ||
         (result = open_components(engine, options, err)) < 0 ||
@@ -264,6 +246,9 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
         return result;
     }
     name_model(engine, options->model_path);
+    engine->storage = options->storage;
+    estimator_init(&engine->estimator, engine->components, parallel_threads(engine->ex.pool),
+                   options->memory_limit > 0 ? options->memory_limit : memory_limit(), files);
     fill_info(engine);
     *out = engine;
     return STATUS_OK;
@@ -338,10 +323,9 @@ static struct scheduler *find_scheduler(const struct engine *engine,
     return NULL;
 }
 
-static int check_side(const struct engine *engine, const char *field, int value, int most,
-                      struct error *err)
+static int check_side(const struct engine *engine, const char *field, int value, struct error *err)
 {
-    int multiple = engine->limits.size_multiple;
+    int multiple = engine->limits.size_multiple, most = SIDE_MAX / multiple * multiple;
     if (value < multiple || value > most || value % multiple != 0) {
         return ERROR(err, STATUS_INVALID, "%s: %d is not a multiple of %d from %d to %d", field,
                      value, multiple, multiple, most);
@@ -380,14 +364,73 @@ static int check_loras(const struct engine *engine, const struct generation *gen
     return result;
 }
 
+int engine_estimate(const struct engine *engine, const struct generation *generation,
+                    struct engine_estimate *out, struct error *err)
+{
+    return estimator_run(&engine->estimator, engine->storage, generation, out, err);
+}
+
+void engine_presets(const struct engine *engine, int width, int height,
+                    struct engine_preset presets[ENGINE_PRESETS])
+{
+    static const struct {
+        const char *name;
+        int steps; /* where the model's default is STEPS */
+    } qualities[] = {{"optimized", 20}, {"high", 28}, {"ultra", 35}};
+    static const enum engine_storage storages[] = {ENGINE_STORAGE_FILE, ENGINE_STORAGE_F32};
+    for (int i = 0; i < ENGINE_PRESETS; i++) {
+        struct engine_preset *preset = &presets[i];
+        enum engine_storage storage = storages[i / 3];
+        int steps = engine->info.default_steps * qualities[i % 3].steps / qualities[0].steps;
+        *preset = (struct engine_preset){
+            .name = qualities[i % 3].name,
+            .steps = steps < engine->limits.steps_max ? steps : engine->limits.steps_max,
+            .guidance = engine->info.default_guidance,
+            .storage = storage,
+            .width = width,
+            .height = height,
+        };
+        struct engine_estimate estimate;
+        struct error err;
+        if (!estimator_fit(&engine->estimator, storage, preset->guidance, &preset->width,
+                           &preset->height)) {
+            preset->width = preset->height = 0;
+            continue;
+        }
+        struct generation generation = {.prompt = "",
+                                        .guidance = preset->guidance,
+                                        .width = preset->width,
+                                        .height = preset->height};
+        if (estimator_run(&engine->estimator, storage, &generation, &estimate, &err) == STATUS_OK) {
+            preset->peak = estimate.peak;
+        }
+    }
+}
+
+static int check_memory(const struct engine *engine, const struct generation *generation,
+                        struct error *err)
+{
+    struct engine_estimate estimate;
+    int result = engine_estimate(engine, generation, &estimate, err);
+    if (result < 0 || estimate.peak <= estimate.limit) {
+        return result;
+    }
+    return ERROR(err, STATUS_INVALID,
+                 "width, height: a picture of %d x %d takes %.2f GB (weights %.2f, activations "
+                 "%.2f), and there are %.2f: up to %d x %d fits",
+                 generation->width, generation->height, (double)estimate.peak * 1e-9,
+                 (double)estimate.weights * 1e-9, (double)estimate.activations * 1e-9,
+                 (double)estimate.limit * 1e-9, engine->limits.width_max,
+                 engine->limits.height_max);
+}
+
 int engine_check(const struct engine *engine, const struct generation *generation,
                  struct error *err)
 {
     const struct engine_limits *limits = &engine->limits;
     int result = conditioning_check(engine->components, generation, err);
-    if (result < 0 ||
-        (result = check_side(engine, "width", generation->width, limits->width_max, err)) < 0 ||
-        (result = check_side(engine, "height", generation->height, limits->height_max, err)) < 0) {
+    if (result < 0 || (result = check_side(engine, "width", generation->width, err)) < 0 ||
+        (result = check_side(engine, "height", generation->height, err)) < 0) {
         return result;
     }
     if (generation->steps < 1 || generation->steps > limits->steps_max) {
@@ -396,10 +439,11 @@ int engine_check(const struct engine *engine, const struct generation *generatio
     }
     if ((result = guidance_check(generation, err)) < 0 ||
         (result = init_image_check(engine->components, generation, err)) < 0 ||
-        (result = check_scheduler(engine, generation, err)) < 0) {
+        (result = check_scheduler(engine, generation, err)) < 0 ||
+        (result = check_loras(engine, generation, err)) < 0) {
         return result;
     }
-    return check_loras(engine, generation, err);
+    return check_memory(engine, generation, err);
 }
 
 /* ---- Generating ------------------------------------------------------------------------------ */

@@ -45,6 +45,9 @@ struct engine_options {
     const char *vae_path;
     int threads; /* 0 = as many as the cgroup's quota (else the affinity mask) allows */
     enum engine_storage storage;
+    /* Bytes that the process may use; 0 = the control group's limit, or else the machine's memory.
+     * Pictures that would take more are refused. */
+    uint64_t memory_limit;
     /* LoRAs that requests may name: the *.safetensors of a folder, and further files; NULL: none.
      * A request names them by file stem. */
     const char *lora_folder;
@@ -56,6 +59,17 @@ struct engine_options {
     const char *embedding_folder;
     const char *const *embeddings; /* [embedding_count] paths */
     int embedding_count;
+};
+
+/* What a picture takes at most at once, in bytes. */
+struct engine_estimate {
+    size_t weights;            /* all of the model's, mapped or converted */
+    size_t text, step, decode; /* activations of the stages */
+    size_t encode;             /* and of the encoder, for an init_image */
+    size_t activations;        /* the largest of those, and what lives for the whole picture */
+    size_t others;             /* the process beside weights and activations */
+    size_t peak;               /* all of it: weights + activations + others */
+    size_t limit;              /* what there is; see engine_options.memory_limit */
 };
 
 /* What a request must keep to; engine_check refuses the rest. */
@@ -201,6 +215,29 @@ const struct engine_limits *engine_limits(const struct engine *engine);
  * and what is allowed. Quick (it plans the steps), changes nothing, safe from any thread. */
 int engine_check(const struct engine *engine, const struct generation *generation,
                  struct error *err) MUST_CHECK;
+
+/* Say how much memory a picture will take: to within a tenth, side paths of LoRAs left out. For a
+ * request whose prompts and size are such that engine_check takes them but for memory. A few
+ * milliseconds, safe from any thread. */
+int engine_estimate(const struct engine *engine, const struct generation *generation,
+                    struct engine_estimate *out, struct error *err) MUST_CHECK;
+
+/* What is safe here for pictures of width x height: each quality with either way of holding the
+ * weights, at that size or the largest of its shape that fits the limit. Memory does not depend on
+ * the steps, only time does. Takes some tens of milliseconds. */
+#define ENGINE_PRESETS 6
+
+struct engine_preset {
+    const char *name; /* "optimized", "high", "ultra" */
+    int steps;
+    double guidance;
+    enum engine_storage storage; /* what to open the engine with */
+    int width, height;           /* 0: no picture fits */
+    size_t peak;                 /* bytes, as engine_estimate's */
+};
+
+void engine_presets(const struct engine *engine, int width, int height,
+                    struct engine_preset presets[ENGINE_PRESETS]);
 
 /* Make one picture. Checks the request first. progress and dump may be NULL. On success *out is
  * filled and the caller frees it; otherwise out->rgb is NULL. STATUS_CANCELLED when progress said

@@ -206,6 +206,9 @@ static void choose_tiles(const struct gemm *g, int threads, struct tiling *tilin
 void gemm_run(struct parallel *pool, const struct gemm *g)
 {
     int threads = parallel_threads(pool);
+    if (parallel_is_idle(pool)) {
+        return;
+    }
     if (threads == 1 || gemm_flop(g) < PARALLEL_FLOP_MIN) {
         gemm_run_serial(g);
         return;

@@ -177,7 +177,7 @@ void group_norm_measure(struct parallel *pool, const struct group_norm_shape *sh
     call.blocks = sum_blocks(shape);
     call.runs = (void *)(call.sums + shape->batch * 2 * shape->channels * call.blocks);
     parallel_run(pool, shape->batch * call.blocks, sum_piece, &call);
-    for (int64_t n = 0; n < shape->batch; n++) {
+    for (int64_t n = 0; n < shape->batch && !parallel_is_idle(pool); n++) {
         join_picture(&call, n);
     }
 }

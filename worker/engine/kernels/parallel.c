@@ -32,6 +32,7 @@ struct parallel {
     parallel_piece run;
     void *argument;
     int threads;
+    bool idle;
     _Atomic bool stopping;
     int sleepers; /* threads waiting on wake */
     pthread_mutex_t lock;
@@ -149,9 +150,26 @@ int parallel_create(struct parallel **out, int threads, struct error *err)
     return STATUS_OK;
 }
 
+struct parallel *parallel_create_idle(int threads)
+{
+    struct parallel *pool = xcalloc(1, sizeof(*pool));
+    pool->threads = threads;
+    pool->idle = true;
+    return pool;
+}
+
+bool parallel_is_idle(const struct parallel *pool)
+{
+    return pool != NULL && pool->idle;
+}
+
 void parallel_destroy(struct parallel *pool)
 {
     if (pool == NULL) {
+        return;
+    }
+    if (pool->idle) {
+        xfree(pool);
         return;
     }
     atomic_store(&pool->stopping, true);
@@ -209,6 +227,9 @@ int parallel_threads(const struct parallel *pool)
 
 void parallel_run(struct parallel *pool, int64_t pieces, parallel_piece run, void *argument)
 {
+    if (parallel_is_idle(pool)) {
+        return;
+    }
     if (pool == NULL || pool->threads == 1 || pieces <= 1) {
         for (int64_t piece = 0; piece < pieces; piece++) {
             run(argument, piece, 0);

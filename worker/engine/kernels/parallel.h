@@ -11,6 +11,7 @@
 #ifndef WORKER_ENGINE_KERNELS_PARALLEL_H
 #define WORKER_ENGINE_KERNELS_PARALLEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/error.h"
@@ -24,6 +25,12 @@ typedef void (*parallel_piece)(void *argument, int64_t piece, int thread);
  * thread. */
 int parallel_create(struct parallel **out, int threads, struct error *err) MUST_CHECK;
 void parallel_destroy(struct parallel *pool); /* accepts NULL */
+
+/* A pool that counts as so many threads but has none and runs nothing: kernels return at once, and
+ * a model's forward function allocates what it would, in a counting arena, without the work. Any
+ * number of threads may use one at a time. Free with parallel_destroy. */
+struct parallel *parallel_create_idle(int threads);
+bool parallel_is_idle(const struct parallel *pool);
 
 /* The cgroup's CPU quota, rounded up; without one, the processors this process may use. */
 int parallel_default_threads(void);

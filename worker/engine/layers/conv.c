@@ -45,12 +45,15 @@ static void load(struct conv *conv, struct loader *loader, const char *prefix, i
     loader_enter_module(loader, prefix, &module);
 
     bool pack_now = loader->expand || !conv->is_winograd;
+    size_t pairs = (size_t)(channels_in * channels_out), taps = (size_t)KERNEL * KERNEL;
+    size_t positions = conv->is_winograd ? WINOGRAD_POSITIONS : taps;
     conv->kernels =
         loader_take_raw(loader, prefix, "weight", 4,
                         (int64_t[]){channels_out, channels_in, KERNEL, KERNEL}, !pack_now);
+    loader->expanded_bytes += pairs * positions * sizeof(float);
+    loader->stored_bytes += conv->is_winograd ? pairs * taps * stored_size(conv->kernels.dtype)
+                                              : pairs * positions * sizeof(float);
     if (pack_now && conv->kernels.data != NULL) {
-        size_t positions = conv->is_winograd ? WINOGRAD_POSITIONS : KERNEL * KERNEL;
-        size_t pairs = (size_t)(channels_in * channels_out);
         float *packed = arena_floats(loader->model, pairs * positions);
         pack(conv, loader->pool, packed);
         conv->weight = packed;
@@ -124,7 +127,9 @@ static void run(const struct conv *conv, struct exec *ex, struct tensor x,
     }
     ex->flop += conv2d_flop(&shape);
     arena_release(ex->step, mark);
-    adapter_conv_add(conv->adapters, ex, &shape, x.data, arguments->y);
+    if (!parallel_is_idle(ex->pool)) { /* which may not look at what another thread binds */
+        adapter_conv_add(conv->adapters, ex, &shape, x.data, arguments->y);
+    }
 }
 
 static struct tensor result(const struct conv *conv, struct exec *ex, struct tensor x)

@@ -66,15 +66,13 @@ static const float *convert(struct loader *loader, struct stored from, int64_t c
     return converted;
 }
 
-static struct stored take(struct loader *loader, const char *prefix, const char *name, int rank,
-                          const int64_t *shape, bool expand)
+/* Use numbers where they are, or, when they are to be float32 and are not, a copy. */
+static struct stored keep(struct loader *loader, struct stored numbers, int64_t count, bool as_f32)
 {
-    struct stored numbers = loader_take_raw(loader, prefix, name, rank, shape, false);
     if (numbers.data == NULL) {
         return numbers;
     }
-    int64_t count = count_of(rank, shape);
-    if (!expand || stored_in_place(numbers) != NULL) {
+    if (!as_f32 || stored_in_place(numbers) != NULL) {
         loader->mapped_bytes += (size_t)count * stored_size(numbers.dtype);
         return numbers;
     }
@@ -84,13 +82,18 @@ static struct stored take(struct loader *loader, const char *prefix, const char 
 const float *loader_take(struct loader *loader, const char *prefix, const char *name, int rank,
                          const int64_t *shape)
 {
-    return take(loader, prefix, name, rank, shape, true).data;
+    struct stored numbers = loader_take_raw(loader, prefix, name, rank, shape, false);
+    return keep(loader, numbers, count_of(rank, shape), true).data;
 }
 
 struct stored loader_take_stored(struct loader *loader, const char *prefix, const char *name,
                                  int rank, const int64_t *shape)
 {
-    return take(loader, prefix, name, rank, shape, loader->expand);
+    struct stored numbers = loader_take_raw(loader, prefix, name, rank, shape, false);
+    int64_t count = count_of(rank, shape);
+    loader->stored_bytes += (size_t)count * stored_size(numbers.dtype);
+    loader->expanded_bytes += (size_t)count * sizeof(float);
+    return keep(loader, numbers, count, loader->expand);
 }
 
 const float *loader_take_vector(struct loader *loader, const char *prefix, const char *name,

@@ -28,6 +28,8 @@ struct loader {
     bool expand;                  /* see above */
     uint64_t parameter_count;     /* taken so far */
     size_t mapped_bytes;          /* of the file that are used in place */
+    size_t stored_bytes;          /* that large weights take, or would, as they are stored, */
+    size_t expanded_bytes;        /* and expanded */
 };
 
 /* A parameter's or module's dotted name. */

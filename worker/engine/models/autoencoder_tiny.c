@@ -76,15 +76,6 @@ void autoencoder_tiny_load(struct autoencoder_tiny *vae, struct loader *loader,
     load_decoder(&vae->decoder, loader, config);
 }
 
-size_t autoencoder_tiny_bytes(const struct vae_config *config, int64_t height, int64_t width)
-{
-    /* The last enlargement holds its input, at a quarter of the size, and its output twice; a block
-     * its input and two maps more. */
-    int64_t pixels = height * width, workspace = (int64_t)32 << 20;
-    int64_t floats = (3 * (int64_t)config->decoder_width + config->out_channels) * pixels;
-    return (size_t)floats * sizeof(float) + (size_t)workspace;
-}
-
 /* ---- Forward --------------------------------------------------------------------------------- */
 
 static void relu_in_place(struct exec *ex, struct tensor x)

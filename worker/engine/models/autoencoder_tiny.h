@@ -59,7 +59,4 @@ bool autoencoder_tiny_encode(const struct autoencoder_tiny *vae, struct exec *ex
                              struct tensor image, vae_continue go_on, void *user,
                              struct tensor *latents);
 
-/* Upper bound of the bytes of activations that a decode to height x width pixels needs at once. */
-size_t autoencoder_tiny_bytes(const struct vae_config *config, int64_t height, int64_t width);
-
 #endif

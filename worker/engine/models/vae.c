@@ -10,12 +10,16 @@ void vae_load(struct vae *vae, struct loader *loader, const struct vae_config *c
     memset(vae, 0, sizeof(*vae));
     vae->config = *config;
     bool expand = loader->expand;
+    size_t stored, expanded;
     switch (config->vae_class) {
     case VAE_AUTOENCODER_KL:
         vae_decoder_load(&vae->decoder, loader, config);
         /* Most pictures need no encoder, and those that do run it once: it is not worth memory. */
         loader->expand = false;
+        stored = loader->stored_bytes;
+        expanded = loader->expanded_bytes;
         vae_encoder_load(&vae->encoder, loader, config);
+        loader->expanded_bytes = expanded + loader->stored_bytes - stored;
         loader->expand = expand;
         return;
     case VAE_AUTOENCODER_TINY:
@@ -23,12 +27,6 @@ void vae_load(struct vae *vae, struct loader *loader, const struct vae_config *c
         return;
     }
     PANIC("vae class %d", (int)config->vae_class);
-}
-
-size_t vae_decode_bytes(const struct vae_config *config, int64_t height, int64_t width)
-{
-    return config->vae_class == VAE_AUTOENCODER_TINY ? autoencoder_tiny_bytes(config, height, width)
-                                                     : vae_decoder_bytes(config, height, width);
 }
 
 /* ---- Decode ---------------------------------------------------------------------------------- */

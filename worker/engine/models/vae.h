@@ -18,9 +18,6 @@ struct vae {
 /* Take the weights, of both directions. */
 void vae_load(struct vae *vae, struct loader *loader, const struct vae_config *config);
 
-/* Upper bound of the bytes of activations that a decode to height x width pixels needs at once. */
-size_t vae_decode_bytes(const struct vae_config *config, int64_t height, int64_t width);
-
 /* latents [n, h, w, latent_channels] as the UNet has them -> *image [n, factor h, factor w, 3] in
  * about [-1, 1]. Image and temporaries are in ex->step. Returns false, with *image unset, when
  * go_on (may be NULL; see vae_progress.h) said to stop. */

@@ -47,25 +47,6 @@ void vae_decoder_load(struct vae_decoder *vae, struct loader *loader,
               config->out_channels, 1);
 }
 
-/* ---- Memory ---------------------------------------------------------------------------------- */
-
-size_t vae_decoder_bytes(const struct vae_config *config, int64_t height, int64_t width)
-{
-    int64_t pixels = height * width, most = 0;
-    for (int i = 0; i < config->blocks; i++) {
-        /* The first resnet of a block holds its input twice and its output twice; the upsampler
-         * its input and, at four times the size, its output twice. */
-        int64_t out = config->block_out_channels[i];
-        int64_t in = config->block_out_channels[i + 1 < config->blocks ? i + 1 : i];
-        int64_t resnet = 2 * (in + out), upsample = 2 * in + in / 4;
-        int64_t channels = resnet > upsample ? resnet : upsample;
-        int64_t floats = channels * pixels / ((int64_t)1 << 2 * i);
-        most = floats > most ? floats : most;
-    }
-    int64_t image = config->out_channels * pixels, workspace = (int64_t)32 << 20;
-    return (size_t)(most + image) * sizeof(float) + (size_t)workspace;
-}
-
 /* ---- Forward --------------------------------------------------------------------------------- */
 
 static const struct tensor no_time = {.rank = 0};

@@ -33,9 +33,6 @@ struct vae_decoder {
 void vae_decoder_load(struct vae_decoder *vae, struct loader *loader,
                       const struct vae_config *config);
 
-/* Upper bound of the bytes of activations that a decode to height x width pixels needs at once. */
-size_t vae_decoder_bytes(const struct vae_config *config, int64_t height, int64_t width);
-
 /* z [n, h, w, latent_channels], already divided by scaling_factor ->
  * *image [n, factor h, factor w, out_channels] in about [-1, 1], in ex->step. What is large is done
  * in bands of rows (ex->band_rows), and the picture is the same for bands of any height.

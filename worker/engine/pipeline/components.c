@@ -119,6 +119,8 @@ static int finish_weights(struct components *components, const struct loader *lo
 {
     components->parameter_count += loader->parameter_count;
     components->mapped_bytes += loader->mapped_bytes;
+    components->stored_bytes += loader->stored_bytes;
+    components->expanded_bytes += loader->expanded_bytes;
     if (loader->expand) {
         weights_drop_pages(loader->weights);
     }
@@ -375,7 +377,14 @@ void components_close(struct components *components)
     xfree(components);
 }
 
-size_t components_bytes(const struct components *components)
+size_t components_arena_bytes(const struct components *components)
 {
-    return components->mapped_bytes + arena_mark(components->model);
+    return arena_mark(components->model);
+}
+
+size_t components_bytes(const struct components *components, bool expanded)
+{
+    size_t own = components->is_expanded ? components->expanded_bytes : components->stored_bytes;
+    size_t wanted = expanded ? components->expanded_bytes : components->stored_bytes;
+    return components->mapped_bytes + arena_mark(components->model) - own + wanted;
 }

@@ -91,4 +91,22 @@ TEST(a_reserve_the_system_cannot_give_is_an_error)
     CHECK_CONTAINS(err.text, "arena test");
 }
 
+TEST(a_counting_arena_has_marks_and_a_peak_but_moves_nothing)
+{
+    struct arena *arena = NULL;
+    struct error err;
+    CHECK_INT(arena_create_counting(&arena, "test", (size_t)8 << 30, &err), 0);
+    char *kept = arena_alloc(arena, 64);
+    kept[0] = 'k';
+    size_t mark = arena_mark(arena);
+    (void)arena_alloc(arena, (size_t)1 << 30);
+    char *result = arena_alloc(arena, (size_t)2 << 30);
+    result[0] = 'r';
+    CHECK(arena_release_keeping(arena, mark, result, (size_t)2 << 30) == kept + 64);
+    CHECK(arena_peak(arena) == ((size_t)3 << 30) + 64);
+    CHECK(arena_mark(arena) == ((size_t)2 << 30) + 64);
+    CHECK(kept[0] == 'k' && kept[64] != 'r');
+    arena_destroy(arena);
+}
+
 TEST_MAIN()

@@ -69,4 +69,21 @@ TEST(ranges_cover_everything_without_overlap)
     }
 }
 
+static void must_not_run(void *argument, int64_t piece, int thread)
+{
+    (void)piece, (void)thread;
+    *(int *)argument = 1;
+}
+
+TEST(an_idle_pool_counts_its_threads_and_runs_nothing)
+{
+    int ran = 0;
+    struct parallel *pool = parallel_create_idle(7);
+    CHECK_INT(parallel_threads(pool), 7);
+    CHECK(parallel_is_idle(pool) && !parallel_is_idle(NULL));
+    parallel_run(pool, 3, must_not_run, &ran);
+    CHECK_INT(ran, 0);
+    parallel_destroy(pool);
+}
+
 TEST_MAIN()
