@@ -25,6 +25,7 @@ struct parity_case {
     struct engine_adapter_use loras[ENGINE_LORAS_MAX];
     bool has_init_image, has_mask_image; /* those of cases/inputs.safetensors */
     enum engine_storage storage;
+    int band_rows;     /* of the VAE; 0: the engine's own choice */
     bool bf16;         /* the model's weights in bf16 */
     char problem[256]; /* why it cannot be run, or "" */
 };
@@ -126,6 +127,10 @@ static inline bool parity_set_engine(struct parity_case *test, const struct json
     const char *key = json_key(member), *value = json_text(member);
     if (strcmp(key, "storage") == 0) {
         test->storage = strcmp(value, "f32") == 0 ? ENGINE_STORAGE_F32 : ENGINE_STORAGE_FILE;
+        return true;
+    }
+    if (strcmp(key, "banded") == 0) {
+        test->band_rows = 2; /* of 64 at most in these models: many bands */
         return true;
     }
     if (strcmp(key, "weights") == 0) {

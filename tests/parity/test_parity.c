@@ -127,6 +127,7 @@ static int open_engine(struct parity *parity, const struct parity_case *test,
         .model_path = model,
         .threads = 1,
         .storage = test->storage,
+        .band_rows = test->band_rows,
         .lora_folder = parity->adapters,
         .embedding_folder = embeddings,
     };

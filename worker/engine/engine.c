@@ -247,6 +247,7 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     }
     name_model(engine, options->model_path);
     engine->storage = options->storage;
+    engine->ex.band_rows = options->band_rows;
     estimator_init(&engine->estimator, engine->components, parallel_threads(engine->ex.pool),
                    options->memory_limit > 0 ? options->memory_limit : memory_limit(), files);
     fill_info(engine);

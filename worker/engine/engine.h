@@ -48,6 +48,9 @@ struct engine_options {
     /* Bytes that the process may use; 0 = the control group's limit, or else the machine's memory.
      * Pictures that would take more are refused. */
     uint64_t memory_limit;
+    /* Rows of the bands in which the VAE works on what is large; 0 = so many that they take some
+     * megabytes. The picture does not depend on it, bit for bit. */
+    int band_rows;
     /* LoRAs that requests may name: the *.safetensors of a folder, and further files; NULL: none.
      * A request names them by file stem. */
     const char *lora_folder;
