@@ -61,11 +61,14 @@ static void describe(struct engine_drawer *d, const struct worker_config *settin
 static int open_engine(void **drawer, const void *settings, struct error *err)
 {
     const struct worker_config *config = settings;
-    const struct engine_options options = {.model_path = config->model_path,
-                                           .vae_path = config->vae_path,
-                                           .threads = (int)config->threads,
-                                           .lora_folder = config->lora_folder,
-                                           .embedding_folder = config->embedding_folder};
+    const struct engine_options options = {
+        .model_path = config->model_path,
+        .vae_path = config->vae_path,
+        .threads = (int)config->threads,
+        .storage = strcmp(config->weights, "f32") == 0 ? ENGINE_STORAGE_F32 : ENGINE_STORAGE_FILE,
+        .memory_limit = (uint64_t)config->memory_limit,
+        .lora_folder = config->lora_folder,
+        .embedding_folder = config->embedding_folder};
     struct engine *engine;
     double started = clock_monotonic_seconds();
     int status = engine_open(&engine, &options, err);

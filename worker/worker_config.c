@@ -43,6 +43,22 @@ const struct config_option worker_config_options[] = {
      .default_text = "",
      .help = "A folder of textual inversion embeddings, *.safetensors, which prompts call by file "
              "stem; empty = none. Read once, at the start."},
+    {.name = "WEIGHTS",
+     .type = CONFIG_CHOICE,
+     .offset = AT(weights),
+     .default_text = "file",
+     .choices = "file|f32",
+     .help = "file: weights are used where their file is mapped, in its precision. f32: they are "
+             "expanded at the start, which takes longer and two to three times the memory; steps "
+             "are a few hundredths faster."},
+    {.name = "MEMORY_LIMIT",
+     .type = CONFIG_BYTES,
+     .offset = AT(memory_limit),
+     .default_text = "0",
+     .min = 0,
+     .max = INT64_MAX,
+     .help = "Pictures that would take more, all of the process counted, are refused; 0 = what the "
+             "control group allows, or the machine has."},
     {.name = "THREADS",
      .type = CONFIG_INT,
      .offset = AT(threads),

@@ -13,6 +13,8 @@ struct worker_config {
     const char *vae_path;
     const char *lora_folder;
     const char *embedding_folder;
+    const char *weights;  /* "file" or "f32": enum engine_storage */
+    int64_t memory_limit; /* bytes; 0: the control group's or the machine's */
     int64_t threads;
     int64_t attempts_max;
     int64_t time_limit_ms;
