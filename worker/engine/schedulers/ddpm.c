@@ -45,16 +45,17 @@ static int make_plan(const struct noise_schedule *schedule, const struct sampler
     plan->count = noise_schedule_timesteps(schedule, options->spacing, steps, timesteps);
     plan->init_noise_sigma = 1.0;
     for (int i = 0; i < plan->count; i++) {
-        struct sampler_step *step = &plan->steps[i];
         int t = (int)rint(timesteps[i]);
-        int result = sampler_step_at_timestep(schedule, t, "ddpm", step, err);
+        int result = sampler_step_at_timestep(schedule, t, "ddpm", &plan->steps[i], err);
         if (result < 0) {
             return result;
         }
-        bool last = i == plan->count - 1;
-        step->alpha_bar_next = last ? 1.0F : schedule->alpha_bar[(int)rint(timesteps[i + 1])];
+    }
+    for (int i = 0; i < plan->count; i++) {
+        struct sampler_step *step = &plan->steps[i];
+        step->alpha_bar_next = i < plan->count - 1 ? step[1].alpha_bar : 1.0F;
         step->fresh = noise_scale(options->variance, step->alpha_bar, step->alpha_bar_next);
-        step->draws_noise = t > 0;
+        step->draws_noise = step->timestep > 0.0;
     }
     return STATUS_OK;
 }

@@ -99,10 +99,10 @@ static int make_plan(const struct noise_schedule *schedule, const struct sampler
             return result;
         }
         plan_step(options, stride, timesteps, i - plan->begin, step, &from, &to);
-        if (from >= schedule->train_steps) {
+        if (from < 0 || from >= schedule->train_steps) {
             return ERROR(err, STATUS_INVALID,
-                         "pndm with %d steps: timestep %d is past the %d trained ones", steps, from,
-                         schedule->train_steps);
+                         "steps: pndm with %d comes from timestep %d, outside the %d trained ones",
+                         steps, from, schedule->train_steps);
         }
         step->alpha_bar = schedule->alpha_bar[from];
         step->alpha_bar_next = to >= 0 ? schedule->alpha_bar[to] : alpha_bar_end;

@@ -44,11 +44,11 @@ float *sampler_keep(struct sampler_run *run, int first, int depth)
 int sampler_step_at_timestep(const struct noise_schedule *schedule, int t, const char *name,
                              struct sampler_step *step, struct error *err)
 {
-    if (t >= schedule->train_steps) {
-        return ERROR(
-            err, STATUS_INVALID,
-            "%s with so many steps: steps_offset puts timestep %d past the %d trained ones", name,
-            t, schedule->train_steps);
+    if (t < 0 || t >= schedule->train_steps) {
+        return ERROR(err, STATUS_INVALID,
+                     "steps: %s with so many comes to timestep %d, outside the %d trained ones: "
+                     "take another number or timestep_spacing",
+                     name, t, schedule->train_steps);
     }
     sampler_step_at_alpha_bar(step, t, schedule->alpha_bar[t]);
     if (!(step->alpha_bar > 0.0F) && schedule->prediction == PREDICTION_EPSILON) {

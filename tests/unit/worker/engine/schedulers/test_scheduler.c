@@ -118,7 +118,8 @@ TEST(steps_that_have_no_solution_are_refused_with_the_reason)
     struct error err;
     struct scheduler *scheduler = open_config("{\"steps_offset\":1}", "ddim");
     CHECK_INT(set_steps(scheduler, 1000, &err), STATUS_INVALID);
-    CHECK_CONTAINS(err.text, "steps_offset puts timestep 1000 past the 1000 trained ones");
+    CHECK_CONTAINS(err.text,
+                   "ddim with so many comes to timestep 1000, outside the 1000 trained ones");
     CHECK_INT(set_steps(scheduler, 20, &err), STATUS_OK);
     scheduler_close(scheduler);
     scheduler =
@@ -126,6 +127,22 @@ TEST(steps_that_have_no_solution_are_refused_with_the_reason)
     CHECK_INT(set_steps(scheduler, 4, &err), STATUS_INVALID);
     CHECK_CONTAINS(err.text, "pure noise");
     scheduler_close(scheduler);
+}
+
+/* Trailing spacing rounds to a timestep of -1 with 974 steps of 1000: torch reads the other end of
+ * its table there. */
+TEST(a_timestep_before_the_first_is_refused_where_it_would_be_looked_up)
+{
+    const char *const names[] = {"ddim", "ddpm", "pndm"};
+    for (int i = 0; i < 3; i++) {
+        struct error err;
+        struct scheduler *scheduler =
+            open_config("{\"timestep_spacing\":\"trailing\",\"skip_prk_steps\":true}", names[i]);
+        CHECK_INT(set_steps(scheduler, 974, &err), STATUS_INVALID);
+        CHECK_CONTAINS(err.text, "timestep -1, outside the 1000 trained ones");
+        CHECK_INT(set_steps(scheduler, 50, &err), STATUS_OK);
+        scheduler_close(scheduler);
+    }
 }
 
 static void expect_refused(const char *name, struct scheduler_settings settings, const char *text)
