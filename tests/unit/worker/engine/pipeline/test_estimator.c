@@ -1,4 +1,4 @@
-#include "worker/engine/pipeline/estimate.h"
+#include "worker/engine/pipeline/estimator.h"
 
 #include <sys/resource.h>
 #include <sys/wait.h>

@@ -1,7 +1,7 @@
 /* How much memory this process may use: the machine's, or less when a control group says so.
  */
-#ifndef WORKER_ENGINE_PIPELINE_MEMORY_LIMIT_H
-#define WORKER_ENGINE_PIPELINE_MEMORY_LIMIT_H
+#ifndef WORKER_ENGINE_PIPELINE_MEMORY_H
+#define WORKER_ENGINE_PIPELINE_MEMORY_H
 
 #include <stdint.h>
 

@@ -1,4 +1,4 @@
-#include "worker/engine/pipeline/memory_limit.h"
+#include "worker/engine/pipeline/memory.h"
 
 #include "tests/harness/test.h"
 #include "tests/support/scratch.h"

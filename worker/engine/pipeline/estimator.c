@@ -1,8 +1,8 @@
-#include "worker/engine/pipeline/estimate.h"
+#include "worker/engine/pipeline/estimator.h"
 
 #include "worker/engine/pipeline/conditioning.h"
 #include "worker/engine/pipeline/guidance.h"
-#include "worker/engine/pipeline/memory_limit.h"
+#include "worker/engine/pipeline/memory.h"
 #include "worker/engine/pipeline/run.h"
 
 /* Address space, not memory. */

@@ -4,8 +4,8 @@
  * (parallel_create_idle, arena_create_counting). So the answer cannot differ from what the stages
  * allocate, and takes some milliseconds.
  */
-#ifndef WORKER_ENGINE_PIPELINE_ESTIMATE_H
-#define WORKER_ENGINE_PIPELINE_ESTIMATE_H
+#ifndef WORKER_ENGINE_PIPELINE_ESTIMATOR_H
+#define WORKER_ENGINE_PIPELINE_ESTIMATOR_H
 
 #include "worker/engine/engine.h"
 #include "worker/engine/pipeline/components.h"
