@@ -130,7 +130,7 @@ static inline bool parity_set_engine(struct parity_case *test, const struct json
         return true;
     }
     if (strcmp(key, "banded") == 0) {
-        test->band_rows = 2; /* of 64 at most in these models: many bands */
+        test->band_rows = 2; /* of 72 at most: many bands */
         return true;
     }
     if (strcmp(key, "weights") == 0) {

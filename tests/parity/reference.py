@@ -37,7 +37,6 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 
 WIDTH, HEIGHT = 64, 72  # 9 rows of latents: maps further down are odd
 STEPS = 4
-SEED = 1234
 PIPELINES = {
     ("sd", "txt2img"): diffusers.StableDiffusionPipeline,
     ("sd", "img2img"): diffusers.StableDiffusionImg2ImgPipeline,
@@ -84,7 +83,7 @@ def settings_of(kind, control):
     """The request's fields, all of them, as the engine gets them."""
     settings = {"prompt": controls.PROMPT, "negative_prompt": None, "width": WIDTH,
                 "height": HEIGHT, "steps": STEPS, "guidance": kinds.KINDS[kind]["guidance"],
-                "seed": SEED}
+                "seed": kinds.KINDS[kind]["seed"]}
     if is_inpainting(kind):
         settings["strength"] = 1.0
     own = settings["guidance"]
@@ -288,8 +287,9 @@ def run(kind, sampler, schedule, control):
     if is_inpainting(kind):
         # Given several generators, the inpainting pipelines take the masked picture's noise from
         # the first for all; a picture of ours depends on its own seed alone. So a call for each.
-        return [picture for i in range(pictures) for picture in
-                run_once(kind, sampler, schedule, control, settings | {"seed": SEED + i}, 1)]
+        seeds = range(settings["seed"], settings["seed"] + pictures)
+        return [run_once(kind, sampler, schedule, control, settings | {"seed": seed}, 1)[0]
+                for seed in seeds]
     return run_once(kind, sampler, schedule, control, settings, pictures)
 
 

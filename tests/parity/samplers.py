@@ -53,6 +53,11 @@ def accepts(sampler, schedule):
     their own original steps."""
     if sampler in ("lcm", "tcd") and schedule not in ("default", "zero_snr"):
         return False
+    # Their first step then goes from a sigma of 4096 to one of 10 or so, where float32 loses three
+    # digits: diffusers differs from itself by 4e-4 when weights move by a bit. tests/golden has
+    # these steps alone.
+    if sampler in ("euler", "euler_ancestral") and schedule == "zero_snr":
+        return False
     known = inspect.signature(SAMPLERS[sampler][0].__init__).parameters
     return all(option in known for option in SCHEDULES[schedule][1])
 
