@@ -186,6 +186,27 @@ TEST(loras_of_the_prompt_are_loras_of_the_picture)
     engine_close(engine);
 }
 
+TEST(the_files_of_loras_count_as_memory)
+{
+    static const struct engine_adapter_use uses[] = {{.name = "kohya", .weight = 1},
+                                                     {.name = "kohya", .weight = 1},
+                                                     {.name = "peft", .weight = 1}};
+    struct engine_estimate plain, with_loras;
+    struct error err;
+    struct stat kohya, peft;
+    struct engine *engine = open_with(GOLDEN_LORAS);
+    REQUIRE(engine != NULL);
+    REQUIRE(stat(GOLDEN_LORAS "/kohya.safetensors", &kohya) == 0);
+    REQUIRE(stat(GOLDEN_LORAS "/peft.safetensors", &peft) == 0);
+    struct generation generation = small_picture(NULL, 0);
+    CHECK_INT(engine_estimate(engine, &generation, &plain, &err), 0);
+    generation = small_picture(uses, 3);
+    CHECK_INT(engine_estimate(engine, &generation, &with_loras, &err), 0);
+    CHECK_INT(with_loras.weights - plain.weights, kohya.st_size + peft.st_size);
+    CHECK_INT(with_loras.peak - plain.peak, kohya.st_size + peft.st_size);
+    engine_close(engine);
+}
+
 /* ---- Refused --------------------------------------------------------------------------------- */
 
 static const char *refusal(const struct engine *engine, const char *name, double weight)

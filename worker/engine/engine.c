@@ -368,7 +368,16 @@ static int check_loras(const struct engine *engine, const struct generation *gen
 int engine_estimate(const struct engine *engine, const struct generation *generation,
                     struct engine_estimate *out, struct error *err)
 {
-    return estimator_run(&engine->estimator, engine->storage, generation, out, err);
+    struct lora_uses uses;
+    int result = estimator_run(&engine->estimator, engine->storage, generation, out, err);
+    if (result < 0 || (result = lora_uses_init(&uses, generation, err)) < 0) {
+        return result;
+    }
+    size_t loras = lora_library_bytes(engine->loras, uses.items, uses.count);
+    out->weights += loras;
+    out->peak += loras;
+    lora_uses_deinit(&uses);
+    return STATUS_OK;
 }
 
 void engine_presets(const struct engine *engine, int width, int height,

@@ -66,7 +66,7 @@ struct engine_options {
 
 /* What a picture takes at most at once, in bytes. */
 struct engine_estimate {
-    size_t weights;            /* all of the model's, mapped or converted */
+    size_t weights;            /* all of the model's, mapped or converted, and of its LoRAs */
     size_t text, step, decode; /* activations of the stages */
     size_t encode;             /* and of the encoder, for an init_image */
     size_t activations;        /* the largest of those, and what lives for the whole picture */

@@ -380,6 +380,19 @@ static bool is_repeated(const struct engine_adapter_use *uses, int i)
     return false;
 }
 
+size_t lora_library_bytes(const struct lora_library *library, const struct engine_adapter_use *uses,
+                          int count)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < count; i++) {
+        int found = find_item(library, uses[i].name);
+        if (found >= 0 && !is_repeated(uses, i)) {
+            bytes += (size_t)library->items[found].found.st_size;
+        }
+    }
+    return bytes;
+}
+
 char *lora_library_hashes(const struct lora_library *library, const struct engine_adapter_use *uses,
                           int count)
 {

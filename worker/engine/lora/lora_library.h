@@ -51,6 +51,11 @@ int lora_library_check(const struct lora_library *library, const struct engine_a
 int lora_library_bind(struct lora_library *library, const struct engine_adapter_use *uses,
                       int count, struct arena *arena, struct error *err) MUST_CHECK;
 
+/* Bytes of these LoRAs' files, which are mapped while a picture uses them; unknown names count
+ * nothing. */
+size_t lora_library_bytes(const struct lora_library *library, const struct engine_adapter_use *uses,
+                          int count);
+
 /* "a: 0123456789ab, b: ..." with the hash of each file, for LoRAs that were checked; "" for none.
  * xfree it. */
 char *lora_library_hashes(const struct lora_library *library, const struct engine_adapter_use *uses,
