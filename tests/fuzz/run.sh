@@ -14,7 +14,7 @@ echo "fuzz $name: $seconds s"
 TIMEFORMAT='%U %S'
 status=0
 cpu=$({
-    time "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
+    time "$program" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=2048 -max_len=65536 \
         -artifact_prefix="build/fuzz/$name-" -print_final_stats=1 "build/fuzz/corpus/$name" \
         "tests/fuzz/corpus/$name" > "$log" 2>&1
 } 2>&1) || status=$?
