@@ -18,6 +18,7 @@ struct arena {
     size_t used;
     size_t peak;
     size_t touched; /* upper bound of what may be backed by pages */
+    size_t reached; /* upper bound of what may be poisoned: pages go back in a trim, poison stays */
     bool counting;
 };
 
@@ -79,7 +80,7 @@ void arena_destroy(struct arena *arena)
     if (arena == NULL) {
         return;
     }
-    unpoison(arena, 0, arena->touched);
+    unpoison(arena, 0, arena->reached); /* for whatever is mapped there next */
     munmap(arena->memory, arena->reserve);
     xfree(arena);
 }
@@ -96,6 +97,7 @@ void *arena_alloc(struct arena *arena, size_t size)
     arena->used = next < arena->reserve ? next : arena->reserve;
     arena->peak = arena->used > arena->peak ? arena->used : arena->peak;
     arena->touched = arena->used > arena->touched ? arena->used : arena->touched;
+    arena->reached = arena->used > arena->reached ? arena->used : arena->reached;
     return memory;
 }
 

@@ -1,6 +1,7 @@
 #include "common/base/arena.h"
 
 #include <stdint.h>
+#include <sys/mman.h>
 
 #include "tests/harness/test.h"
 
@@ -80,6 +81,21 @@ TEST(a_huge_reserve_costs_nothing_and_trimmed_memory_reads_as_new)
     CHECK(again == bytes);
     CHECK_INT(again[size / 2], 0);
     arena_destroy(arena);
+}
+
+TEST(memory_of_an_arena_that_is_gone_may_be_mapped_by_others)
+{
+    struct arena *arena = make_arena((size_t)16 << 20);
+    size_t size = (size_t)8 << 20;
+    void *bytes = arena_alloc(arena, size);
+    arena_release(arena, 0);
+    arena_trim(arena);
+    arena_destroy(arena);
+    void *again = mmap(bytes, size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    REQUIRE(again == bytes);
+    memset(again, 1, size);
+    munmap(again, size);
 }
 
 TEST(a_reserve_the_system_cannot_give_is_an_error)
