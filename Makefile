@@ -69,7 +69,7 @@ ENGINE_LIB := $(O)/libengine.a
 SERVICE_LIBS := $(O)/libgateway.a $(O)/librouter.a $(O)/libworker.a $(O)/libuploader.a
 
 SERVICES := gateway router worker uploader
-TOOLS := txt2img devbroker
+TOOLS := txt2img devbroker crafterse-admin
 BINARIES := $(addprefix $(BIN)/,$(SERVICES) $(TOOLS))
 
 BASE_LIBS = $(call lib,libcjson libcrypto)
@@ -115,6 +115,9 @@ $(BIN)/txt2img: $(patsubst %.c,$(O)/%.o,$(wildcard worker/cli/*.c)) $(ENGINE_LIB
 $(BIN)/txt2img: LIBS = $(ENGINE_LIBS)
 $(BIN)/devbroker: $(O)/deploy/devbroker/devbroker.o $(COMMON_LIB) $(BASE_LIB)
 $(BIN)/devbroker: LIBS = $(COMMON_LIBS)
+
+$(BIN)/crafterse-admin: $(call objects,$(wildcard deploy/admin/*.c)) $(COMMON_LIB) $(BASE_LIB)
+$(BIN)/crafterse-admin: LIBS = $(COMMON_LIBS)
 
 $(BINARIES):
 	@mkdir -p $(@D)
@@ -249,7 +252,7 @@ lint: ## check format, warnings, headers, include rules, banned functions, scrip
 
 # What lint.sh builds, with O=build/lint, so that only what changed is checked again.
 LINT_SRC := $(BASE_SRC) $(COMMON_SRC) $(ENGINE_SRC) $(foreach s,$(SERVICES),$(wildcard $(s)/*.c)) \
-    $(wildcard worker/cli/*.c deploy/devbroker/*.c) $(shell find tests -name '*.c' 2>/dev/null)
+    $(wildcard worker/cli/*.c deploy/*/*.c) $(shell find tests -name '*.c' 2>/dev/null)
 LINT_HEADERS := $(shell find common gateway router worker uploader tests -name '*.h' 2>/dev/null)
 
 .PHONY: lint lint-objects lint-headers lint-tidy

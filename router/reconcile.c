@@ -62,10 +62,12 @@ static void watch(struct watched *w, const struct kafka_config *kafka, enum topi
 static int query(struct reconcile *r, struct watched *w, struct answer *a, int64_t *total,
                  struct error *err)
 {
-    int status = lag_query(r->lag, w->group, w->topic, a->lanes, CREDIT_LANES_MAX, &a->lane_count,
+    struct lag_partition partitions[CREDIT_LANES_MAX];
+    int status = lag_query(r->lag, w->group, w->topic, partitions, CREDIT_LANES_MAX, &a->lane_count,
                            QUERY_TIMEOUT_MS, err);
     *total = 0;
     for (size_t i = 0; status == 0 && i < a->lane_count; i++) {
+        a->lanes[i] = partitions[i].records;
         *total += a->lanes[i];
     }
     if (status == 0) {

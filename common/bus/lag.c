@@ -118,26 +118,28 @@ static int ask_committed(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, 
 }
 
 static int subtract(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, const int64_t *committed,
-                    int64_t *records, int timeout_ms, struct error *err)
+                    struct lag_partition *partitions, int timeout_ms, struct error *err)
 {
     bool missing = false;
     int status = ask_offsets(rk, list, RD_KAFKA_OFFSET_END, timeout_ms, err);
     for (int i = 0; status == 0 && i < list->cnt; i++) {
-        records[i] = list->elems[i].offset;
-        missing |= committed[i] < 0 && records[i] > 0;
+        partitions[i].records = list->elems[i].offset;
+        missing |= committed[i] < 0 && partitions[i].records > 0;
     }
     if (status == 0 && missing) {
         status = ask_offsets(rk, list, RD_KAFKA_OFFSET_BEGINNING, timeout_ms, err);
     }
     for (int i = 0; status == 0 && i < list->cnt; i++) {
         int64_t from = committed[i] >= 0 ? committed[i] : missing ? list->elems[i].offset : 0;
-        records[i] = records[i] > from ? records[i] - from : 0;
+        int64_t end = partitions[i].records;
+        partitions[i] =
+            (struct lag_partition){.records = end > from ? end - from : 0, .first = from};
     }
     return status;
 }
 
-int lag_query(struct lag *l, const char *group, const char *topic, int64_t *records, size_t max,
-              size_t *count, int timeout_ms, struct error *err)
+int lag_query(struct lag *l, const char *group, const char *topic, struct lag_partition *partitions,
+              size_t max, size_t *count, int timeout_ms, struct error *err)
 {
     rd_kafka_t *rk = find_group(l, group, err);
     if (rk == NULL) {
@@ -157,7 +159,7 @@ int lag_query(struct lag *l, const char *group, const char *topic, int64_t *reco
      * a moment, never negative. */
     status = ask_committed(rk, list, committed, timeout_ms, err);
     if (status == 0) {
-        status = subtract(rk, list, committed, records, timeout_ms, err);
+        status = subtract(rk, list, committed, partitions, timeout_ms, err);
     }
     rd_kafka_topic_partition_list_destroy(list);
     xfree(committed);

@@ -19,11 +19,16 @@ struct lag;
 struct lag *lag_create(const struct kafka_config *kafka);
 void lag_destroy(struct lag *l); /* accepts NULL */
 
-/* Fills records[partition] with the number of records that the group has not committed, for every
- * partition of the topic up to max, and *count with the number of partitions. A partition without a
- * committed offset counts from its beginning, as a new member would read it. NOT_FOUND when the
- * topic does not exist, UNAVAILABLE (retriable) when Kafka does not answer in timeout_ms. */
-int lag_query(struct lag *l, const char *group, const char *topic, int64_t *records, size_t max,
-              size_t *count, int timeout_ms, struct error *err) MUST_CHECK;
+struct lag_partition {
+    int64_t records; /* that the group has not committed */
+    int64_t first;   /* offset of the oldest of them */
+};
+
+/* Fills partitions[i] for every partition of the topic up to max, and *count with the number of
+ * partitions. A partition without a committed offset counts from its beginning, as a new member
+ * would read it. NOT_FOUND when the topic does not exist, UNAVAILABLE (retriable) when Kafka does
+ * not answer in timeout_ms. */
+int lag_query(struct lag *l, const char *group, const char *topic, struct lag_partition *partitions,
+              size_t max, size_t *count, int timeout_ms, struct error *err) MUST_CHECK;
 
 #endif

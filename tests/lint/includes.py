@@ -51,6 +51,7 @@ ALLOWED = {
     "worker/engine/pipeline": ["common/base", "worker/engine"],
     "worker/engine": ["common/base"],
     "deploy/devbroker": ["common"],
+    "deploy/admin": ["common", "proto"],
     "tests": ["common", "proto", "gateway", "router", "worker", "uploader"],
 }
 
@@ -66,7 +67,8 @@ THIRD_PARTY = {
     r"png\.h": ["worker/engine/image/", "tests/"],
     r"utf8proc\.h": ["worker/engine/tokenizer/"],
     r"protobuf-c/.*": ["common/bus/", "tests/"],
-    r".*\.pb-c\.h": ["common/", "gateway/", "router/", "worker/", "uploader/", "tests/"],
+    r".*\.pb-c\.h": ["common/", "gateway/", "router/", "worker/", "uploader/", "deploy/admin/",
+                       "tests/"],
     r"cjson/.*": ["common/", "gateway/", "router/", "worker/", "uploader/", "tests/"],
 }
 

@@ -29,6 +29,7 @@ MEMORY_HOME = ("common/base/panic.c",)
 # Everything else speaks through log.h.
 PRINTF_HOME = ("common/base/log.c", "common/base/panic.c", "common/base/config.c",
                "common/service/", "gateway/make_key.c", "worker/cli/", "deploy/devbroker/",
+               "deploy/admin/",
                "tests/")
 # Programs, and implementations of one shared table (scheduler.h).
 HEADERLESS = ("worker/cli/", "worker/engine/schedulers/")

@@ -46,7 +46,7 @@ TEST(counts_what_a_group_has_not_committed_also_before_it_ever_did)
     struct embedded_broker *broker = NULL;
     struct producer *p = NULL;
     struct error err = {0};
-    int64_t records[8] = {0};
+    struct lag_partition found[8] = {{.records = 0}};
     size_t count = 0;
     log_init("test", "test", LOG_ERROR);
     REQUIRE(embedded_broker_start(&broker, &err) == 0);
@@ -59,20 +59,20 @@ TEST(counts_what_a_group_has_not_committed_also_before_it_ever_did)
         REQUIRE(producer_send_wait(p, &record, WAIT_MS, &err) == 0);
     }
     struct lag *l = lag_create(&kafka);
-    CHECK_INT(lag_query(l, "g", "t.work", records, 8, &count, WAIT_MS, &err), 0);
+    CHECK_INT(lag_query(l, "g", "t.work", found, 8, &count, WAIT_MS, &err), 0);
     CHECK_INT(count, 3);
-    CHECK_INT(records[0], 4);
-    CHECK_INT(records[1], 0);
-    CHECK_INT(records[2], 1);
+    CHECK_INT(found[0].records, 4);
+    CHECK_INT(found[1].records, 0);
+    CHECK_INT(found[2].records, 1);
     finish(3);
-    CHECK_INT(lag_query(l, "g", "t.work", records, 2, &count, WAIT_MS, &err), 0);
+    CHECK_INT(lag_query(l, "g", "t.work", found, 2, &count, WAIT_MS, &err), 0);
     CHECK_INT(count, 2);
-    CHECK_INT(records[0], 1);
-    CHECK_INT(lag_query(l, "other", "t.work", records, 8, &count, WAIT_MS, &err), 0);
-    CHECK_INT(records[0], 4);
+    CHECK_INT(found[0].records, 1);
+    CHECK_INT(lag_query(l, "other", "t.work", found, 8, &count, WAIT_MS, &err), 0);
+    CHECK_INT(found[0].records, 4);
     producer_destroy(p, 5000);
     embedded_broker_stop(broker);
-    CHECK(lag_query(l, "g", "t.work", records, 8, &count, 300, &err) < 0);
+    CHECK(lag_query(l, "g", "t.work", found, 8, &count, 300, &err) < 0);
     CHECK(err.retriable);
     lag_destroy(l);
     lag_destroy(NULL);

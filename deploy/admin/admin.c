@@ -1,0 +1,127 @@
+#include "deploy/admin/admin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/config.h"
+#include "common/base/log.h"
+
+#ifndef CRAFTERSE_VERSION
+#define CRAFTERSE_VERSION "unknown"
+#endif
+
+#define EXIT_USAGE 2
+
+struct admin_config {
+    const char *pools;
+};
+
+static const struct config_option admin_options[] = {
+    {.name = "POOLS",
+     .type = CONFIG_STRING,
+     .offset = offsetof(struct admin_config, pools),
+     .default_text = "default",
+     .help = "The pools whose queues are looked at, separated by commas."},
+    {.name = NULL},
+};
+
+static const struct command {
+    const char *words[2]; /* the second may be NULL */
+    const char *argument; /* what it is about; NULL = nothing */
+    int (*run)(const struct admin *admin, struct error *err);
+    const char *help;
+} commands[] = {
+    {{"queues", NULL},
+     NULL,
+     admin_queues,
+     "what waits in each topic, and how old the oldest job is"},
+    {{"workers", NULL}, NULL, admin_workers, "who announced himself, and what he does"},
+    {{"drain", NULL}, "WORKER", admin_drain, "the worker finishes its job and ends"},
+    {{"cancel", NULL}, "JOB", admin_cancel, "cancel a job"},
+    {{"letters", NULL}, NULL, admin_letters, "list the dead letters"},
+    {{"letters", "show"}, "LETTER", admin_letter_show, "where one came from and what it holds"},
+    {{"letters", "replay"}, "LETTER", admin_letter_replay, "order its job again, under a new id"},
+    {{"letters", "drop"}, "LETTER", admin_letter_drop, "list it no more"},
+};
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static void print_help(void)
+{
+    printf("Usage: crafterse-admin COMMAND\n\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        const struct command *command = &commands[i];
+        char text[48];
+        snprintf(text, sizeof(text), "%s%s%s%s%s", command->words[0],
+                 command->words[1] != NULL ? " " : "",
+                 command->words[1] != NULL ? command->words[1] : "",
+                 command->argument != NULL ? " " : "",
+                 command->argument != NULL ? command->argument : "");
+        printf("  %-24s %s\n", text, command->help);
+    }
+    printf("\nIt speaks to Kafka alone, as the services' own environment says:\n\n");
+    config_print_help(stdout, admin_options);
+    config_print_help(stdout, kafka_config_options);
+}
+
+/* The command whose words these are, or NULL; *argument is what follows them, "" when nothing. */
+static const struct command *find(int count, char **words, const char **argument)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        const struct command *command = &commands[i];
+        int own = command->words[1] != NULL ? 2 : 1;
+        if (count == own + (command->argument != NULL) &&
+            strcmp(words[0], command->words[0]) == 0 &&
+            (own == 1 || strcmp(words[1], command->words[1]) == 0)) {
+            *argument = command->argument != NULL ? words[own] : "";
+            return command;
+        }
+    }
+    return NULL;
+}
+
+static int run(const struct command *command, const char *argument, struct error *err)
+{
+    const struct config_option *const tables[] = {admin_options, kafka_config_options};
+    struct admin_config config = {.pools = NULL};
+    struct kafka_config kafka;
+    void *const structs[] = {&config, &kafka};
+    struct admin admin = {.kafka = &kafka, .argument = argument};
+    memset(&kafka, 0, sizeof(kafka));
+    int result = config_load(tables, 2, structs, err);
+    if (result < 0) {
+        return result;
+    }
+    result = topics_parse_pools(config.pools, &admin.pools, &admin.pool_count, err);
+    if (result == STATUS_OK) {
+        result = command->run(&admin, err);
+        topics_free_pools(admin.pools, admin.pool_count);
+    }
+    config_unload(tables, 2, structs);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    const char *argument = "";
+    struct error err;
+    log_init("admin", "crafterse-admin", LOG_ERROR);
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("crafterse-admin %s\n", CRAFTERSE_VERSION);
+        return EXIT_SUCCESS;
+    }
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        print_help();
+        return EXIT_SUCCESS;
+    }
+    const struct command *command = argc > 1 ? find(argc - 1, argv + 1, &argument) : NULL;
+    if (command == NULL) {
+        fprintf(stderr, "crafterse-admin: no such command; see --help\n");
+        return EXIT_USAGE;
+    }
+    if (run(command, argument, &err) < 0) {
+        fprintf(stderr, "crafterse-admin: %s\n", err.text);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}

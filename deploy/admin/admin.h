@@ -1,0 +1,47 @@
+/* crafterse-admin: what an operator asks of a running system, through Kafka alone.
+ *
+ * Each command is a function that prints its answer on stdout and fails with an error; admin.c has
+ * their table. */
+#ifndef DEPLOY_ADMIN_ADMIN_H
+#define DEPLOY_ADMIN_ADMIN_H
+
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/bus/consumer.h"
+#include "common/bus/kafka_config.h"
+#include "common/bus/topics.h"
+
+struct admin {
+    const struct kafka_config *kafka;
+    char **pools;
+    size_t pool_count;
+    const char *argument; /* the command's own; "" when there is none */
+};
+
+/* queues.c: how many records wait in every queue, lane and topic of work, and how old the oldest
+ * is. */
+int admin_queues(const struct admin *admin, struct error *err) MUST_CHECK;
+
+/* workers.c: who announced himself, with which model and lanes, and what he does. */
+int admin_workers(const struct admin *admin, struct error *err) MUST_CHECK;
+/* The worker named finishes its job and ends. */
+int admin_drain(const struct admin *admin, struct error *err) MUST_CHECK;
+/* The job named is cancelled, as its client could. */
+int admin_cancel(const struct admin *admin, struct error *err) MUST_CHECK;
+
+/* letters.c: the dead letters that were not dropped, by their offset. */
+int admin_letters(const struct admin *admin, struct error *err) MUST_CHECK;
+int admin_letter_show(const struct admin *admin, struct error *err) MUST_CHECK;
+/* Order the letter's job again, under a new id. */
+int admin_letter_replay(const struct admin *admin, struct error *err) MUST_CHECK;
+/* List it no more. */
+int admin_letter_drop(const struct admin *admin, struct error *err) MUST_CHECK;
+
+/* reading.c: every record of a topic as it is now, oldest first. Stops when visit returns negative,
+ * and returns that. The record is the visitor's until it returns. */
+typedef int (*admin_visit)(void *user, const struct record *record, struct error *err);
+int admin_read(const struct admin *admin, enum topic topic, admin_visit visit, void *user,
+               struct error *err) MUST_CHECK;
+
+#endif

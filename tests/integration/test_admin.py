@@ -1,0 +1,103 @@
+"""crafterse-admin on a running system."""
+
+import subprocess
+import time
+import uuid
+
+import pytest
+
+from support.processes import BUILD, wait_until
+from support.stack import BIN
+
+STACK = {"redis": None, "worker_binary": BUILD / "test/bench/zero_worker",
+         "service_settings": {"worker": {"STEP_TIME": "100ms", "JOB_ATTEMPTS_MAX": "1"}}}
+
+
+@pytest.fixture
+def admin(stack):
+    """Runs crafterse-admin; gives its stdout, or its stderr when it is to fail."""
+    def run(*words, fails=False):
+        environment = {"CRAFTERSE_KAFKA_BROKERS": stack.brokers,
+                       "CRAFTERSE_KAFKA_TOPIC_PREFIX": stack.prefix}
+        done = subprocess.run([BIN / "crafterse-admin", *map(str, words)], env=environment,
+                              capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode != 0) == fails, done.stderr
+        return done.stderr if fails else done.stdout
+    return run
+
+
+def rows(text):
+    return [line.split() for line in text.splitlines()[1:]]
+
+
+def test_queues_tell_what_waits_and_for_how_long(stack, client, admin):
+    jobs = [client.submit("a sword", seed=i, steps=30, width=64, height=64)["id"]
+            for i in range(4)]
+    client.wait_for(jobs[0], "running")
+    time.sleep(1.1)
+    found = {row[0].removeprefix(stack.prefix): row[1:] for row in rows(admin("queues"))}
+    assert set(found) == {"requests", "queue.default.interactive", "queue.default.batch",
+                          "jobs.default", "results"}
+    waiting = found["queue.default.interactive"]
+    assert int(waiting[0]) >= 1 and float(waiting[1]) > 1.0
+    assert int(found["jobs.default"][0]) >= 1
+    for job in jobs:
+        client.cancel(job)
+        client.wait(job)
+
+
+def test_workers_are_listed_and_a_job_can_be_cancelled(client, admin):
+    job = client.submit("a shield", steps=300, width=64, height=64)["id"]
+    client.wait_for(job, "running")
+    wait_until(lambda: job in admin("workers"), 20)
+    worker = next(row for row in rows(admin("workers")) if row[0] == "worker1")
+    assert worker[1:3] == ["default", "zero"]
+    admin("cancel", job)
+    assert client.wait(job)["state"] == "cancelled"
+
+
+def letters_of(admin, job):
+    return [row for row in rows(admin("letters")) if job in row]
+
+
+def test_a_dead_letter_is_listed_shown_replayed_and_dropped(stack, client, admin):
+    doomed = client.submit("a cursed crown", seed=5, steps=50, width=64, height=64)["id"]
+    client.wait_for(doomed, "running")
+    stack.worker1.kill()  # the one attempt it has
+    stack.restart("worker1")
+    assert client.wait(doomed)["error"]["code"] == "attempts_exhausted"
+    wait_until(lambda: letters_of(admin, doomed), 20)
+    letter = letters_of(admin, doomed)[0][0]
+    shown = admin("letters", "show", letter)
+    assert "a cursed crown" in shown and "attempts_exhausted" in shown and "seed 5" in shown
+
+    again = admin("letters", "replay", letter).split()[-1]
+    assert uuid.UUID(again)
+    assert client.wait(again)["state"] == "succeeded"
+    assert client.get(doomed)["state"] == "failed"
+
+    admin("letters", "drop", letter)
+    assert not letters_of(admin, doomed)
+    assert "no dead letter" in admin("letters", "show", letter, fails=True)
+
+
+def test_what_is_no_order_cannot_be_replayed(stack, admin):
+    job = str(uuid.uuid4())
+    stack.topics.write("requests", b"not protobuf", job)
+    wait_until(lambda: letters_of(admin, job), 20)
+    letter = letters_of(admin, job)[0][0]
+    assert "no order" in admin("letters", "replay", letter, fails=True)
+    assert "undecodable" in admin("letters", "show", letter)
+
+
+def test_a_worker_drains_when_asked(stack, admin):
+    admin("drain", "worker1")
+    wait_until(lambda: not stack.worker1.is_running(), 30)
+    assert stack.worker1.child.returncode == 0
+    wait_until(lambda: "worker1" not in admin("workers"), 10)
+
+
+def test_mistakes_are_named(admin, stack):
+    assert "--help" in admin("queue", fails=True)
+    assert "--help" in admin("cancel", fails=True)
+    assert "no dead letter" in admin("letters", "show", "xyz", fails=True)
