@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 import adapters
 import controls
 import kinds
+import prompts
 import samplers
 
 sys.path.insert(0, str(kinds.GOLDEN))
@@ -224,7 +225,6 @@ def load_embedding(pipe, kind):
 def prompt_arguments(pipe, control, settings):
     """The prompts as text, or as embeddings where diffusers has no syntax for them."""
     if control in ("weights", "long_prompt"):
-        import prompts  # pylint: disable=import-outside-toplevel
         return prompts.embeddings(pipe, settings["prompt"], settings["negative_prompt"] or "",
                                   settings["guidance"] > 1)
     return {"prompt": settings["prompt"], "negative_prompt": settings["negative_prompt"]}
