@@ -54,7 +54,7 @@ static struct tensor decode(struct decoding *decoding, int64_t height, int64_t w
 
 static void check_bands(struct decoding *decoding, int64_t height, int64_t width)
 {
-    static const int64_t heights[] = {0, 1, 2, 5, 8, 16, 50, 300};
+    static const int64_t heights[] = {0, 1, 5, 16, 50};
     size_t mark = arena_mark(decoding->ex.step), peak;
     struct tensor whole = decode(decoding, height, width, WHOLE, &peak);
     for (size_t i = 0; i < sizeof(heights) / sizeof(heights[0]); i++) {
@@ -69,9 +69,9 @@ static void check_bands(struct decoding *decoding, int64_t height, int64_t width
 
 TEST(a_picture_decoded_in_bands_of_any_height_is_bit_for_bit_the_whole_one)
 {
-    static const int64_t sizes[][2] = {{8, 8}, {1, 1}, {3, 7}, {13, 5}, {32, 24}};
+    static const int64_t sizes[][2] = {{8, 8}, {1, 1}, {13, 5}, {32, 24}};
     for (size_t m = 0; m < sizeof(models) / sizeof(models[0]); m++) {
-        for (int threads = 1; threads <= 3; threads++) {
+        for (int threads = 1; threads <= 3; threads += 2) {
             struct decoding decoding;
             open_decoding(&decoding, models[m], threads);
             for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
