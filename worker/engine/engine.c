@@ -509,8 +509,13 @@ int engine_generate(struct engine *engine, const struct generation *generation,
     arena_release(engine->job, 0);
     arena_reset_peak(engine->job);
     arena_reset_peak(engine->ex.step);
+    struct engine_estimate estimate;
+    if ((result = engine_estimate(engine, generation, &estimate, err)) < 0) {
+        return result;
+    }
     struct run run = {
         .components = engine->components,
+        .drops_text = estimate.drops_text,
         .scheduler = scheduler,
         .ex = &engine->ex,
         .job = engine->job,

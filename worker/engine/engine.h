@@ -71,7 +71,9 @@ struct engine_estimate {
     size_t encode;             /* and of the encoder, for an init_image */
     size_t activations;        /* the largest of those, and what lives for the whole picture */
     size_t others;             /* the process beside weights and activations */
-    size_t peak;               /* all of it: weights + activations + others */
+    size_t peak;               /* all of it: weights + activations + others; less when: */
+    bool drops_text;           /* the limit demands that mapped weights of the text encoders give
+                                * back their memory as soon as the prompts are encoded */
     size_t limit;              /* what there is; see engine_options.memory_limit */
 };
 

@@ -146,6 +146,7 @@ static int open_text_encoder(struct components *components, int i, struct error 
     }
     loader.modules = &components->modules[i == 0 ? LORA_TEXT_ENCODER : LORA_TEXT_ENCODER_2];
     clip_text_load(&components->text_encoders[i], &loader, &config);
+    components->text_mapped_bytes += loader.mapped_bytes;
     return finish_weights(components, &loader, err);
 }
 
@@ -375,6 +376,13 @@ void components_close(struct components *components)
     }
     model_source_close(components->source);
     xfree(components);
+}
+
+void components_drop_text_encoders(const struct components *components)
+{
+    for (int i = 0; i < components->text_encoder_count; i++) {
+        weights_drop_pages(components->weights[i]); /* they were opened first */
+    }
 }
 
 size_t components_arena_bytes(const struct components *components)

@@ -42,9 +42,10 @@ struct components {
     struct vae vae;
     struct module_table modules[LORA_PARTS]; /* the layers that LoRAs may change */
     uint64_t parameter_count;
-    size_t mapped_bytes;   /* of weights that are used in place in their files */
-    size_t stored_bytes;   /* that large weights take, or would, as they are stored, */
-    size_t expanded_bytes; /* and expanded */
+    size_t mapped_bytes;      /* of weights that are used in place in their files */
+    size_t text_mapped_bytes; /* those of the text encoders */
+    size_t stored_bytes;      /* that large weights take, or would, as they are stored, */
+    size_t expanded_bytes;    /* and expanded */
     struct model_source *source;
     struct model_source *vae_source;           /* source itself, or the replacement's */
     struct weights *weights[WEIGHT_FILES_MAX]; /* mapped for as long as the models are used */
@@ -73,6 +74,10 @@ void components_close(struct components *components);
 /* Memory that the weights take: what is used in place, and what was converted or repacked; or would
  * take when the model were opened with the other choice of expanding them. */
 size_t components_bytes(const struct components *components, bool expanded);
+
+/* Give back the memory of the text encoders' weights, as far as it is mapped, until they are used
+ * again. */
+void components_drop_text_encoders(const struct components *components);
 
 /* What was converted or repacked, in memory of no file. */
 size_t components_arena_bytes(const struct components *components);

@@ -125,6 +125,13 @@ int estimator_run(const struct estimator *estimator, enum engine_storage storage
     };
     int result = count_activations(estimator, generation, out, err);
     out->peak = out->weights + out->activations + out->others;
+    if (out->peak > out->limit && storage == ENGINE_STORAGE_FILE) {
+        /* Encoding the next prompts finds the other weights still there. */
+        size_t encoding = out->weights + out->text + out->others;
+        size_t drawing = out->peak - estimator->components->text_mapped_bytes;
+        out->peak = encoding > drawing ? encoding : drawing;
+        out->drops_text = true;
+    }
     return result;
 }
 

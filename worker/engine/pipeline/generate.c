@@ -17,6 +17,9 @@ int generate(struct run *run, struct picture *out, struct error *err)
     if (result < 0) {
         return result;
     }
+    if (run->drops_text) {
+        components_drop_text_encoders(run->components);
+    }
     double text_done = clock_monotonic_seconds();
     if (!run_go_on(run, ENGINE_STAGE_TEXT, 1, 1)) {
         return run_stopped(run, err);

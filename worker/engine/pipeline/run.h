@@ -31,6 +31,7 @@ struct run {
     engine_progress progress; /* may be NULL */
     void *user;
     struct engine_dump *dump;      /* may be NULL */
+    bool drops_text;               /* see struct engine_estimate */
     const struct preview *preview; /* NULL unless the generation asks for previews */
 
     struct rng rng;

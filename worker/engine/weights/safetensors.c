@@ -320,10 +320,17 @@ void safetensors_close(struct safetensors *file)
     xfree(file);
 }
 
-void safetensors_drop_pages(const struct safetensors *file)
+void safetensors_drop_pages(const struct safetensors *file, const void *data, size_t size)
 {
-    if (file->map != NULL) {
-        (void)madvise(file->map, file->size, MADV_DONTNEED);
+    const unsigned char *begin = data, *map = file->map;
+    if (map == NULL || begin < map || begin + size > map + file->size) {
+        return;
+    }
+    /* Whole pages only; a page that is shared with a neighbour stays. */
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), offset = (size_t)(begin - map);
+    size_t first = (offset + page - 1) / page * page, end = (offset + size) / page * page;
+    if (first < end) {
+        (void)madvise(file->map + first, end - first, MADV_DONTNEED);
     }
 }
 

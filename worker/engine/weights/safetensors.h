@@ -54,8 +54,9 @@ struct safetensors;
 int safetensors_open(struct safetensors **out, const char *path, struct error *err) MUST_CHECK;
 void safetensors_close(struct safetensors *file);
 
-/* Give back the memory that the mapped data takes; what is read again is mapped again. */
-void safetensors_drop_pages(const struct safetensors *file);
+/* Give back the memory that size bytes of mapped data take; what is read again is mapped again.
+ * Data that is not the file's is left alone. */
+void safetensors_drop_pages(const struct safetensors *file, const void *data, size_t size);
 
 const char *safetensors_path(const struct safetensors *file);
 

@@ -288,11 +288,14 @@ void weights_close(struct weights *weights)
 
 void weights_drop_pages(const struct weights *weights)
 {
-    for (size_t i = 0; i < weights->shard_count; i++) {
-        safetensors_drop_pages(weights->shards[i]);
-    }
-    if (weights->lender != NULL) {
-        safetensors_drop_pages(weights->lender);
+    for (size_t i = 0; i < weights->slot_count; i++) {
+        const struct safetensors_entry *entry = weights->slots[i].entry;
+        if (weights->lender != NULL) {
+            safetensors_drop_pages(weights->lender, entry->data, entry->size);
+        }
+        for (size_t k = 0; k < weights->shard_count; k++) {
+            safetensors_drop_pages(weights->shards[k], entry->data, entry->size);
+        }
     }
 }
 

@@ -54,7 +54,8 @@ int weights_create(struct weights **out, const struct safetensors *file,
 void weights_close(struct weights *weights);
 
 /* Give back the memory of what was read so far; the data stays mapped and comes back from the
- * system's cache when it is read again. For after a copy was made of most of it. */
+ * system's cache when it is read again. For after a copy was made of most of it, or for a while in
+ * which others need the memory. From the thread that reads the weights. */
 void weights_drop_pages(const struct weights *weights);
 
 /* The file (or index file) that was opened, for messages. */

@@ -1,5 +1,6 @@
 #include "worker/engine/pipeline/estimator.h"
 
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -145,6 +146,29 @@ TEST(a_picture_over_the_limit_is_refused_with_its_estimate)
     CHECK_INT(engine_check(engine, &most, &err), 0);
     struct generation more = picture_of(limits->width_max + 8, limits->height_max + 8, 5);
     CHECK_INT(engine_check(engine, &more, &err), STATUS_INVALID);
+    engine_close(engine);
+}
+
+TEST(text_encoders_leave_memory_when_the_limit_demands_it_and_the_picture_stays_the_same)
+{
+    struct engine *engine = open_engine(models[1], 0, ENGINE_STORAGE_FILE);
+    struct generation generation = picture_of(128, 128, 5);
+    struct engine_estimate estimate = estimate_of(engine, &generation);
+    struct picture roomy, tight;
+    struct error err;
+    CHECK(!estimate.drops_text);
+    REQUIRE(engine_generate(engine, &generation, NULL, NULL, NULL, &roomy, &err) == 0);
+    engine_close(engine);
+
+    engine = open_engine(models[1], estimate.peak - 1000000, ENGINE_STORAGE_FILE);
+    struct engine_estimate less = estimate_of(engine, &generation);
+    CHECK(less.drops_text && less.peak < less.weights + less.activations + less.others);
+    for (int i = 0; i < 2; i++) { /* they come back, too */
+        REQUIRE(engine_generate(engine, &generation, NULL, NULL, NULL, &tight, &err) == 0);
+        CHECK(memcmp(tight.rgb, roomy.rgb, (size_t)3 * 128 * 128) == 0);
+        picture_free(&tight);
+    }
+    picture_free(&roomy);
     engine_close(engine);
 }
 
