@@ -369,15 +369,13 @@ int engine_estimate(const struct engine *engine, const struct generation *genera
                     struct engine_estimate *out, struct error *err)
 {
     struct lora_uses uses;
-    int result = estimator_run(&engine->estimator, engine->storage, generation, out, err);
-    if (result < 0 || (result = lora_uses_init(&uses, generation, err)) < 0) {
+    int result = lora_uses_init(&uses, generation, err);
+    if (result < 0) {
         return result;
     }
     size_t loras = lora_library_bytes(engine->loras, uses.items, uses.count);
-    out->weights += loras;
-    out->peak += loras;
     lora_uses_deinit(&uses);
-    return STATUS_OK;
+    return estimator_run(&engine->estimator, engine->storage, generation, loras, out, err);
 }
 
 void engine_presets(const struct engine *engine, int width, int height,
@@ -411,7 +409,8 @@ void engine_presets(const struct engine *engine, int width, int height,
                                         .guidance = preset->guidance,
                                         .width = preset->width,
                                         .height = preset->height};
-        if (estimator_run(&engine->estimator, storage, &generation, &estimate, &err) == STATUS_OK) {
+        if (estimator_run(&engine->estimator, storage, &generation, 0, &estimate, &err) ==
+            STATUS_OK) {
             preset->peak = estimate.peak;
         }
     }

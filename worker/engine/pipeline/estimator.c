@@ -115,11 +115,11 @@ void estimator_init(struct estimator *estimator, const struct components *compon
 }
 
 int estimator_run(const struct estimator *estimator, enum engine_storage storage,
-                  const struct generation *generation, struct engine_estimate *out,
+                  const struct generation *generation, size_t loras, struct engine_estimate *out,
                   struct error *err)
 {
     *out = (struct engine_estimate){
-        .weights = components_bytes(estimator->components, storage == ENGINE_STORAGE_F32),
+        .weights = components_bytes(estimator->components, storage == ENGINE_STORAGE_F32) + loras,
         .others = estimator->others,
         .limit = estimator->limit,
     };
@@ -140,7 +140,7 @@ static bool fits(const struct estimator *estimator, enum engine_storage storage,
 {
     struct engine_estimate estimate;
     struct error err;
-    return estimator_run(estimator, storage, generation, &estimate, &err) == STATUS_OK &&
+    return estimator_run(estimator, storage, generation, 0, &estimate, &err) == STATUS_OK &&
            estimate.peak <= estimate.limit;
 }
 

@@ -22,9 +22,10 @@ struct estimator {
 void estimator_init(struct estimator *estimator, const struct components *components, int threads,
                     uint64_t limit, uint64_t files);
 
-/* engine_estimate, were the weights held as storage says. */
+/* engine_estimate, were the weights held as storage says. loras: bytes of the generation's LoRA
+ * files. */
 int estimator_run(const struct estimator *estimator, enum engine_storage storage,
-                  const struct generation *generation, struct engine_estimate *out,
+                  const struct generation *generation, size_t loras, struct engine_estimate *out,
                   struct error *err) MUST_CHECK;
 
 /* The largest size of this shape, at most width x height, whose picture fits beside weights held
