@@ -54,8 +54,10 @@ static void paint_shape(struct tensor image, uint32_t *state)
     shape.x = uniform(state) * side, shape.y = uniform(state) * side;
     /* As many small as large: from one pixel to a quarter of the picture. */
     shape.width = powf(side / 4, uniform(state)), shape.height = powf(side / 4, uniform(state));
+    bool vivid = uniform(state) < 0.5f;
     for (int c = 0; c < 3; c++) {
-        shape.colour[c] = 2 * uniform(state) - 1;
+        float colour = 2 * uniform(state) - 1;
+        shape.colour[c] = vivid ? copysignf(sqrtf(fabsf(colour)), colour) : colour;
     }
     for (int64_t i = 0; i < image.shape[1] * image.shape[2]; i++) {
         if (is_in(&shape, i % image.shape[2], i / image.shape[2])) {
