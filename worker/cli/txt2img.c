@@ -699,19 +699,22 @@ static int run(const struct options *options, struct error *err)
 int main(int argc, char **argv)
 {
     struct options options = {.negative = "", .guidance = -1, .batch = 1};
-    int code = parse_options(argc, argv, &options);
-    if (code >= 0) {
-        return code;
-    }
     struct error err;
-    int result = picture_options_load(&options.pictures, &err);
+    int result, code = parse_options(argc, argv, &options);
+    if (code >= 0) {
+        goto out;
+    }
+    result = picture_options_load(&options.pictures, &err);
     if (result == STATUS_OK) {
         result = run(&options, &err);
     }
     if (result < 0) {
         fprintf(stderr, "txt2img: %s\n", err.text);
     }
+    code = result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+
+out:
     picture_options_deinit(&options.pictures);
     lora_options_deinit(&options.loras);
-    return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return code;
 }
