@@ -78,6 +78,7 @@ class Group:
                 member.child.send_signal(signal.SIGTERM)
         for member in self.members:
             member.child.wait(30)
+            member.check_log()
 
 
 @pytest.fixture

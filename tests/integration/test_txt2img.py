@@ -9,16 +9,18 @@ import zlib
 import pytest
 
 from support.checkpoint import write_checkpoint
-from support.processes import TREE
+from support.processes import SANITIZER_REPORT, TREE
+from support.stack import BIN
 
 MODEL = TREE / "tests/golden/tiny-sdxl"
 
 
 def txt2img(*arguments, check=True):
     """Run it; every argument as text. Returns the completed process."""
-    command = [TREE / "build/bin/txt2img", *arguments]
+    command = [BIN / "txt2img", *arguments]
     done = subprocess.run([str(part) for part in command], cwd=TREE, capture_output=True,
                           text=True, timeout=120, check=False)
+    assert SANITIZER_REPORT.search(done.stderr) is None, done.stderr
     if check:
         assert done.returncode == 0, done.stderr
     return done

@@ -129,8 +129,6 @@ class Stack:
             environment.setdefault("CRAFTERSE_STORE_FOLDER", self.objects_folder)
         elif self.s3 is None and kind == "gateway":
             environment.setdefault("CRAFTERSE_OBJECTS_FOLDER", self.objects_folder)
-        # One core has many tests: leak checks cost the time of a whole test at every exit.
-        environment.setdefault("ASAN_OPTIONS", os.environ.get("ASAN_OPTIONS", "detect_leaks=1"))
         return environment
 
     # ---- Life --------------------------------------------------------------------------------
