@@ -5,7 +5,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* gcc defines a macro, clang has a feature. */
 #if defined(__SANITIZE_ADDRESS__)
+#define ARENA_POISONS 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ARENA_POISONS 1
+#endif
+#endif
+
+#if defined(ARENA_POISONS)
 #include <sanitizer/asan_interface.h>
 #endif
 
@@ -24,7 +33,7 @@ struct arena {
 
 static void poison(struct arena *arena, size_t begin, size_t end)
 {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(ARENA_POISONS)
     if (!arena->counting) {
         ASAN_POISON_MEMORY_REGION(arena->memory + begin, end - begin);
     }
@@ -35,7 +44,7 @@ static void poison(struct arena *arena, size_t begin, size_t end)
 
 static void unpoison(struct arena *arena, size_t begin, size_t end)
 {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(ARENA_POISONS)
     if (!arena->counting) {
         ASAN_UNPOISON_MEMORY_REGION(arena->memory + begin, end - begin);
     }
