@@ -170,12 +170,14 @@ $(O)/test/%: $(O)/tests/%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_L
 
 # ---- Tests -----------------------------------------------------------------------------------
 
-# The build is a make of its own: it starts when the packages are there.
+# The builds are makes of their own: they start when the packages are there. The tests of make run
+# take the release build, whatever MODE is.
 .PHONY: test
-test: ## install what the tests need, build, run every test; ends with "N passed, N failed, ..."
+test: ## [MODE=asan]: install what the tests need, build, run every test; ends with "N passed, N failed, ..."
 	@deploy/local/install.sh build kafka test
 	@deploy/local/kafka.sh install build/kafka
 	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=$(MODE) all unit-tests bench-programs
+	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=release all
 	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=fuzz CC=clang fuzz-programs
 	@CRAFTERSE_BUILD=$(CURDIR)/$(O) CRAFTERSE_BIN=$(CURDIR)/$(BIN) tests/run
 

@@ -23,13 +23,18 @@ ODD_PROMPT = ('a "quoted" \'prompt\' $(touch made-by-make) `touch made-by-shell`
               'second line')
 
 
+def environment_of_a_person():
+    """Without what `make test` and the tests themselves set: it is the release build that runs,
+    also in `make test MODE=asan`."""
+    names = ("PROMPT", "NEGATIVE", "SEED", "STEPS", "SIZE", "MODEL", "KAFKA", "OUT", "MODE")
+    return {name: value for name, value in os.environ.items()
+            if name not in names and not name.startswith(("CRAFTERSE_", "MAKE", "MFLAGS"))}
+
+
 def make(*arguments, check=True, timeout=120, **environment):
     """Runs make at the top of the tree; returns (exit status, stdout and stderr together)."""
-    names = ("PROMPT", "NEGATIVE", "SEED", "STEPS", "SIZE", "MODEL", "KAFKA", "OUT")
-    env = {name: value for name, value in os.environ.items()
-           if name not in names and not name.startswith(("CRAFTERSE_", "MAKE", "MFLAGS"))}
-    env.update(environment)
-    done = subprocess.run(["make", "--no-print-directory", *arguments], cwd=TREE, env=env,
+    done = subprocess.run(["make", "--no-print-directory", *arguments], cwd=TREE,
+                          env={**environment_of_a_person(), **environment},
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           timeout=timeout, check=False)
     assert not check or done.returncode == 0, done.stdout
@@ -118,8 +123,9 @@ def default_interrupt():
 
 def test_ctrl_c_stops_everything_at_once():
     process = subprocess.Popen(["make", "--no-print-directory", "run", "PROMPT=x", "STEPS=50"],
-                               cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               start_new_session=True, preexec_fn=default_interrupt)
+                               cwd=TREE, env=environment_of_a_person(), stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, start_new_session=True,
+                               preexec_fn=default_interrupt)
     time.sleep(2)
     os.killpg(process.pid, signal.SIGINT)
     process.wait(timeout=15)
