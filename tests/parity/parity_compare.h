@@ -19,7 +19,7 @@ enum parity_stage {
 static const char *const parity_stage_names[PARITY_STAGES] = {"text", "unet", "latents", "image"};
 
 struct parity_result {
-    double errors[PARITY_STAGES]; /* the worst of each stage's tensors */
+    double errors[PARITY_STAGES]; /* the worst of each stage's tensors; negative: none compared */
     double decibel;
     char problem[256]; /* "" when all could be compared */
 };

@@ -203,10 +203,10 @@ static void report(struct parity *parity, const char *name, struct parity_result
     if (good) {
         length = (size_t)snprintf(text, sizeof(text), "%s ", name);
         for (int i = 0; i < PARITY_STAGES; i++) {
-            good &= result->errors[i] <= STAGE_TOLERANCE;
+            bool within = result->errors[i] >= 0 && result->errors[i] <= STAGE_TOLERANCE;
+            good &= within;
             length += (size_t)snprintf(text + length, sizeof(text) - length, " %s %.1e%s",
-                                       parity_stage_names[i], result->errors[i],
-                                       result->errors[i] <= STAGE_TOLERANCE ? "" : "!");
+                                       parity_stage_names[i], result->errors[i], within ? "" : "!");
         }
         good &= result->decibel >= PICTURE_DECIBEL;
         snprintf(text + length, sizeof(text) - length, " %.1f dB%s", result->decibel,
@@ -235,7 +235,7 @@ static void look_at_case(struct parity *parity, const struct json_value *value)
     if (parity->word != NULL && strstr(name, parity->word) == NULL) {
         return;
     }
-    struct parity_result result = {.decibel = HUGE_VAL};
+    struct parity_result result = {.errors = {-1, -1, -1, -1}, .decibel = HUGE_VAL};
     run_case(parity, &test, &result);
     report(parity, name, &result);
 }
