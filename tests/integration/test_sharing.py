@@ -38,6 +38,15 @@ def wait_shared(stack, job):
     wait_until(lambda: job in controls(stack, messages.ControlKind.Value("CONTROL_SHARE")), 20)
 
 
+def two_on_one_run(stack, client, seed, seconds, **fields):
+    """Two orders of one picture: the first one's run is being drawn, the second has joined it."""
+    first = order(client, seed, seconds, **fields)
+    wait_running(client, first)
+    second = order(client, seed, seconds)
+    wait_shared(stack, first)
+    return first, second
+
+
 def test_equal_orders_run_once_and_all_get_the_picture(stack, client):
     jobs = [order(client, 1, 2) for _ in range(5)]
     ends = stack.check_one_end(jobs)
@@ -62,10 +71,7 @@ def test_who_bypasses_the_cache_draws_anew(stack, client):
 
 
 def test_cancelling_a_joined_order_ends_it_alone(stack, client):
-    first = order(client, 30, 3)
-    wait_running(client, first)
-    second = order(client, 30, 3)
-    wait_shared(stack, first)
+    first, second = two_on_one_run(stack, client, 30, 3)
     client.cancel(second)
     assert client.wait(second)["state"] == "cancelled"
     assert client.wait(first)["state"] == "succeeded"
@@ -74,10 +80,7 @@ def test_cancelling_a_joined_order_ends_it_alone(stack, client):
 
 
 def test_cancelling_the_first_order_leaves_its_run_to_the_others(stack, client):
-    first = order(client, 40, 3)
-    wait_running(client, first)
-    second = order(client, 40, 3)
-    wait_shared(stack, first)
+    first, second = two_on_one_run(stack, client, 40, 3)
     client.cancel(first)
     assert client.wait(first)["state"] == "cancelled"
     ends = stack.check_one_end([first, second])
@@ -87,10 +90,7 @@ def test_cancelling_the_first_order_leaves_its_run_to_the_others(stack, client):
 
 
 def test_the_run_stops_when_the_last_order_has_left(stack, client):
-    first = order(client, 50, 20)
-    wait_running(client, first)
-    second = order(client, 50, 20)
-    wait_shared(stack, first)
+    first, second = two_on_one_run(stack, client, 50, 20)
     client.cancel(first)
     assert client.wait(first)["state"] == "cancelled"
     client.cancel(second)
@@ -108,20 +108,14 @@ def test_the_run_stops_when_the_last_order_has_left(stack, client):
 
 
 def test_the_first_orders_deadline_ends_it_alone(stack, client):
-    first = order(client, 60, 3, deadline=1.5)
-    wait_running(client, first)
-    second = order(client, 60, 3)
-    wait_shared(stack, first)
+    first, second = two_on_one_run(stack, client, 60, 3, deadline=1.5)
     assert client.wait(first)["state"] == "expired"
     assert client.wait(second)["state"] == "succeeded"
     assert runs_of(stack, [first, second]) == 1
 
 
 def test_a_router_that_starts_anew_remembers_who_waits_for_whom(stack, client):
-    first = order(client, 70, 4)
-    wait_running(client, first)
-    second = order(client, 70, 4)
-    wait_shared(stack, first)
+    first, second = two_on_one_run(stack, client, 70, 4)
     stack.router.kill()
     stack.restart("router").wait_ready()
     ends = stack.check_one_end([first, second])
@@ -130,10 +124,7 @@ def test_a_router_that_starts_anew_remembers_who_waits_for_whom(stack, client):
 
 
 def test_a_worker_that_dies_costs_the_run_and_no_order(stack, client):
-    first = order(client, 80, 3)
-    wait_running(client, first)
-    second = order(client, 80, 3)
-    wait_shared(stack, first)
+    first, second = two_on_one_run(stack, client, 80, 3)
     client.cancel(first)
     assert client.wait(first)["state"] == "cancelled"
     busy = next(name for name in ("worker1", "worker2")
