@@ -219,21 +219,29 @@ static int check(const void *drawer, const struct drawer_request *request, struc
     return engine_check(d->engine, &order.generation, err);
 }
 
+/* Between previews, at least: small models make steps faster than anybody looks. */
+#define PREVIEW_SECONDS 0.05
+
 struct progress_bridge {
     drawer_progress progress;
     void *user;
     uint8_t *preview; /* PNG of the step that is about to be told */
     size_t preview_size;
+    double previewed; /* when the last one was made */
 };
 
 static void on_preview(void *user, int step, int steps, const struct engine_picture *picture)
 {
-    (void)step, (void)steps;
     struct progress_bridge *bridge = user;
     struct error err;
+    double now = clock_monotonic_seconds();
+    if (step > 1 && step < steps && now - bridge->previewed < PREVIEW_SECONDS) {
+        return;
+    }
+    bridge->previewed = now;
     xfree(bridge->preview);
-    if (png_encode(picture->rgb, picture->width, picture->height, NULL, 0, &bridge->preview,
-                   &bridge->preview_size, &err) < 0) {
+    if (png_encode_fast(picture->rgb, picture->width, picture->height, &bridge->preview,
+                        &bridge->preview_size, &err) < 0) {
         log_warn("preview lost", "reason=%s", LOG_QUOTED(err.text));
     }
 }

@@ -80,8 +80,7 @@ void picture_options_write_preview(const char *path, const struct engine_picture
     struct error err;
     uint8_t *bytes = NULL;
     size_t size = 0;
-    if (png_encode(picture->rgb, picture->width, picture->height, NULL, 0, &bytes, &size, &err) <
-            0 ||
+    if (png_encode_fast(picture->rgb, picture->width, picture->height, &bytes, &size, &err) < 0 ||
         file_write(path, bytes, size, &err) < 0) {
         fprintf(stderr, "txt2img: %s\n", err.text);
     }

@@ -87,6 +87,7 @@ struct image {
     int width, height;
     struct png_text_struct *texts;
     size_t text_count;
+    bool fast;
 };
 
 /* All calls that may jump back on an error; nothing in here needs freeing. */
@@ -98,6 +99,10 @@ static bool write_image(png_structp png, png_infop info, const struct image *ima
     png_set_IHDR(png, info, (png_uint_32)image->width, (png_uint_32)image->height, 8,
                  PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
                  PNG_FILTER_TYPE_DEFAULT);
+    if (image->fast) {
+        png_set_compression_level(png, 1);
+        png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_FILTER_SUB);
+    }
     png_set_sRGB(png, info, PNG_sRGB_INTENT_PERCEPTUAL);
     png_set_text(png, info, image->texts, (int)image->text_count);
     png_write_info(png, info);
@@ -108,14 +113,14 @@ static bool write_image(png_structp png, png_infop info, const struct image *ima
     return true;
 }
 
-int png_encode(const uint8_t *rgb, int width, int height, const struct png_text *texts,
-               size_t text_count, uint8_t **bytes, size_t *size, struct error *err)
+static int encode(const struct image *image, uint8_t **bytes, size_t *size, struct error *err)
 {
     *bytes = NULL;
     *size = 0;
-    if (width < 1 || height < 1 || width > SIDE_MAX || height > SIDE_MAX) {
+    if (image->width < 1 || image->height < 1 || image->width > SIDE_MAX ||
+        image->height > SIDE_MAX) {
         return ERROR(err, STATUS_INVALID, "a picture of %d by %d pixels: a side is from 1 to %d",
-                     width, height, SIDE_MAX);
+                     image->width, image->height, SIDE_MAX);
     }
     struct output output = {.bytes = NULL};
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &output, on_error, on_warning);
@@ -125,9 +130,7 @@ int png_encode(const uint8_t *rgb, int width, int height, const struct png_text 
         return ERROR(err, STATUS_INTERNAL, "libpng %s cannot start", PNG_LIBPNG_VER_STRING);
     }
     png_set_write_fn(png, &output, write_bytes, flush_bytes);
-    struct image image = {rgb, width, height, texts_create(texts, text_count), text_count};
-    bool written = write_image(png, info, &image);
-    texts_free(image.texts, text_count);
+    bool written = write_image(png, info, image);
     png_destroy_write_struct(&png, &info);
     if (!written) {
         xfree(output.bytes);
@@ -136,4 +139,21 @@ int png_encode(const uint8_t *rgb, int width, int height, const struct png_text 
     *bytes = output.bytes;
     *size = output.size;
     return STATUS_OK;
+}
+
+int png_encode(const uint8_t *rgb, int width, int height, const struct png_text *texts,
+               size_t text_count, uint8_t **bytes, size_t *size, struct error *err)
+{
+    struct image image = {.rgb = rgb, .width = width, .height = height, .text_count = text_count};
+    image.texts = texts_create(texts, text_count);
+    int result = encode(&image, bytes, size, err);
+    texts_free(image.texts, text_count);
+    return result;
+}
+
+int png_encode_fast(const uint8_t *rgb, int width, int height, uint8_t **bytes, size_t *size,
+                    struct error *err)
+{
+    const struct image image = {.rgb = rgb, .width = width, .height = height, .fast = true};
+    return encode(&image, bytes, size, err);
 }

@@ -22,4 +22,8 @@ struct png_text {
 int png_encode(const uint8_t *rgb, int width, int height, const struct png_text *texts,
                size_t text_count, uint8_t **bytes, size_t *size, struct error *err) MUST_CHECK;
 
+/* The same without texts, several times faster for some more bytes: for previews. */
+int png_encode_fast(const uint8_t *rgb, int width, int height, uint8_t **bytes, size_t *size,
+                    struct error *err) MUST_CHECK;
+
 #endif

@@ -14,9 +14,9 @@
 
 /* The pictures that are made up: more of them for a VAE that is small. Each allows for so many
  * hidden features without learning the pictures by heart. */
-#define FLOP_MAX 5e11
+#define FLOP_MAX 3e11
 #define PICTURES_MAX 16
-#define HIDDEN_A_PICTURE 16
+#define HIDDEN_A_PICTURE 6
 
 struct preview {
     int block;      /* pixels a side for a latent */
@@ -320,8 +320,11 @@ static struct tensor shrink(struct exec *ex, struct tensor latents, int64_t step
 }
 
 /* The map to pixels x pixels x 3 for a latent: means of what was fitted. */
-static float *weights_for(const struct preview *preview, struct exec *ex, int pixels)
+static const float *weights_for(const struct preview *preview, struct exec *ex, int pixels)
 {
+    if (pixels == preview->block) {
+        return preview->weights;
+    }
     int block = preview->block, step = block / pixels, n = preview->inputs + preview->hidden;
     size_t size = (size_t)(pixels * pixels) * 3;
     float *weights = arena_floats(ex->step, size * (size_t)n);

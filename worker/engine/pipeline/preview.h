@@ -17,9 +17,9 @@
 /* The map of a VAE. */
 struct preview;
 
-/* Fit it: an encode and a decode of 1 (a VAE of Stable Diffusion's size: 2) to 16 pictures of
- * PREVIEW_SIDE_MAX pixels a side. The same VAE gives the same map. Free with preview_destroy
- * (accepts NULL). */
+/* Fit it: an encode and a decode of pictures of PREVIEW_SIDE_MAX pixels a side, 1 for a VAE of
+ * Stable Diffusion's size (0.22 TFLOP), up to 16 for small ones. The same VAE gives the same map.
+ * Free with preview_destroy (accepts NULL). */
 struct preview *preview_create(const struct vae *vae, struct exec *ex);
 void preview_destroy(struct preview *preview);
 

@@ -4,6 +4,7 @@
 
 #include "common/base/panic.h"
 #include "tests/harness/test.h"
+#include "worker/engine/image/png_read.h"
 
 enum { WIDTH = 5, HEIGHT = 3 };
 
@@ -71,6 +72,26 @@ TEST(sizes_out_of_range_are_refused)
     CHECK_INT(png_encode(NULL, 5, 70000, NULL, 0, &bytes, &size, &err), STATUS_INVALID);
     CHECK(bytes == NULL);
     CHECK_CONTAINS(err.text, "70000");
+}
+
+TEST(a_fast_file_holds_the_same_pixels)
+{
+    uint8_t rgb[16 * 9 * 3], *bytes = NULL, *read = NULL;
+    size_t size = 0;
+    int width = 0, height = 0;
+    struct error err;
+    for (size_t i = 0; i < sizeof(rgb); i++) {
+        rgb[i] = (uint8_t)(i * i);
+    }
+    REQUIRE(png_encode_fast(rgb, 16, 9, &bytes, &size, &err) == 0);
+    REQUIRE(png_read_rgb(bytes, size, &width, &height, &read, &err) == 0);
+    xfree(bytes);
+    CHECK_INT(width, 16);
+    CHECK_INT(height, 9);
+    CHECK(memcmp(rgb, read, sizeof(rgb)) == 0);
+    CHECK_INT(png_encode_fast(rgb, 0, 9, &bytes, &size, &err), STATUS_INVALID);
+    xfree(read);
+    CHECK(bytes == NULL);
 }
 
 TEST_MAIN()
