@@ -102,11 +102,13 @@ void *arena_alloc(struct arena *arena, size_t size)
     }
     unsigned char *memory = arena->memory + arena->used;
     unpoison(arena, arena->used, arena->used + size);
-    size_t next = (arena->used + size + ARENA_ALIGNMENT - 1) & ~(size_t)(ARENA_ALIGNMENT - 1);
+    size_t end = arena->used + size;
+    size_t next = (end + ARENA_ALIGNMENT - 1) & ~(size_t)(ARENA_ALIGNMENT - 1);
     arena->used = next < arena->reserve ? next : arena->reserve;
     arena->peak = arena->used > arena->peak ? arena->used : arena->peak;
     arena->touched = arena->used > arena->touched ? arena->used : arena->touched;
     arena->reached = arena->used > arena->reached ? arena->used : arena->reached;
+    poison(arena, end, arena->used);
     return memory;
 }
 
