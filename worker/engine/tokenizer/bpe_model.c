@@ -353,11 +353,13 @@ static void add_packaged_tokens(struct bpe_model *model, const char *merges)
         }
     }
     const char *line = strchr(merges, '\n') + 1; /* after the version */
-    for (const char *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+    const char *stop = line + strlen(line);
+    for (const char *end; (end = memchr(line, '\n', (size_t)(stop - line))); line = end + 1) {
         char token[TOKEN_BYTES_MAX];
-        int left = (int)strcspn(line, " ");
-        snprintf(token, sizeof(token), "%.*s%.*s", left, line, (int)(end - line) - left - 1,
-                 line + left + 1);
+        const char *space = memchr(line, ' ', (size_t)(end - line));
+        ASSERT(space != NULL);
+        snprintf(token, sizeof(token), "%.*s%.*s", (int)(space - line), line,
+                 (int)(end - space) - 1, space + 1);
         add_token(model, token, id++);
     }
     add_token(model, "<|startoftext|>", id++);
