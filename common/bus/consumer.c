@@ -467,9 +467,7 @@ int consumer_create(struct consumer **out, const struct kafka_config *kafka,
     return 0;
 }
 
-/* Leaves the group: serves the last revocation until librdkafka says it is out. Closing before the
- * first assignment crashes in 2.0.2 with the cooperative assignor (its issue 4381), and there is
- * nothing to give back then. */
+/* Leaves the group: serves the last revocation until librdkafka says it is out. */
 static void leave_group(struct consumer *c, uint64_t deadline_ms)
 {
     rd_kafka_queue_t *queue = rd_kafka_queue_new(c->rk);
@@ -505,8 +503,13 @@ void consumer_destroy(struct consumer *c, int timeout_ms)
     rd_kafka_queue_destroy(c->commit_queue);
     uint64_t now_ms = clock_monotonic_ms();
     int left_ms = now_ms < deadline_ms ? (int)(deadline_ms - now_ms) : 0;
-    kafka_client_close(c->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE,
-                       left_ms > 1000 ? left_ms : 1000);
+    /* Between joining and its first assignment, a handle with the cooperative assignor aborts the
+     * process when it is closed or destroyed (librdkafka 2.0.2, its issue 4312). It has nothing to
+     * give back then: it is left behind, as the process is about to end. */
+    if (c->joined) {
+        kafka_client_close(c->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE,
+                           left_ms > 1000 ? left_ms : 1000);
+    }
     close(c->event_fd);
     xfree(c->partitions);
     xfree(c);
