@@ -388,8 +388,10 @@ void job_run_failed(struct job_run *run, const struct error *err)
 void job_run_progressed(struct job_run *run, const struct runner_event *event)
 {
     uint64_t now_ms = clock_monotonic_ms();
+    /* Previews come as seldom as they should (engine_drawer.c), and none is left out. */
     if (!progress_is_due(&run->progress, (uint32_t)run->image, event->step.stage, event->step.step,
-                         event->step.steps, now_ms)) {
+                         event->step.steps, now_ms) &&
+        event->preview == NULL) {
         return;
     }
     const struct report_step step = {.image = (uint32_t)run->image,

@@ -58,17 +58,25 @@ static bool on_progress(void *user, const struct drawer_step *step)
     }
     r->stepped_at = now;
     uint8_t *preview = NULL;
+    size_t preview_size = step->preview_size;
     if (step->preview_png != NULL) {
         preview = xmalloc(step->preview_size);
         memcpy(preview, step->preview_png, step->preview_size);
     }
 
     pthread_mutex_lock(&r->lock);
-    xfree(r->progress.preview);
+    if (preview == NULL && r->has_progress) {
+        /* What nobody has seen yet is still the newest there is. */
+        preview = r->progress.preview;
+        preview_size = r->progress.step.preview_size;
+    } else {
+        xfree(r->progress.preview);
+    }
     r->progress.kind = RUNNER_PROGRESS;
     r->progress.step = *step;
     r->progress.preview = preview;
     r->progress.step.preview_png = preview;
+    r->progress.step.preview_size = preview_size;
     r->has_progress = true;
     pthread_mutex_unlock(&r->lock);
     ring(r);
