@@ -14,7 +14,7 @@ from pathlib import Path
 STATEFUL = {"common/base/log", "common/base/shutdown", "common/base/clock", "common/obs/metrics",
             "common/obs/health", "common/service/service",
             # A library is loaded once in a process.
-            "worker/engine/kernels/blas"}
+            "worker/engine/kernels/blas", "worker/engine/kernels/onednn"}
 # panic.c holds the xmalloc family; a service's entry point is <name>_service.
 PREFIXES = {"common/base/error": ("error", "status"),
             "worker/engine/engine": ("engine", "picture"),
