@@ -125,6 +125,18 @@ def test_a_dump_holds_every_stage_in_torchs_layout(tmp_path):
     assert shapes["pooled_prompt_embeds"] == shapes["negative_pooled_prompt_embeds"]
 
 
+def test_profile_says_which_part_kind_and_shape_took_the_time(tmp_path):
+    done = txt2img("--model", MODEL, "--prompt", "a ring", "--steps", 2, "--profile", "--output",
+                   tmp_path / "a.png")
+    assert done.returncode == 0
+    parts, kinds, shapes = done.stdout.split("\n\n")[1:]
+    for name in ("text_encoder", "unet.down_blocks.0.resnets.0", "vae.decoder.conv_out", "all"):
+        assert f"\n{name} " in parts
+    assert [line.split()[0] for line in kinds.splitlines()[1:]] == [
+        "conv", "linear", "attention", "norm", "other"]
+    assert "conv" in shapes and "GFLOP/s" in done.stdout
+
+
 def test_timings_are_one_json_line_on_stdout(tmp_path):
     done = txt2img("--model", MODEL, "--prompt", "a ring", "--steps", 2, "--timings", "--output",
                    tmp_path / "ring.png")

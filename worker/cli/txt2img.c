@@ -2,7 +2,8 @@
  *
  * One picture (or --batch of them) from one prompt into PNG files that say how to make them again,
  * with a progress bar on a terminal and plain lines elsewhere. stdout carries only what a program
- * may want to read: the --timings lines. Exit code 0, 1 when something failed, 2 for wrong usage.
+ * may want to read: the --timings lines, and tables that were asked for. Exit code 0, 1 when
+ * something failed, 2 for wrong usage.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -47,7 +48,7 @@ struct options {
     double guidance;          /* negative: the model's */
     double guidance_rescale, guidance_start, guidance_end, eta;
     uint64_t seed;
-    bool has_seed, timings;
+    bool has_seed, timings, profile;
     struct picture_options pictures;
     int batch, threads;
     uint64_t seeds[SEEDS_MAX]; /* of --seeds, in place of seed and batch */
@@ -97,6 +98,7 @@ enum option_key {
     KEY_LORA,
     KEY_LORA_FOLDER,
     KEY_TIMINGS,
+    KEY_PROFILE,
     KEY_OUTPUT,
     KEY_VERSION,
 };
@@ -151,6 +153,7 @@ static const struct {
     {"preview", KEY_PREVIEW, "FILE", "write a small PNG of what there is after each step"},
     {"tile", KEY_TILE, "AXES", "seamless along x, y or xy, for textures"},
     {"timings", KEY_TIMINGS, NULL, "print one JSON line a picture on stdout"},
+    {"profile", KEY_PROFILE, NULL, "print where the time went, by part, kind and shape"},
     {"output", KEY_OUTPUT, "FILE", "the PNG to write (required)"},
     {"help", 'h', NULL, "show this text"},
     {"version", KEY_VERSION, NULL, "show the version"},
@@ -369,6 +372,9 @@ static int apply_option(int key, const char *value, struct options *options)
         return 0;
     case KEY_TIMINGS:
         options->timings = true;
+        return 0;
+    case KEY_PROFILE:
+        options->profile = true;
         return 0;
     case KEY_WIDTH:
         return parse_int("width", value, 1, 1 << 20, &options->width);
@@ -596,6 +602,13 @@ static void print_timings(const struct picture *picture, const struct generation
     fflush(stdout);
 }
 
+static void print_profile(const struct engine *engine)
+{
+    char *text = engine_profile_text(engine);
+    printf("%s", text);
+    xfree(text);
+}
+
 /* ---- Main ------------------------------------------------------------------------------------ */
 
 static int make_picture(struct engine *engine, const struct options *options,
@@ -645,6 +658,7 @@ static int run(const struct options *options, struct error *err)
         .embedding_folder = options->embedding_folder,
         .embeddings = options->embeddings,
         .embedding_count = options->embedding_count,
+        .profile = options->profile,
     };
     int result = engine_open(&engine, &engine_options, err);
     if (result < 0) {
@@ -690,6 +704,9 @@ static int run(const struct options *options, struct error *err)
         generation.seed = options->seed_count > 0 ? options->seeds[i - 1] : generation.seed;
         result = make_picture(engine, options, &generation, i, err);
         generation.seed++;
+    }
+    if (result == STATUS_OK && options->profile) {
+        print_profile(engine);
     }
     xfree(latents);
     engine_close(engine);

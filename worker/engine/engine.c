@@ -21,6 +21,7 @@
 #include "worker/engine/pipeline/lora_uses.h"
 #include "worker/engine/pipeline/memory.h"
 #include "worker/engine/pipeline/preview.h"
+#include "worker/engine/pipeline/profile_table.h"
 #include "worker/engine/schedulers/sampler_names.h"
 #include "worker/engine/weights/model_digest.h"
 #include "worker/engine/weights/safetensors.h"
@@ -245,6 +246,9 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
         engine_close(engine);
         return result;
     }
+    if (options->profile) {
+        engine->ex.profile = profile_create();
+    }
     name_model(engine, options->model_path);
     engine->storage = options->storage;
     engine->ex.band_rows = options->band_rows;
@@ -264,6 +268,7 @@ void engine_close(struct engine *engine)
         scheduler_close(engine->schedulers[i]);
     }
     parallel_destroy(engine->ex.pool);
+    profile_destroy(engine->ex.profile);
     arena_destroy(engine->ex.step);
     arena_destroy(engine->job);
     preview_destroy(engine->preview);
@@ -528,6 +533,7 @@ int engine_generate(struct engine *engine, const struct generation *generation,
     engine->ex.wrap_y = generation->tile_y;
     result = generate_with_loras(engine, &run, out, err);
     engine->ex.wrap_x = engine->ex.wrap_y = false;
+    profile_part(engine->ex.profile, NULL);
     out->timings.peak_bytes = arena_peak(engine->ex.step) + arena_peak(engine->job);
     /* An idle worker keeps its weights, not gigabytes of old activations. */
     arena_release(engine->ex.step, 0);
@@ -535,6 +541,12 @@ int engine_generate(struct engine *engine, const struct generation *generation,
     arena_trim(engine->ex.step);
     arena_trim(engine->job);
     return result;
+}
+
+char *engine_profile_text(const struct engine *engine)
+{
+    ASSERT(engine->ex.profile != NULL);
+    return profile_table_text(engine->ex.profile, parallel_threads(engine->ex.pool));
 }
 
 void engine_lora_texts(const struct engine *engine, const struct generation *generation,

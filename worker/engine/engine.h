@@ -62,6 +62,8 @@ struct engine_options {
     const char *embedding_folder;
     const char *const *embeddings; /* [embedding_count] paths */
     int embedding_count;
+    /* Record where the time of every picture goes, for engine_profile_text. */
+    bool profile;
 };
 
 /* What a picture takes at most at once, in bytes. */
@@ -257,6 +259,11 @@ int engine_generate(struct engine *engine, const struct generation *generation,
  * generation that engine_check has accepted. xfree both. */
 void engine_lora_texts(const struct engine *engine, const struct generation *generation,
                        char **tags, char **hashes);
+
+/* Where the time of all pictures so far went: tables of the model's parts, of the kinds of layers
+ * and of their shapes, beside OpenBLAS's own rate, which is measured now (0.1 s and more). For an
+ * engine opened with options.profile, between pictures. xfree it. */
+char *engine_profile_text(const struct engine *engine);
 
 void picture_free(struct picture *picture);
 

@@ -51,8 +51,12 @@ static void attend(const struct attention *attention, struct exec *ex, struct te
         .q = q.data, .k = context->k.data, .v = context->v.data, .y = h.data};
     arguments.workspace =
         arena_floats(ex->step, attention_workspace(&shape, parallel_threads(ex->pool)));
+    struct profile_time began = profile_begin(ex->profile);
+    struct profile_work work = {
+        PROFILE_ATTENTION, attention_flop(&shape), {shape.queries, shape.keys, shape.head_size}};
     attention_run(ex->pool, &shape, &arguments);
-    ex->flop += attention_flop(&shape);
+    ex->flop += work.flop;
+    profile_end(ex->profile, &began, &work);
     linear_add(&attention->to_out, ex, h, y);
 }
 

@@ -97,6 +97,13 @@ static struct conv2d geometry(const struct conv *conv, const struct exec *ex, st
     return geometry_of(conv, ex, x.shape[0], x.shape[1], x.shape[2]);
 }
 
+static struct profile_work work_of(const struct conv2d *shape)
+{
+    int64_t pixels = shape->batch * conv2d_height_out(shape) * conv2d_width_out(shape);
+    return (struct profile_work){
+        PROFILE_CONV, conv2d_flop(shape), {pixels, shape->channels_out, shape->channels_in}};
+}
+
 /* The weights as the kernel wants them; in ex->step when they are not kept so. */
 static const float *packed_weights(const struct conv *conv, struct exec *ex)
 {
@@ -112,7 +119,9 @@ static const float *packed_weights(const struct conv *conv, struct exec *ex)
 static void run(const struct conv *conv, struct exec *ex, struct tensor x,
                 struct conv2d_arguments *arguments)
 {
+    struct profile_time began = profile_begin(ex->profile);
     struct conv2d shape = geometry(conv, ex, x);
+    struct profile_work work = work_of(&shape);
     size_t mark = arena_mark(ex->step);
     arguments->x = x.data;
     arguments->weight = packed_weights(conv, ex);
@@ -125,11 +134,12 @@ static void run(const struct conv *conv, struct exec *ex, struct tensor x,
         arguments->workspace = arena_floats(ex->step, conv2d_workspace(&shape));
         conv2d_run(ex->pool, &shape, arguments);
     }
-    ex->flop += conv2d_flop(&shape);
+    ex->flop += work.flop;
     arena_release(ex->step, mark);
     if (!parallel_is_idle(ex->pool)) { /* which may not look at what another thread binds */
         adapter_conv_add(conv->adapters, ex, &shape, x.data, arguments->y);
     }
+    profile_end(ex->profile, &began, &work);
 }
 
 static struct tensor result(const struct conv *conv, struct exec *ex, struct tensor x)
@@ -262,6 +272,7 @@ void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_i
     ASSERT(conv->stride == 1 && conv->adapters == NULL);
     ASSERT(y.shape[0] == 1 && y.shape[1] == input->height && y.shape[2] == input->width &&
            y.shape[3] == conv->channels_out);
+    struct profile_time began = profile_begin(ex->profile);
     size_t mark = arena_mark(ex->step);
     struct bands bands = {.conv = conv, .input = input, .threads = parallel_threads(ex->pool)};
     bands.shape = geometry_of(conv, ex, 1, input->height, input->width);
@@ -277,6 +288,8 @@ void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_i
                                          : conv2d_workspace(&bands.shape);
     bands.arguments.workspace = arena_floats(ex->step, workspace);
     run_bands(&bands, ex);
-    ex->flop += conv2d_flop(&bands.shape);
+    struct profile_work work = work_of(&bands.shape);
+    ex->flop += work.flop;
     arena_release(ex->step, mark);
+    profile_end(ex->profile, &began, &work);
 }

@@ -8,6 +8,7 @@
 
 #include "common/base/arena.h"
 #include "worker/engine/kernels/parallel.h"
+#include "worker/engine/layers/profile.h"
 
 struct exec {
     struct arena *step;    /* activations: results and temporaries */
@@ -17,7 +18,8 @@ struct exec {
     /* Rows of the bands in which the VAE's convolutions are done; 0: so many that a band takes some
      * megabytes. Nothing but memory and time depends on it. */
     int64_t band_rows;
-    double flop; /* of matrix products so far */
+    double flop;             /* of matrix products so far */
+    struct profile *profile; /* NULL: nobody asks where the time goes */
 };
 
 #endif

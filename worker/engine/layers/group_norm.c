@@ -30,8 +30,11 @@ static void run(const struct group_norm *norm, struct exec *ex, struct tensor x,
     struct group_norm_shape shape = shape_of(norm, x, silu);
     size_t mark = arena_mark(ex->step);
     void *workspace = arena_alloc(ex->step, group_norm_workspace(&shape));
+    struct profile_time began = profile_begin(ex->profile);
     group_norm_run(ex->pool, &shape, x.data, norm->weight, norm->bias, y.data, workspace);
     arena_release(ex->step, mark);
+    profile_end(ex->profile, &began,
+                &(struct profile_work){PROFILE_NORM, 0, {tensor_rows(x), norm->channels}});
 }
 
 struct tensor group_norm_forward(const struct group_norm *norm, struct exec *ex, struct tensor x)
@@ -62,9 +65,12 @@ struct tensor group_norm_measure_map(const struct group_norm *norm, struct exec 
     struct group_norm_shape shape = shape_of(norm, x, true);
     size_t mark = arena_mark(ex->step);
     void *workspace = arena_alloc(ex->step, group_norm_workspace(&shape));
+    struct profile_time began = profile_begin(ex->profile);
     group_norm_measure(ex->pool, &shape, x.data, norm->weight, norm->bias, measured.data,
                        workspace);
     arena_release(ex->step, mark);
+    profile_end(ex->profile, &began,
+                &(struct profile_work){PROFILE_NORM, 0, {tensor_rows(x), norm->channels}});
     return measured;
 }
 

@@ -17,6 +17,9 @@ struct tensor layer_norm_forward(const struct layer_norm *norm, struct exec *ex,
     struct tensor y = tensor_like(ex->step, x, norm->channels);
     struct layer_norm_shape shape = {
         .rows = tensor_rows(x), .channels = norm->channels, .epsilon = norm->epsilon};
+    struct profile_time began = profile_begin(ex->profile);
     layer_norm_run(ex->pool, &shape, x.data, norm->weight, norm->bias, y.data);
+    profile_end(ex->profile, &began,
+                &(struct profile_work){PROFILE_NORM, 0, {tensor_rows(x), norm->channels}});
     return y;
 }

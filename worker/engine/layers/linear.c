@@ -57,6 +57,7 @@ static void product(const struct linear *linear, struct exec *ex, struct tensor 
         .accumulate = accumulate,
         .bias = linear->bias,
     };
+    struct profile_time began = profile_begin(ex->profile);
     size_t mark = arena_mark(ex->step);
     gemm.workspace = arena_floats(ex->step, gemm_workspace(&gemm, parallel_threads(ex->pool)));
     gemm_run(ex->pool, &gemm);
@@ -65,6 +66,8 @@ static void product(const struct linear *linear, struct exec *ex, struct tensor 
     if (!parallel_is_idle(ex->pool)) { /* which may not look at what another thread binds */
         adapter_linear_add(linear->adapters, ex, x, y);
     }
+    profile_end(ex->profile, &began,
+                &(struct profile_work){PROFILE_LINEAR, gemm_flop(&gemm), {gemm.m, gemm.n, gemm.k}});
 }
 
 struct tensor linear_forward(const struct linear *linear, struct exec *ex, struct tensor x)

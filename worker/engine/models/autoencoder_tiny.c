@@ -129,11 +129,13 @@ static bool decode_picture(const struct autoencoder_tiny *vae, struct exec *ex, 
                            struct vae_progress *progress, struct tensor image)
 {
     const struct tiny_decoder *decoder = &vae->decoder;
+    profile_part(ex->profile, "vae.decoder.conv_in");
     struct tensor held = hold(ex, z);
     size_t mark = arena_mark(ex->step);
     struct tensor x = conv_forward(&decoder->conv_in, ex, held); /* [1, h, w, width] */
     relu_in_place(ex, x);
     for (int i = 0; i < vae->config.stages; i++) {
+        profile_part(ex->profile, "vae.decoder.stage.%d", i);
         if (!stage_in_place(&decoder->stages[i], ex, x, progress)) {
             return false;
         }
@@ -141,8 +143,10 @@ static bool decode_picture(const struct autoencoder_tiny *vae, struct exec *ex, 
             x = tensor_settle(ex->step, mark, upsample_double(&decoder->doubling[i], ex, x));
         }
     }
+    profile_part(ex->profile, "vae.decoder.conv_out");
     conv_forward_into(&decoder->conv_out, ex, x, image);
     elementwise_affine(ex->pool, 2.0f, -1.0f, image.data, image.data, tensor_count(image));
+    profile_part(ex->profile, NULL);
     return true;
 }
 

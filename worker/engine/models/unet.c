@@ -1,5 +1,6 @@
 #include "worker/engine/models/unet.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/panic.h"
@@ -54,6 +55,7 @@ static void load_down_block(struct unet *unet, struct loader *loader, int level)
     struct weight_name prefix = weight_name("", "down_blocks.%d", level);
     int channels = config->block_out_channels[level];
     int channels_in = config->block_out_channels[level > 0 ? level - 1 : 0];
+    snprintf(block->name, sizeof(block->name), "%s", prefix.text);
     block->layers = config->layers_per_block[level];
     block->has_attention = config->down_attention[level];
     block->has_sampler = level < config->blocks - 1;
@@ -76,6 +78,7 @@ static void load_mid_block(struct unet *unet, struct loader *loader)
     const struct unet_config *config = &unet->config;
     struct unet_block *block = &unet->mid_block;
     int level = config->blocks - 1, channels = config->block_out_channels[level];
+    snprintf(block->name, sizeof(block->name), "mid_block");
     block->layers = config->mid == UNET_MID_NONE ? 0 : 1;
     block->has_attention = config->mid == UNET_MID_CROSS_ATTENTION;
     if (block->layers > 0) {
@@ -98,6 +101,7 @@ static void load_up_block(struct unet *unet, struct loader *loader, int i)
     int channels = config->block_out_channels[level];
     int below = config->block_out_channels[i > 0 ? level + 1 : level];
     int above = config->block_out_channels[level > 0 ? level - 1 : 0];
+    snprintf(block->name, sizeof(block->name), "%s", prefix.text);
     block->layers = config->layers_per_block[level] + 1;
     block->has_attention = config->up_attention[i];
     block->has_sampler = i < config->blocks - 1;
@@ -197,6 +201,7 @@ struct unet_condition unet_condition_create(const struct unet *unet, struct exec
                                             const struct unet_inputs *inputs, struct arena *arena)
 {
     struct tensor text = inputs->text;
+    profile_part(ex->profile, "unet.condition");
     struct unet_condition condition = {.added = {.rank = 0}};
     condition.contexts =
         arena_alloc(arena, (size_t)unet->context_count * sizeof(*condition.contexts));
@@ -211,6 +216,7 @@ struct unet_condition unet_condition_create(const struct unet *unet, struct exec
     if (unet->config.time_cond_proj_dim > 0) {
         condition.guidance = create_guidance(unet, ex, inputs->guidance, arena);
     }
+    profile_part(ex->profile, NULL);
     return condition;
 }
 
@@ -285,14 +291,17 @@ static struct tensor down_block(const struct unet_block *block, struct exec *ex,
                                 struct skips *skips)
 {
     for (int i = 0; i < block->layers; i++) {
+        profile_part(ex->profile, "unet.%s.resnets.%d", block->name, i);
         x = resnet_block_forward(&block->resnets[i], ex, x, t_emb); /* [n, h, w, c] */
         if (block->has_attention) {
+            profile_part(ex->profile, "unet.%s.attentions.%d", block->name, i);
             spatial_transformer_in_place(&block->attentions[i], ex, x,
                                          contexts + block->contexts[i]);
         }
         push(skips, x);
     }
     if (block->has_sampler) {
+        profile_part(ex->profile, "unet.%s.downsamplers.0", block->name);
         x = downsample_forward(&block->downsampler, ex, x); /* [n, h / 2, w / 2, c] */
         push(skips, x);
     }
@@ -303,10 +312,13 @@ static struct tensor mid_block(const struct unet_block *block, struct exec *ex, 
                                struct tensor t_emb, const struct attention_context *contexts)
 {
     if (block->layers > 0) {
+        profile_part(ex->profile, "unet.mid_block.resnets.0");
         x = resnet_block_forward(&block->resnets[0], ex, x, t_emb);
     }
     if (block->has_attention) {
+        profile_part(ex->profile, "unet.mid_block.attentions.0");
         spatial_transformer_in_place(&block->attentions[0], ex, x, contexts + block->contexts[0]);
+        profile_part(ex->profile, "unet.mid_block.resnets.1");
         resnet_block_in_place(&block->resnets[1], ex, x, t_emb);
     }
     return x;
@@ -331,14 +343,17 @@ static struct tensor up_block(const struct unet_block *block, struct exec *ex, s
                               struct skips *skips)
 {
     for (int i = 0; i < block->layers; i++) {
+        profile_part(ex->profile, "unet.%s.resnets.%d", block->name, i);
         x = joined_resnet(&block->resnets[i], ex, x, pop(skips), t_emb);
         if (block->has_attention) {
+            profile_part(ex->profile, "unet.%s.attentions.%d", block->name, i);
             spatial_transformer_in_place(&block->attentions[i], ex, x,
                                          contexts + block->contexts[i]);
         }
     }
     if (block->has_sampler) {
         struct tensor next = skips->items[skips->count - 1];
+        profile_part(ex->profile, "unet.%s.upsamplers.0", block->name);
         x = upsample_forward(&block->upsampler, ex, x, next.shape[1], next.shape[2]);
     }
     return x;
@@ -353,7 +368,9 @@ struct tensor unet_forward(const struct unet *unet, struct exec *ex, struct tens
     const struct attention_context *contexts = condition->contexts;
     struct skips skips = {.count = 0};
 
+    profile_part(ex->profile, "unet.time_embedding");
     struct tensor t_emb = embed_time(unet, ex, timestep, sample.shape[0], condition);
+    profile_part(ex->profile, "unet.conv_in");
     struct tensor x = conv_forward(&unet->conv_in, ex, sample); /* [n, h, w, width] */
     push(&skips, x);
     for (int i = 0; i < unet->config.blocks; i++) {
@@ -363,8 +380,10 @@ struct tensor unet_forward(const struct unet *unet, struct exec *ex, struct tens
     for (int i = 0; i < unet->config.blocks; i++) {
         x = up_block(&unet->up_blocks[i], ex, x, t_emb, contexts, &skips);
     }
+    profile_part(ex->profile, "unet.conv_out");
     group_norm_silu_in_place(&unet->conv_norm_out, ex, x);
     conv_forward_into(&unet->conv_out, ex, x, y); /* [n, h, w, out_channels] */
+    profile_part(ex->profile, NULL);
 
     arena_release(ex->step, mark);
     return y;

@@ -20,6 +20,7 @@
 #define UNET_SKIPS_MAX (UNET_BLOCKS_MAX * (UNET_LAYERS_MAX + 1) + 1)
 
 struct unet_block {
+    char name[24]; /* "down_blocks.1", for profiles */
     int layers;
     bool has_attention, has_sampler;
     struct resnet_block resnets[UNET_LAYERS_MAX + 1];

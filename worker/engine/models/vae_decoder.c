@@ -74,6 +74,7 @@ static bool decode_picture(const struct vae_decoder *vae, struct exec *ex, struc
                            struct vae_progress *progress, struct tensor image)
 {
     int layers = vae->config.layers_per_block + 1;
+    profile_part(ex->profile, "vae.decoder.conv_in");
     if (vae->config.use_post_quant_conv) {
         z = linear_forward(&vae->post_quant_conv, ex, z);
     }
@@ -82,6 +83,7 @@ static bool decode_picture(const struct vae_decoder *vae, struct exec *ex, struc
     if (!vae_progress_go_on(progress)) {
         return false;
     }
+    profile_part(ex->profile, "vae.decoder.mid_block");
     vae_mid_in_place(&vae->mid_block, ex, x);
     for (int i = 0; i < vae->config.blocks; i++) {
         const struct vae_block *block = &vae->up_blocks[i];
@@ -89,10 +91,14 @@ static bool decode_picture(const struct vae_decoder *vae, struct exec *ex, struc
             if (!vae_progress_go_on(progress)) {
                 return false;
             }
+            profile_part(ex->profile, "vae.decoder.up_blocks.%d.%s.%d", i,
+                         layer < layers ? "resnets" : "upsamplers", layer % layers);
             x = up_layer(block, ex, x, mark, layer, layers);
         }
     }
+    profile_part(ex->profile, "vae.decoder.conv_out");
     normed_conv_into(&vae->conv_norm_out, &vae->conv_out, ex, x, image, false);
+    profile_part(ex->profile, NULL);
     return true;
 }
 

@@ -175,6 +175,7 @@ static void encode_chunk(struct run *run, int encoder, const struct prompt_token
 {
     const struct clip_text *model = &run->components->text_encoders[encoder];
     int count = run->components->tokens;
+    profile_part(run->ex->profile, "text_encoder%s", encoder > 0 ? "_2" : "");
     size_t mark = arena_mark(run->ex->step);
     int32_t *ids = arena_alloc(run->ex->step, (size_t)count * sizeof(int32_t));
     for (int t = 0; t < count; t++) {
