@@ -446,9 +446,11 @@ static bool moves_forward(const struct job *job, const Crafterse__V1__Status *st
     if ((int)status->state > (int)RENDERED || (int)status->state < (int)ACCEPTED) {
         return false; /* a state of a later version: in progress, but we cannot say where */
     }
-    bool is_new_run = status->state == RUNNING && job->state == RUNNING &&
-                      status->envelope->attempt > job->attempt;
-    return status->state > job->state || is_new_run;
+    bool is_run = status->state == RUNNING && job->state == RUNNING;
+    bool is_new_run = is_run && status->envelope->attempt > job->attempt;
+    bool is_retry = is_run && status->envelope->attempt == job->attempt &&
+                    status->retry_at_ms > job->retry_at_ms;
+    return status->state > job->state || is_new_run || is_retry;
 }
 
 static void finish(struct job_table *t, struct job *job, const Crafterse__V1__Status *status)
@@ -490,12 +492,15 @@ struct job *job_table_fold_status(struct job_table *t, const Crafterse__V1__Stat
     }
     take_out(job);
     job->state = status->state;
+    job->retry_at_ms = status->retry_at_ms;
     job->attempt =
         status->envelope->attempt > job->attempt ? status->envelope->attempt : job->attempt;
     if (status->pool[0] != '\0') {
         job->pool = pool_of(t, status->pool);
     }
-    job->at_ms[is_end ? MOMENT_FINISHED : (enum job_moment)status->state] = sent_ms;
+    if (status->retry_at_ms == 0) { /* else it says no more than that the run has failed */
+        job->at_ms[is_end ? MOMENT_FINISHED : (enum job_moment)status->state] = sent_ms;
+    }
     fold_timings(&job->timings, status->timings);
     copy_images(job, status->images, status->n_images);
     if (is_end) {

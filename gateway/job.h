@@ -55,8 +55,9 @@ struct job {
     char id[ID_SIZE];
     char key_id[AUTH_KEY_ID_SIZE]; /* "" = not known yet */
     job_state state;
-    uint32_t attempt; /* of the run that is visible; 0 = none yet */
-    bool has_request; /* the order itself was read, not only its states */
+    uint32_t attempt;     /* of the run that is visible; 0 = none yet */
+    uint64_t retry_at_ms; /* Unix time: that run failed, and the next one comes then; 0 = no */
+    bool has_request;     /* the order itself was read, not only its states */
     bool is_batch;
     uint32_t n, steps;
     uint64_t seed;

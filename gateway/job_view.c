@@ -153,6 +153,7 @@ cJSON *job_view_json(const struct job *job, const struct job_view *view)
     add_integer(object, "seed", job->seed);
     add_integer(object, "n", job->n);
     add_integer(object, "attempts", job->attempt);
+    add_time(object, "retry_at", job->retry_at_ms);
     add_progress(object, job, view);
     add_time(object, "accepted_at", job->at_ms[MOMENT_ACCEPTED]);
     add_time(object, "finished_at", job->at_ms[MOMENT_FINISHED]);
@@ -221,8 +222,8 @@ struct event {
     enum job_moment moment;
 };
 
-/* Fills the events that the job's history holds, in order; at most 8. */
-static size_t list_events(const struct job *job, struct event events[8])
+/* Fills the events that the job's history holds, in order; at most 9. */
+static size_t list_events(const struct job *job, struct event events[9])
 {
     static const char *const names[] = {"accepted", "queued", "dispatched", "started", "rendered"};
     size_t count = 0;
@@ -239,6 +240,11 @@ static size_t list_events(const struct job *job, struct event events[8])
             at.image = progress->image_index;
             at.step = progress->step;
             events[count++] = (struct event){at, "step", MOMENT_RUNNING};
+        }
+        if (moment == MOMENT_RUNNING && job->retry_at_ms != 0) {
+            at.image = job->n; /* after all steps of the attempt, before the next one */
+            at.step = 0;
+            events[count++] = (struct event){at, "retrying", MOMENT_RUNNING};
         }
     }
     if (has_succeeded(job)) {
@@ -264,6 +270,11 @@ static char *event_data(const struct job *job, const struct job_view *view,
         cJSON_AddStringToObject(data, "stage", job->progress.stage);
         add_progress(data, job, view);
         add_time(data, "at", job->progress.at_ms);
+        return print_json(data);
+    }
+    if (strcmp(event->name, "retrying") == 0) {
+        add_integer(data, "attempt", job->attempt);
+        add_time(data, "retry_at", job->retry_at_ms);
         return print_json(data);
     }
     add_time(data, "at", job->at_ms[event->moment]);
@@ -297,7 +308,7 @@ static int add_preview(const struct job *job, const char *id, struct buf *out, s
 int job_view_events(const struct job *job, const struct job_view *view, struct job_cursor *cursor,
                     struct buf *out, struct error *err)
 {
-    struct event events[8];
+    struct event events[9];
     size_t count = list_events(job, events), size_before = out->size;
     for (size_t i = 0; i < count; i++) {
         if (!is_after(&events[i].at, cursor)) {

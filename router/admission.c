@@ -141,7 +141,7 @@ static bool decide(struct admission *a, struct record *record, Crafterse__V1__Jo
     uint64_t now_ms = clock_unix_ms();
     struct policy_decision decision;
     struct stage_end end;
-    if (stage_is_past(a->stage, job->envelope->job_id)) {
+    if (stage_is_past(a->stage, job)) {
         log_debug("request skipped, a later stage has the job", NULL);
         outbox_end(outbox_begin(a->stage->outbox, record));
         return true;

@@ -17,6 +17,7 @@
 #define JOINED_MAX 1024
 /* Longer than any run takes. Whatever became of it, waiting on would help nobody. */
 #define JOINED_MS_MAX (30 * 60000)
+#define RETRY_MAX 256 /* jobs that wait for another attempt */
 
 enum job_class { CLASS_INTERACTIVE, CLASS_BATCH, CLASS_COUNT };
 static const char *const class_names[CLASS_COUNT] = {"interactive", "batch"};
@@ -44,9 +45,10 @@ struct dispatch {
     char topic_jobs[TOPIC_NAME_MAX];
     struct window windows[CLASS_COUNT];
     struct window joined; /* jobs that share another's run; without a topic */
+    struct window retry;  /* jobs whose next attempt is not due yet */
     struct credit *credit;
     size_t lane_count; /* 0 until the first reconciliation */
-    struct metric *seconds, *unfinished, *workers, *shared;
+    struct metric *seconds, *unfinished, *workers, *shared, *retrying;
 };
 
 /* ---- Life ----------------------------------------------------------------------------------- */
@@ -83,6 +85,10 @@ struct dispatch *dispatch_create(struct stage *stage, const struct dispatch_opti
     d->joined.end = &d->joined.first;
     d->shared = metric_create(METRIC_COUNTER, "crafterse_router_shared_jobs_total", labels,
                               "Jobs that got the pictures of another job's run.");
+    topic_name(stage->kafka, TOPIC_RETRY, d->pool, d->retry.topic);
+    d->retry.end = &d->retry.first;
+    d->retrying = metric_create(METRIC_GAUGE, "crafterse_router_retrying_jobs", labels,
+                                "Jobs that failed and wait for another attempt.");
     d->workers = metric_create(METRIC_GAUGE, "crafterse_router_live_workers", labels,
                                "Workers of the pool that may be given jobs.");
     return d;
@@ -140,6 +146,7 @@ void dispatch_drain(struct dispatch *d)
         drop_all(d, &d->windows[i]);
     }
     drop_all(d, &d->joined);
+    drop_all(d, &d->retry);
 }
 
 void dispatch_destroy(struct dispatch *d)
@@ -174,6 +181,10 @@ void dispatch_fold(struct dispatch *d, const Crafterse__V1__Status *status)
         bool from_worker = ours && status->worker_id[0] != '\0' &&
                            status->state != CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
         credit_release(d->credit, job_id, from_worker ? status->lane : -1, now_ms);
+        return;
+    }
+    if (ours && status->retry_at_ms > 0) {
+        credit_release(d->credit, job_id, status->lane, now_ms);
         return;
     }
     if (ours && status->state == CRAFTERSE__V1__STATE__STATE_DISPATCHED &&
@@ -248,24 +259,65 @@ static void muster(const struct dispatch *d, struct workforce *force)
 
 /* ---- The window ----------------------------------------------------------------------------- */
 
-static void fill_window(struct dispatch *d, enum job_class class)
+static void fill_window(struct dispatch *d, struct window *w, size_t max)
 {
-    struct window *w = &d->windows[class];
     struct record record;
     struct error err;
-    while (w->count < WINDOW_MAX && consumer_take(d->stage->consumer, w->topic, 0, &record)) {
+    while (w->count < max && consumer_take(d->stage->consumer, w->topic, 0, &record)) {
         Crafterse__V1__Job *job =
             CODEC_UNPACK(Crafterse__V1__Job, crafterse__v1__job__descriptor, &record, &err);
         if (job == NULL) {
             stage_bury(d->stage, &record, "undecodable", err.text);
             continue;
         }
+        bool batch = job->job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
         struct waiting *waiting = xcalloc(1, sizeof(*waiting));
         waiting->record = record;
         waiting->job = job;
-        waiting->class = class;
+        waiting->class = batch ? CLASS_BATCH : CLASS_INTERACTIVE;
         link_last(w, waiting);
     }
+}
+
+/* Jobs whose next attempt is due go before those that were never tried: they have waited for
+ * longer. */
+static void serve_retry(struct dispatch *d)
+{
+    uint64_t now_ms = clock_unix_ms();
+    for (struct waiting **link = &d->retry.first; *link != NULL;) {
+        if ((*link)->job->not_before_ms > now_ms) {
+            link = &(*link)->next;
+            continue;
+        }
+        struct waiting *waiting = unlink_waiting(&d->retry, link);
+        link_first(&d->windows[waiting->class], waiting);
+    }
+}
+
+/* An order that was cancelled or has expired while its run, which others waited for, was to be
+ * tried again: they have left, or are told by this that the run is no more. */
+static bool find_stopped_run(const struct dispatch *d, const Crafterse__V1__Job *job,
+                             struct stage_end *end)
+{
+    Crafterse__V1__State state = ledger_state(d->stage->ledger, job->envelope->job_id);
+    *end = (struct stage_end){.state = state,
+                              .reason = "run_stopped",
+                              .message = "nobody waits for its pictures any more"};
+    return job->envelope->attempt > 0 && (state == CRAFTERSE__V1__STATE__STATE_CANCELLED ||
+                                          state == CRAFTERSE__V1__STATE__STATE_EXPIRED);
+}
+
+/* Whether the job needs no worker: it has moved on, or it is over; *end is then what is to be said
+ * of it, and *says whether anything is. */
+static bool is_settled(const struct dispatch *d, const Crafterse__V1__Job *job,
+                       struct stage_end *end, bool *says)
+{
+    if (stage_is_past(d->stage, job)) {
+        *says = find_stopped_run(d, job, end);
+        return true;
+    }
+    *says = true;
+    return stage_is_over(d->stage, job, clock_unix_ms(), end);
 }
 
 static void end_waiting(struct dispatch *d, struct waiting *waiting, const struct stage_end *end)
@@ -360,14 +412,11 @@ static void leave(struct dispatch *d, struct window *w, struct waiting **link,
 
 static void sweep(struct dispatch *d, struct window *w)
 {
-    uint64_t now_ms = clock_unix_ms();
     struct stage_end end;
+    bool says;
     for (struct waiting **link = &w->first; *link != NULL;) {
-        const Crafterse__V1__Job *job = (*link)->job;
-        if (stage_is_past(d->stage, job->envelope->job_id)) {
-            leave(d, w, link, NULL);
-        } else if (stage_is_over(d->stage, job, now_ms, &end)) {
-            leave(d, w, link, &end);
+        if (is_settled(d, (*link)->job, &end, &says)) {
+            leave(d, w, link, says ? &end : NULL);
         } else {
             link = &(*link)->next;
         }
@@ -425,25 +474,13 @@ bool dispatch_cancel(struct dispatch *d, const char *job_id)
             return true;
         }
     }
-    return cancel_in(d, &d->joined, job_id);
+    return cancel_in(d, &d->retry, job_id) || cancel_in(d, &d->joined, job_id);
 }
 
-static bool holds(const int32_t *partitions, size_t count, int32_t partition)
+static void drop_lost(struct dispatch *d, struct window *w)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (partitions[i] == partition) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void drop_lost(struct dispatch *d, struct window *w, const char *topic, enum job_class class)
-{
-    int32_t held[CREDIT_LANES_MAX];
-    size_t count = consumer_partitions(d->stage->consumer, topic, held, CREDIT_LANES_MAX);
     for (struct waiting **link = &w->first; *link != NULL;) {
-        if ((*link)->class != class || holds(held, count, (*link)->record.partition)) {
+        if (consumer_holds(&(*link)->record)) {
             link = &(*link)->next;
             continue;
         }
@@ -456,10 +493,10 @@ static void drop_lost(struct dispatch *d, struct window *w, const char *topic, e
 void dispatch_rebalanced(struct dispatch *d)
 {
     for (int i = 0; i < CLASS_COUNT; i++) {
-        struct window *w = &d->windows[i];
-        drop_lost(d, w, w->topic, (enum job_class)i);
-        drop_lost(d, &d->joined, w->topic, (enum job_class)i);
+        drop_lost(d, &d->windows[i]);
     }
+    drop_lost(d, &d->joined);
+    drop_lost(d, &d->retry);
 }
 
 /* ---- Sending -------------------------------------------------------------------------------- */
@@ -494,12 +531,10 @@ static void send_job(struct dispatch *d, struct window *w, int32_t lane)
 static bool head_is_due(struct dispatch *d, struct window *w)
 {
     struct stage_end end;
+    bool says;
     while (w->first != NULL) {
-        const Crafterse__V1__Job *job = w->first->job;
-        if (stage_is_past(d->stage, job->envelope->job_id)) {
-            end_waiting(d, unlink_waiting(w, &w->first), NULL);
-        } else if (stage_is_over(d->stage, job, clock_unix_ms(), &end)) {
-            end_waiting(d, unlink_waiting(w, &w->first), &end);
+        if (is_settled(d, w->first->job, &end, &says)) {
+            end_waiting(d, unlink_waiting(w, &w->first), says ? &end : NULL);
         } else if (!join(d, w)) {
             return true;
         }
@@ -516,8 +551,10 @@ void dispatch_run(struct dispatch *d)
     int32_t lane;
 
     serve_joined(d);
-    fill_window(d, CLASS_INTERACTIVE);
-    fill_window(d, CLASS_BATCH);
+    fill_window(d, interactive, WINDOW_MAX);
+    fill_window(d, batch, WINDOW_MAX);
+    fill_window(d, &d->retry, RETRY_MAX);
+    serve_retry(d);
     while (d->lane_count > 0 && outbox_count(d->stage->outbox) < 2 * IN_FLIGHT_MAX) {
         bool interactive_waits = head_is_due(d, interactive);
         bool batch_waits = head_is_due(d, batch);
@@ -553,4 +590,6 @@ void dispatch_tick(struct dispatch *d)
         metric_set(w->oldest_age, (double)(now_ms - oldest_ms) / 1000.0);
     }
     sweep(d, &d->joined);
+    sweep(d, &d->retry);
+    metric_set(d->retrying, (double)d->retry.count);
 }

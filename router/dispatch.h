@@ -10,6 +10,10 @@
  * the run stops without one (its own job was cancelled before anybody joined, or expired), it is
  * dispatched like any other. An order that bypasses the cache never joins.
  *
+ * A job whose attempt failed comes back through retry.<pool> and waits here, its record
+ * uncommitted, until its not_before_ms; then it goes to the head of its class. Nothing waits behind
+ * it.
+ *
  * One struct dispatch a pool: a full pool keeps its own jobs waiting and nobody else's. */
 #ifndef ROUTER_DISPATCH_H
 #define ROUTER_DISPATCH_H

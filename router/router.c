@@ -64,13 +64,16 @@ static void cancel(struct router *r, const char *job_id, const char *requested_b
 {
     Crafterse__V1__State state = ledger_state(r->stage.ledger, job_id);
     bool is_shared = job_set_has(r->stage.shared, job_id);
-    if (ledger_is_terminal(state) || (state >= CRAFTERSE__V1__STATE__STATE_RUNNING && !is_shared)) {
-        return; /* over, or its worker's to stop */
+    if (ledger_is_terminal(state)) {
+        return;
     }
     for (size_t i = 0; i < r->pool_count && !is_shared; i++) {
         if (dispatch_cancel(r->dispatches[i], job_id)) {
             return;
         }
+    }
+    if (state >= CRAFTERSE__V1__STATE__STATE_RUNNING && !is_shared) {
+        return; /* its worker's to stop, or on its way back to us: dispatch.c then ends it */
     }
     /* Somewhere between the gateway and a worker: end it now; its records are skipped later. */
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
@@ -256,14 +259,15 @@ static void on_rebalance(void *user, const struct consumer *c)
 static int open_consumer(struct router *r, struct error *err)
 {
     const struct kafka_config *kafka = r->context->kafka;
-    size_t count = 1 + 2 * r->pool_count;
+    size_t count = 1 + 3 * r->pool_count;
     char(*names)[TOPIC_NAME_MAX] = xcalloc(count, sizeof(*names));
     const char **topics = xcalloc(count, sizeof(*topics));
     char group[TOPIC_NAME_MAX];
     memcpy(names[0], r->stage.topic_requests, TOPIC_NAME_MAX);
     for (size_t i = 0; i < r->pool_count; i++) {
-        topic_name(kafka, TOPIC_QUEUE_INTERACTIVE, r->pools[i], names[1 + 2 * i]);
-        topic_name(kafka, TOPIC_QUEUE_BATCH, r->pools[i], names[2 + 2 * i]);
+        topic_name(kafka, TOPIC_QUEUE_INTERACTIVE, r->pools[i], names[1 + 3 * i]);
+        topic_name(kafka, TOPIC_QUEUE_BATCH, r->pools[i], names[2 + 3 * i]);
+        topic_name(kafka, TOPIC_RETRY, r->pools[i], names[3 + 3 * i]);
     }
     for (size_t i = 0; i < count; i++) {
         topics[i] = names[i];

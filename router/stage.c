@@ -62,15 +62,31 @@ void stage_control(struct stage *stage, Crafterse__V1__ControlKind kind, const c
     outbox_end(entry);
 }
 
-bool stage_is_past(const struct stage *stage, const char *job_id)
+bool stage_run_goes_on(const struct stage *stage, const char *job_id)
 {
-    return ledger_state(stage->ledger, job_id) >= CRAFTERSE__V1__STATE__STATE_RUNNING;
+    Crafterse__V1__State state = ledger_state(stage->ledger, job_id);
+    return (state == CRAFTERSE__V1__STATE__STATE_CANCELLED ||
+            state == CRAFTERSE__V1__STATE__STATE_EXPIRED) &&
+           job_set_has(stage->shared, job_id);
+}
+
+bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job)
+{
+    const char *job_id = job->envelope->job_id;
+    Crafterse__V1__State state = ledger_state(stage->ledger, job_id);
+    if (ledger_attempt(stage->ledger, job_id) > job->envelope->attempt) {
+        return state >= CRAFTERSE__V1__STATE__STATE_RUNNING;
+    }
+    return state > CRAFTERSE__V1__STATE__STATE_RUNNING && !stage_run_goes_on(stage, job_id);
 }
 
 bool stage_is_over(const struct stage *stage, const Crafterse__V1__Job *job, uint64_t now_ms,
                    struct stage_end *end)
 {
     memset(end, 0, sizeof(*end));
+    if (job_set_has(stage->shared, job->envelope->job_id)) {
+        return false; /* a run that others wait for, to be tried again */
+    }
     if (job_set_has(stage->cancelled, job->envelope->job_id)) {
         end->state = CRAFTERSE__V1__STATE__STATE_CANCELLED;
         end->reason = "cancelled_by_client";

@@ -58,8 +58,12 @@ void stage_fail(struct stage *stage, struct outbox_entry *entry, const char *job
 
 /* A later stage holds the job already, or it is over: its record needs nothing more. RUNNING is
  * the first state that proves it: QUEUED and DISPATCHED are sent together with the record that
- * they tell of, so they may exist without it after a crash. */
-bool stage_is_past(const struct stage *stage, const char *job_id);
+ * they tell of, so they may exist without it after a crash. A record of a job that is to be tried
+ * again is past when a later attempt runs than those that it counts. */
+bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job);
+
+/* The job has ended as an order, and its run has not: others share it. */
+bool stage_run_goes_on(const struct stage *stage, const char *job_id);
 
 /* Cancelled or past its deadline? Fills *end. */
 bool stage_is_over(const struct stage *stage, const Crafterse__V1__Job *job, uint64_t now_ms,

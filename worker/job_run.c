@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/backoff.h"
 #include "common/base/clock.h"
+#include "common/base/id.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
@@ -24,10 +26,11 @@ enum outcome {
     OUTCOME_CANCELLED,
     OUTCOME_EXPIRED,
     OUTCOME_SKIPPED,
+    OUTCOME_RETRIED,
     OUTCOME_COUNT
 };
-static const char *const outcome_names[OUTCOME_COUNT] = {"rendered", "failed", "cancelled",
-                                                         "expired", "skipped"};
+static const char *const outcome_names[OUTCOME_COUNT] = {"rendered", "failed",  "cancelled",
+                                                         "expired",  "skipped", "retried"};
 
 struct run_metrics {
     struct metric *jobs[OUTCOME_COUNT], *pictures, *picture_seconds, *busy;
@@ -211,6 +214,19 @@ static void start_image(struct job_run *run)
     runner_draw(run->tools->runner, &run->request);
 }
 
+static void exhaust(struct job_run *run)
+{
+    const Crafterse__V1__Job *job = run->job;
+    const Crafterse__V1__Attempt *last =
+        job->n_attempts > 0 ? job->attempts[job->n_attempts - 1] : NULL;
+    char message[512];
+    snprintf(message, sizeof(message),
+             "the job was started %zu times and never came to an end; the last time: %.400s",
+             job->n_attempts, last != NULL ? last->message : "not known");
+    report_dead_letter(run->tools->desk, run->entry, job, "attempts_exhausted", message);
+    end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "attempts_exhausted", message);
+}
+
 /* Counts an attempt before any work; false when the run is over because of it. */
 static bool count_attempt(struct job_run *run)
 {
@@ -226,25 +242,21 @@ static bool count_attempt(struct job_run *run)
         /* A crash in this attempt will not be counted; that is no reason not to work. */
         log_warn("attempt not counted", "reason=%s", LOG_QUOTED(err.text));
     }
-    run->about.attempt = attempt > 0 ? attempt : run->about.attempt + 1;
+    /* Kafka counts the starts from this lane; those before came with the job. */
+    run->about.attempt = run->job->envelope->attempt + (attempt > 0 ? attempt : 1);
+    attempt_history_complete(run->tools->history, run->job, run->about.attempt);
     if (run->about.attempt <= (uint32_t)run->tools->config->attempts_max) {
         return true;
     }
-    char message[160];
-    snprintf(message, sizeof(message),
-             "the job was started %lld times and never came to an end: each time its worker "
-             "stopped or failed",
-             (long long)run->tools->config->attempts_max);
-    report_dead_letter(run->tools->desk, run->entry, run->job->envelope->job_id,
-                       "attempts_exhausted", message);
-    end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "attempts_exhausted", message);
+    run->about.attempt--;
+    exhaust(run);
     return false;
 }
 
 static void bury(struct job_run *run, struct outbox_entry *entry, const char *message)
 {
     const char *job_id = dead_letter_job_id(outbox_record(entry));
-    report_dead_letter(run->tools->desk, entry, job_id, "undecodable", message);
+    report_dead_letter(run->tools->desk, entry, NULL, "undecodable", message);
     if (job_id[0] != '\0') {
         report_failed_id(run->tools->desk, entry, job_id, "undecodable", message);
     }
@@ -336,6 +348,43 @@ void job_run_begin(struct job_run *run, struct record *record)
     decide_run(run);
 }
 
+/* ---- Attempts that fail ---------------------------------------------------------------------- */
+
+/* The job is to be tried again later, by whichever worker then has credit. */
+static void retry_later(struct job_run *run, const struct error *err)
+{
+    const struct worker_config *config = run->tools->config;
+    int64_t max_ms = config->retry_max_ms;
+    int64_t first_ms = config->retry_first_ms < max_ms ? config->retry_first_ms : max_ms;
+    struct backoff backoff = {.first_ms = (uint32_t)first_ms,
+                              .max_ms = (uint32_t)max_ms,
+                              .failures = run->about.attempt - 1};
+    uint32_t wait_ms = backoff_next(&backoff, id_random());
+    run->job->not_before_ms = clock_unix_ms() + wait_ms;
+    report_retry(run->tools->desk, run->entry, &run->about, "engine_error", err->text);
+    outbox_end(run->entry);
+    metric_increment(run->metrics.jobs[OUTCOME_RETRIED]);
+    log_warn("picture failed, trying again later", "attempt=%u wait_ms=%u reason=%s",
+             run->about.attempt, wait_ms, LOG_QUOTED(err->text));
+    forget_run(run);
+}
+
+static void fail_attempt(struct job_run *run, const struct error *err)
+{
+    const struct attempt_note note = {.number = run->about.attempt,
+                                      .worker_id = run->tools->desk->worker_id,
+                                      .started_ms = run->about.started_ms,
+                                      .ended_ms = clock_unix_ms(),
+                                      .reason = "engine_error",
+                                      .message = err->text};
+    attempt_history_add(run->job, &note);
+    if (run->about.attempt < (uint32_t)run->tools->config->attempts_max) {
+        retry_later(run, err);
+    } else {
+        exhaust(run);
+    }
+}
+
 /* ---- What the runner says ------------------------------------------------------------------- */
 
 void job_run_drawn(struct job_run *run, struct runner_event *event)
@@ -378,10 +427,7 @@ void job_run_failed(struct job_run *run, const struct error *err)
     } else if (!err->retriable) {
         end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "engine_error", err->text);
     } else {
-        log_warn("picture failed, trying again", "reason=%s", LOG_QUOTED(err->text));
-        if (count_attempt(run)) {
-            start_image(run);
-        }
+        fail_attempt(run, err);
     }
 }
 

@@ -5,6 +5,10 @@
  * stops a job early - a cancellation, its deadline, the time limit, an end that somebody else wrote
  * - is looked for on every turn of the loop and reaches the drawer between two steps.
  *
+ * An attempt that fails for a reason that may pass goes to retry.<pool>, and the worker takes the
+ * next job meanwhile; the router brings it back when it is due. What fails for good ends as FAILED,
+ * what was tried too often in `deadletter` as well.
+ *
  * A run that others have joined goes on when its own job is cancelled or expires; it stops when the
  * last of them has left.
  *
@@ -21,6 +25,7 @@
 #include "common/bus/ledger.h"
 #include "common/bus/outbox.h"
 #include "worker/announcement.h"
+#include "worker/attempt_history.h"
 #include "worker/inputs.h"
 #include "worker/report.h"
 #include "worker/runner.h"
@@ -36,6 +41,7 @@ struct job_run_tools {
     struct ledger *ledger;
     struct job_set *cancelled; /* jobs that somebody asked to cancel */
     struct job_set *shared;    /* jobs whose run others wait for: control.proto */
+    struct attempt_history *history;
     struct runner *runner;
     struct inputs_reader *inputs;
     struct announcement *announcement; /* what the run says of itself there */

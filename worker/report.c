@@ -64,6 +64,7 @@ struct end {
     Crafterse__V1__State state;
     const char *reason, *message; /* may be NULL */
     bool run_continues;
+    uint64_t retry_at_ms;
 };
 
 static void add_status(const struct report_desk *desk, struct outbox_entry *entry,
@@ -79,6 +80,7 @@ static void add_status(const struct report_desk *desk, struct outbox_entry *entr
     status.reason = report_text(end->reason);
     status.message = report_text(end->message);
     status.run_continues = end->run_continues;
+    status.retry_at_ms = end->retry_at_ms;
     status.pool = report_text(desk->pool);
     status.lane = about->lane;
     status.worker_id = report_text(desk->worker_id);
@@ -105,6 +107,21 @@ void report_outlived(const struct report_desk *desk, struct outbox_entry *entry,
         .reason = "deadline_passed",
         .message = "the job's deadline passed; others wait for the same pictures",
         .run_continues = true};
+    add_status(desk, entry, about, &end);
+}
+
+void report_retry(const struct report_desk *desk, struct outbox_entry *entry,
+                  const struct report_job *about, const char *reason, const char *message)
+{
+    Crafterse__V1__Job job = *about->job;
+    Crafterse__V1__Envelope envelope;
+    const struct end end = {.state = CRAFTERSE__V1__STATE__STATE_RUNNING,
+                            .reason = reason,
+                            .message = message,
+                            .retry_at_ms = job.not_before_ms};
+    fill_envelope(&envelope, about);
+    job.envelope = &envelope;
+    add(entry, desk->topic_retry, &job.base, &envelope);
     add_status(desk, entry, about, &end);
 }
 
@@ -172,14 +189,18 @@ void report_progress(const struct report_desk *desk, struct producer *producer,
 }
 
 void report_dead_letter(const struct report_desk *desk, struct outbox_entry *entry,
-                        const char *job_id, const char *reason, const char *message)
+                        const Crafterse__V1__Job *job, const char *reason, const char *message)
 {
+    const struct record *record = outbox_record(entry);
     const struct dead_letter letter = {.topic = desk->topic_deadletter,
-                                       .job_id = job_id,
+                                       .job_id = job != NULL ? job->envelope->job_id
+                                                             : dead_letter_job_id(record),
                                        .reason = reason,
                                        .message = message,
-                                       .service = "worker"};
-    dead_letter_add(entry, outbox_record(entry), &letter);
+                                       .service = "worker",
+                                       .attempts = job != NULL ? job->attempts : NULL,
+                                       .attempt_count = job != NULL ? job->n_attempts : 0};
+    dead_letter_add(entry, record, &letter);
 }
 
 void report_failed_id(const struct report_desk *desk, struct outbox_entry *entry,

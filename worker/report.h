@@ -19,6 +19,7 @@ struct report_desk {
     char topic_results[TOPIC_NAME_MAX];
     char topic_progress[TOPIC_NAME_MAX];
     char topic_deadletter[TOPIC_NAME_MAX];
+    char topic_retry[TOPIC_NAME_MAX];
 };
 
 /* What the report is about. times: what the pictures so far took together. */
@@ -39,6 +40,9 @@ void report_status(const struct report_desk *desk, struct outbox_entry *entry,
 /* EXPIRED for a job whose run goes on for others. */
 void report_outlived(const struct report_desk *desk, struct outbox_entry *entry,
                      const struct report_job *about);
+/* The job to retry.<pool>, to be tried again at job->not_before_ms, and word of it to `status`. */
+void report_retry(const struct report_desk *desk, struct outbox_entry *entry,
+                  const struct report_job *about, const char *reason, const char *message);
 /* Picture `index`. */
 void report_result(const struct report_desk *desk, struct outbox_entry *entry,
                    const struct report_job *about, size_t index, const struct drawing *drawing);
@@ -53,9 +57,10 @@ struct report_step {
 /* May be lost, so it does not go through the outbox. */
 void report_progress(const struct report_desk *desk, struct producer *producer,
                      const struct report_job *about, const struct report_step *step);
-/* The entry's whole record to `deadletter`. */
+/* The entry's whole record to `deadletter`, with the job's attempts; job NULL = its bytes are none.
+ */
 void report_dead_letter(const struct report_desk *desk, struct outbox_entry *entry,
-                        const char *job_id, const char *reason, const char *message);
+                        const Crafterse__V1__Job *job, const char *reason, const char *message);
 /* FAILED for a job of which only the id is known. */
 void report_failed_id(const struct report_desk *desk, struct outbox_entry *entry,
                       const char *job_id, const char *reason, const char *message);

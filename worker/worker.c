@@ -34,6 +34,7 @@
 
 #define LEDGER_JOBS 20000
 #define CANCELLED_JOBS 10000
+#define HISTORY_RUNS 4096
 #define TICK_MS 100
 #define METADATA_TIMEOUT_MS 5000
 #define FLUSH_TIMEOUT_MS 30000
@@ -130,6 +131,7 @@ static void follow(struct worker *w)
             CODEC_UNPACK(Crafterse__V1__Status, crafterse__v1__status__descriptor, &record, NULL);
         if (status != NULL) {
             ledger_fold(w->tools.ledger, status);
+            attempt_history_fold(w->tools.history, status);
             codec_free(&status->base);
         }
     }
@@ -303,12 +305,14 @@ static void make_state(struct worker *w)
     topic_name(kafka, TOPIC_RESULTS, "", w->desk.topic_results);
     topic_name(kafka, TOPIC_PROGRESS, "", w->desk.topic_progress);
     topic_name(kafka, TOPIC_DEADLETTER, "", w->desk.topic_deadletter);
+    topic_name(kafka, TOPIC_RETRY, w->config->pool, w->desk.topic_retry);
     topic_name(kafka, TOPIC_JOBS, w->config->pool, w->topic_jobs);
     topic_name(kafka, TOPIC_CONTROL, "", w->topic_control);
     topic_name(kafka, TOPIC_WORKERS, "", w->topic_workers);
     w->tools.ledger = ledger_create(LEDGER_JOBS);
     w->tools.cancelled = job_set_create(CANCELLED_JOBS);
     w->tools.shared = job_set_create(CANCELLED_JOBS);
+    w->tools.history = attempt_history_create(HISTORY_RUNS);
     w->tools.inputs = inputs_reader_create(kafka);
     w->announcement.worker_id = w->desk.worker_id;
     w->announcement.pool = w->config->pool;
@@ -340,6 +344,7 @@ static void release(struct worker *w)
     inputs_reader_destroy(w->tools.inputs);
     job_set_destroy(w->tools.cancelled);
     job_set_destroy(w->tools.shared);
+    attempt_history_destroy(w->tools.history);
     ledger_destroy(w->tools.ledger);
 }
 

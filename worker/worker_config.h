@@ -17,6 +17,7 @@ struct worker_config {
     int64_t memory_limit; /* bytes; 0: the control group's or the machine's */
     int64_t threads;
     int64_t attempts_max;
+    int64_t retry_first_ms, retry_max_ms;
     int64_t time_limit_ms;
     int64_t drain_timeout_ms;
 };

@@ -701,6 +701,12 @@ void consumer_drop(struct consumer *c, struct record *r)
     }
 }
 
+bool consumer_holds(const struct record *r)
+{
+    const struct held *held = r->handle;
+    return held->partition->queue != NULL;
+}
+
 /* ---- Attempts -------------------------------------------------------------------------------- */
 
 /* Reads what earlier holders of the partition counted. Once an assignment: later records of this

@@ -47,6 +47,8 @@ void dead_letter_add(struct outbox_entry *entry, const struct record *r,
     letter.reason = read_only(why->reason);
     letter.message = text;
     letter.service = read_only(why->service);
+    letter.attempts = read_only(why->attempts);
+    letter.n_attempts = why->attempt_count;
     log_warn("gave up on a record", "topic=%s partition=%d offset=%lld reason=%s explanation=%s",
              r->topic, (int)r->partition, (long long)r->offset, why->reason, LOG_QUOTED(text));
     outbox_add(entry, &target, &letter.base, &envelope);

@@ -4,14 +4,17 @@
 
 #include "common/bus/consumer.h"
 #include "common/bus/outbox.h"
+#include "proto/job.pb-c.h"
 
 /* The strings stay the caller's. */
 struct dead_letter {
-    const char *topic;   /* the full name of `deadletter` */
-    const char *job_id;  /* "" when no job is known: dead_letter_job_id */
-    const char *reason;  /* stable code: "undecodable", "attempts_exhausted" */
-    const char *message; /* for people */
-    const char *service; /* "worker" */
+    const char *topic;                       /* the full name of `deadletter` */
+    const char *job_id;                      /* "" when no job is known: dead_letter_job_id */
+    const char *reason;                      /* stable code: "undecodable", "attempts_exhausted" */
+    const char *message;                     /* for people */
+    const char *service;                     /* "worker" */
+    Crafterse__V1__Attempt *const *attempts; /* what was tried; NULL = nothing known */
+    size_t attempt_count;
 };
 
 /* Adds a DeadLetter of the record (usually outbox_record(entry)) to the entry's outputs, so that

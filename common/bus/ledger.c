@@ -131,3 +131,9 @@ Crafterse__V1__State ledger_state(const struct ledger *l, const char *job_id)
     uint32_t index = l->slots[find_slot(l, job_id)];
     return index != NONE ? l->entries[index].state : CRAFTERSE__V1__STATE__STATE_ACCEPTED;
 }
+
+uint32_t ledger_attempt(const struct ledger *l, const char *job_id)
+{
+    uint32_t index = l->slots[find_slot(l, job_id)];
+    return index != NONE ? l->entries[index].attempt : 0;
+}

@@ -21,6 +21,8 @@ void ledger_destroy(struct ledger *l);
 bool ledger_fold(struct ledger *l, const Crafterse__V1__Status *status);
 /* STATE_ACCEPTED when unknown. */
 Crafterse__V1__State ledger_state(const struct ledger *l, const char *job_id);
+/* The latest attempt that is known to have begun; 0 = none. */
+uint32_t ledger_attempt(const struct ledger *l, const char *job_id);
 /* A state >= 10 ends a job, also one that this build does not know (proto/README.md). */
 bool ledger_is_terminal(Crafterse__V1__State state);
 

@@ -1,7 +1,7 @@
 /* One table says everything about the topics; names and creation follow from it.
  *
  * Partition counts are modest because a managed cluster's free tier has about 100 partitions in
- * all: 35 with one pool of 8 lanes. */
+ * all: 38 with one pool of 8 lanes. */
 #include "common/bus/topics.h"
 
 #include <stdarg.h>
@@ -35,19 +35,23 @@ static const struct topic_entry entries[TOPIC_COUNT] = {
     [TOPIC_QUEUE_INTERACTIVE] = {"queue.", ".interactive", {4, "delete", 7 * DAY_MS, -1, MIB}},
     [TOPIC_QUEUE_BATCH] = {"queue.", ".batch", {4, "delete", 7 * DAY_MS, -1, MIB}},
     [TOPIC_JOBS] = {"jobs.", "", {8, "delete", 7 * DAY_MS, -1, MIB}},
+    [TOPIC_RETRY] = {"retry.", "", {2, "delete", 7 * DAY_MS, -1, MIB}},
     [TOPIC_RESULTS] = {"results",
                        NULL,
                        {4, "delete", 7 * DAY_MS, 2048 * MIB, TOPIC_MESSAGE_BYTES_MAX}},
     [TOPIC_STATUS] = {"status", NULL, {4, "delete", 2 * DAY_MS, -1, MIB}},
     [TOPIC_PROGRESS] = {"progress", NULL, {2, "delete", 10 * MINUTE_MS, 64 * MIB, MIB}},
     [TOPIC_WORKERS] = {"workers", NULL, {1, "compact", DAY_MS, -1, MIB}},
-    [TOPIC_CONTROL] = {"control", NULL, {1, "delete", 24 * HOUR_MS, -1, MIB}},
+    /* As long as a job may wait in its queue: who starts late must still know that it is cancelled.
+     */
+    [TOPIC_CONTROL] = {"control", NULL, {1, "delete", 8 * DAY_MS, -1, MIB}},
     [TOPIC_DEADLETTER] = {"deadletter",
                           NULL,
                           {1, "delete", 28 * DAY_MS, 2048 * MIB, TOPIC_MESSAGE_BYTES_MAX}},
     [TOPIC_INPUTS] = {"inputs",
                       NULL,
                       {2, "delete", 7 * DAY_MS, 1024 * MIB, TOPIC_MESSAGE_BYTES_MAX}},
+    [TOPIC_REPAIRS] = {"repairs", NULL, {1, "delete", 28 * DAY_MS, -1, MIB}},
 };
 
 void topic_name(const struct kafka_config *kafka, enum topic topic, const char *pool,

@@ -13,6 +13,7 @@ enum topic {
     TOPIC_QUEUE_INTERACTIVE, /* one a pool */
     TOPIC_QUEUE_BATCH,       /* one a pool */
     TOPIC_JOBS,              /* one a pool; partitions are lanes */
+    TOPIC_RETRY,             /* one a pool */
     TOPIC_RESULTS,
     TOPIC_STATUS,
     TOPIC_PROGRESS,
@@ -20,6 +21,7 @@ enum topic {
     TOPIC_CONTROL,
     TOPIC_DEADLETTER,
     TOPIC_INPUTS,
+    TOPIC_REPAIRS,
     TOPIC_COUNT
 };
 

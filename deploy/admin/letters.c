@@ -142,6 +142,20 @@ static Crafterse__V1__Job *read_job(const struct letter *letter, struct error *e
     return job;
 }
 
+static void print_attempt(const Crafterse__V1__Attempt *attempt)
+{
+    char from[CLOCK_TEXT_SIZE] = "?", until[CLOCK_TEXT_SIZE] = "?";
+    if (attempt->started_ms > 0) {
+        clock_format_utc(attempt->started_ms, from);
+    }
+    if (attempt->ended_ms > 0) {
+        clock_format_utc(attempt->ended_ms, until);
+    }
+    printf("attempt   %" PRIu32 " on %s, %s to %s: %s: %s\n", attempt->number,
+           attempt->worker_id[0] != '\0' ? attempt->worker_id : "?", from, until, attempt->reason,
+           attempt->message);
+}
+
 static void print_letter(const struct letter *letter)
 {
     const Crafterse__V1__DeadLetter *message = letter->message;
@@ -150,6 +164,9 @@ static void print_letter(const struct letter *letter)
     printf("from      %s, partition %" PRId32 ", offset %" PRId64 ", by %s\n", message->topic,
            message->partition, message->offset, message->service);
     printf("payload   %zu bytes\n", message->payload.len);
+    for (size_t i = 0; i < message->n_attempts; i++) {
+        print_attempt(message->attempts[i]);
+    }
     Crafterse__V1__Job *job = read_job(letter, &err);
     if (job != NULL) {
         const Crafterse__V1__Generation *wanted = job->generation;
@@ -195,9 +212,15 @@ static int send_again(const struct admin *admin, const struct letter *letter, st
         envelope.job_id = job_id;
         job->envelope = &envelope;
         job->accepted_ms = clock_unix_ms();
-        job->queued_ms = job->dispatched_ms = 0;
+        job->queued_ms = job->dispatched_ms = job->not_before_ms = 0;
+        Crafterse__V1__Attempt **attempts = job->attempts;
+        size_t attempt_count = job->n_attempts;
+        job->attempts = NULL;
+        job->n_attempts = 0;
         result = codec_send_wait(producer, &target, &job->base, TIMEOUT_MS, err);
         job->envelope = before;
+        job->attempts = attempts;
+        job->n_attempts = attempt_count;
     }
     producer_destroy(producer, TIMEOUT_MS);
     codec_free(&job->base);

@@ -86,7 +86,8 @@ int admin_queues(const struct admin *admin, struct error *err)
         char worker[TOPIC_NAME_MAX];
         snprintf(worker, sizeof(worker), "worker.%s", pool);
         if ((result = print_topic(admin, lag, "router", TOPIC_QUEUE_INTERACTIVE, pool, err)) < 0 ||
-            (result = print_topic(admin, lag, "router", TOPIC_QUEUE_BATCH, pool, err)) < 0) {
+            (result = print_topic(admin, lag, "router", TOPIC_QUEUE_BATCH, pool, err)) < 0 ||
+            (result = print_topic(admin, lag, "router", TOPIC_RETRY, pool, err)) < 0) {
             break;
         }
         result = print_topic(admin, lag, worker, TOPIC_JOBS, pool, err);

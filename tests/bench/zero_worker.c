@@ -20,6 +20,7 @@
 struct zero_config {
     struct worker_config worker; /* first: the worker reads it as its own */
     int64_t step_time_ms;
+    int64_t failing_draws;
 };
 
 #define AT(field) offsetof(struct zero_config, field)
@@ -42,6 +43,20 @@ static const struct config_option options[] = {
      .min = 1,
      .max = 100,
      .help = "As in the worker."},
+    {.name = "JOB_RETRY_FIRST",
+     .type = CONFIG_DURATION,
+     .offset = AT(worker.retry_first_ms),
+     .default_text = "2s",
+     .min = 1,
+     .max = 3600000,
+     .help = "As in the worker."},
+    {.name = "JOB_RETRY_MAX",
+     .type = CONFIG_DURATION,
+     .offset = AT(worker.retry_max_ms),
+     .default_text = "5m",
+     .min = 1,
+     .max = 3600000,
+     .help = "As in the worker."},
     {.name = "JOB_TIME_LIMIT",
      .type = CONFIG_DURATION,
      .offset = AT(worker.time_limit_ms),
@@ -63,12 +78,21 @@ static const struct config_option options[] = {
      .min = 0,
      .max = 3600000,
      .help = "How long each step of a picture takes."},
+    {.name = "FAILING_DRAWS",
+     .type = CONFIG_INT,
+     .offset = AT(failing_draws),
+     .default_text = "0",
+     .min = 0,
+     .max = 1000000,
+     .help =
+         "How many pictures whose prompt begins with \"fail\" fail for a reason that may pass."},
     {.name = NULL},
 };
 
 struct zero_drawer {
     struct drawer_model model;
     int64_t step_time_ms;
+    int64_t failing_draws; /* left */
 };
 
 static int open_zero(void **drawer, const void *settings, struct error *err)
@@ -78,6 +102,7 @@ static int open_zero(void **drawer, const void *settings, struct error *err)
     struct zero_drawer *d = xcalloc(1, sizeof(*d));
     (void)err;
     d->step_time_ms = config->step_time_ms;
+    d->failing_draws = config->failing_draws;
     d->model = (struct drawer_model){
         .name = config->worker.model_name,
         .digest = "0000000000000000000000000000000000000000000000000000000000000000",
@@ -119,9 +144,13 @@ static int check(const void *drawer, const struct drawer_request *request, struc
 static int draw(void *drawer, const struct drawer_request *request, drawer_progress progress,
                 void *user, struct drawing *out, struct error *err)
 {
-    const struct zero_drawer *d = drawer;
+    struct zero_drawer *d = drawer;
     uint8_t rgb[PIXELS_MAX * PIXELS_MAX * 3];
     memset(out, 0, sizeof(*out));
+    if (d->failing_draws > 0 && strncmp(request->prompt, "fail", 4) == 0) {
+        d->failing_draws--;
+        return ERROR(err, STATUS_UNAVAILABLE, "told to fail");
+    }
     if (d->step_time_ms > 0) { /* otherwise no step takes long enough to tell of */
         for (int step = 1; step <= (int)request->steps; step++) {
             clock_sleep_ms((unsigned)d->step_time_ms);

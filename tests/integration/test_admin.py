@@ -37,7 +37,7 @@ def test_queues_tell_what_waits_and_for_how_long(stack, client, admin):
     time.sleep(1.1)
     found = {row[0].removeprefix(stack.prefix): row[1:] for row in rows(admin("queues"))}
     assert set(found) == {"requests", "queue.default.interactive", "queue.default.batch",
-                          "jobs.default", "results"}
+                          "retry.default", "jobs.default", "results"}
     waiting = found["queue.default.interactive"]
     assert int(waiting[0]) >= 1 and float(waiting[1]) > 1.0
     assert int(found["jobs.default"][0]) >= 1
@@ -70,6 +70,7 @@ def test_a_dead_letter_is_listed_shown_replayed_and_dropped(stack, client, admin
     letter = letters_of(admin, doomed)[0][0]
     shown = admin("letters", "show", letter)
     assert "a cursed crown" in shown and "attempts_exhausted" in shown and "seed 5" in shown
+    assert "attempt   1 on worker1" in shown and "worker_lost" in shown
 
     again = admin("letters", "replay", letter).split()[-1]
     assert uuid.UUID(again)

@@ -18,6 +18,8 @@ TEST(names_are_those_of_the_architecture)
     CHECK_STR(name, "crafterse.jobs.default");
     topic_name(&kafka, TOPIC_DEADLETTER, "", name);
     CHECK_STR(name, "crafterse.deadletter");
+    topic_name(&kafka, TOPIC_RETRY, "fast", name);
+    CHECK_STR(name, "crafterse.retry.fast");
 }
 
 TEST(policies_keep_what_the_guarantee_needs)
@@ -27,6 +29,9 @@ TEST(policies_keep_what_the_guarantee_needs)
     CHECK(topic_policy(TOPIC_QUEUE_BATCH)->retention_ms >= 7 * day_ms);
     CHECK(topic_policy(TOPIC_JOBS)->retention_ms >= 7 * day_ms);
     CHECK(topic_policy(TOPIC_STATUS)->retention_ms >= day_ms);
+    /* Who waits for a worker can be cancelled until the queue forgets him. */
+    CHECK(topic_policy(TOPIC_CONTROL)->retention_ms >
+          topic_policy(TOPIC_QUEUE_BATCH)->retention_ms);
     CHECK_STR(topic_policy(TOPIC_STATUS)->cleanup_policy, "delete");
     CHECK_STR(topic_policy(TOPIC_WORKERS)->cleanup_policy, "compact");
     CHECK(topic_policy(TOPIC_RESULTS)->retention_bytes > 0);
@@ -40,14 +45,14 @@ TEST(the_list_has_every_topic_once_and_fits_a_free_cluster)
     size_t count = 0;
     int partitions = 0;
     struct topic_spec *specs = topics_list(&kafka, pools, 1, 8, &count);
-    CHECK_INT(count, 11);
+    CHECK_INT(count, 13);
     for (size_t i = 0; i < count; i++) {
         partitions += specs[i].partitions;
     }
     CHECK(partitions <= 50);
     xfree(specs);
     specs = topics_list(&kafka, pools, 2, 6, &count);
-    CHECK_INT(count, 14);
+    CHECK_INT(count, 17);
     for (size_t i = 0; i < count; i++) {
         CHECK(specs[i].topic != TOPIC_JOBS || specs[i].partitions == 6);
         CHECK(i == 0 || strcmp(specs[i].name, specs[i - 1].name) != 0);
