@@ -17,7 +17,8 @@ static struct {
 } state = {.once = PTHREAD_ONCE_INIT};
 
 /* The best kernels that the processor can run, by OpenBLAS' name for them; NULL leaves the choice
- * to OpenBLAS. Its names for newer ones have the same sgemm. */
+ * to OpenBLAS. Its names for newer ones have the same sgemm. Old AMD processors it knows by family
+ * and gives 3DNow, which a virtual machine of that family (QEMU's standard one) does not have. */
 static const char *core_type(void)
 {
 #if defined(__x86_64__)
@@ -28,6 +29,9 @@ static const char *core_type(void)
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
         return "Haswell";
+    }
+    if (__builtin_cpu_supports("sse3") && !__builtin_cpu_supports("ssse3")) {
+        return "Prescott";
     }
 #endif
     return NULL;

@@ -1,0 +1,106 @@
+"""The binaries run on any x86-64: nothing outside functions chosen at run time is compiled for more
+than the plainest, and a picture is the same one on lesser processors (qemu-user, which has no
+AVX-512) and with the BLAS kernels of others. The release build is checked, whatever MODE is."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+
+import pytest
+from PIL import Image, ImageChops, ImageStat
+
+from support.processes import TREE
+
+BIN = TREE / "build/bin"
+MODEL = TREE / "tests/golden/tiny-sdxl"
+PICTURE_DECIBEL = 45.0  # as in tests/parity
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="about x86-64")
+
+# A function for more than the plain processor says so in its name, and its caller asks first.
+CHOSEN_AT_RUN_TIME = re.compile(r"arch_x86_64_v|avx|amx|vnni")
+FUNCTION = re.compile(r"[0-9a-f]+ <(.*)>:")
+INSTRUCTION = re.compile(r"\s+[0-9a-f]+:\s+(?:(?:lock|rep\w*|bnd|notrack|data16)\s+)*(\S+)")
+# AVX and AVX-512 (v...), BMI, and what came with SSE3 to SSE4.2.
+NEWER = re.compile(
+    r"(v(?!err|erw)\w+|andn|bextr|bls\w+|bzhi|mulx|pdep|pext|rorx|sarx|shlx|shrx|popcnt|lzcnt|movbe"
+    r"|phadd\w+|phsub\w+|pshufb|pabs\w|psign\w|palignr|pmulhrsw|pmaddubsw|pm(in|ax)(sb|sd|u[wd])"
+    r"|pmul(ld|dq)|p?blend\w+|p(ins|ext)r[bdq]|pmov[sz]x\w+|ptest|pcmp(eqq|gtq|[ei]str\w)|packusdw"
+    r"|round[sp][sd]|dpp[sd]|aes\w+|sha\d\w+|crc32\w*|extractps|insertps|addsub\w+|h(add|sub)p\w"
+    r"|movddup|movs[hl]dup|lddqu|k(mov|and|or|x|not|shift|test|unpck)\w+)")
+
+
+def newer_instructions(binary):
+    """Functions that every processor would run, with an instruction that not every one has."""
+    listing = subprocess.run(["objdump", "-d", "--no-show-raw-insn", binary], check=True,
+                             capture_output=True, text=True).stdout
+    function, found, instructions = "", {}, 0
+    for line in listing.splitlines():
+        if match := FUNCTION.match(line):
+            function = match.group(1)
+        elif match := INSTRUCTION.match(line):
+            instructions += 1
+            if NEWER.fullmatch(match.group(1)):
+                found.setdefault(function, match.group(1))
+    assert instructions > 1000
+    return found
+
+
+@pytest.mark.parametrize("name", ["gateway", "router", "worker", "uploader", "txt2img"])
+def test_only_functions_chosen_at_run_time_ask_for_more_than_the_plain_processor(name):
+    found = newer_instructions(BIN / name)
+    assert {function: instruction for function, instruction in found.items()
+            if not CHOSEN_AT_RUN_TIME.search(function)} == {}
+    # The look itself finds something.
+    assert name not in ("worker", "txt2img") or found
+
+
+def draw(output, emulator=(), **environment):
+    done = subprocess.run(
+        [*emulator, BIN / "txt2img", "--model", MODEL, "--prompt", "a sword", "--seed", "5",
+         "--steps", "2", "--width", "32", "--height", "32", "--output", output],
+        cwd=TREE, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
+        check=False)
+    assert done.returncode == 0, done.stderr
+    return Image.open(output)
+
+
+def squared_error(one, other):
+    sums = ImageStat.Stat(ImageChops.difference(one, other))
+    return sum(sums.sum2) / (3 * one.width * one.height)
+
+
+def assert_same_picture(picture, reference):
+    assert ImageStat.Stat(reference).stddev[0] > 5, "a picture of one colour shows nothing"
+    assert squared_error(picture, reference) <= 255 ** 2 / 10 ** (PICTURE_DECIBEL / 10)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return draw(tmp_path_factory.mktemp("reference") / "picture.png")
+
+
+def processor_has(flag):
+    with open("/proc/cpuinfo", encoding="ascii") as file:
+        return re.search(rf"^flags\s*:.*\b{flag}\b", file.read(), re.MULTILINE) is not None
+
+
+@pytest.mark.parametrize("core, flag", [("Prescott", "pni"), ("Nehalem", "sse4_2"),
+                                        ("Haswell", "avx2"), ("Zen", "avx2"),
+                                        ("SkylakeX", "avx512vl")])
+def test_a_picture_is_the_same_with_the_blas_kernels_of(core, flag, reference, tmp_path):
+    if not processor_has(flag):
+        pytest.skip(f"this processor has no {flag}")
+    assert_same_picture(draw(tmp_path / "picture.png", OPENBLAS_CORETYPE=core), reference)
+
+
+# qemu64 is the plainest there is: SSE3, of AMD's family 15 but without its 3DNow. Haswell runs the
+# AVX2 clones, which a processor with AVX-512 never does.
+@pytest.mark.parametrize("processor", ["qemu64", "Haswell"])
+def test_a_picture_is_the_same_on_a(processor, reference, tmp_path):
+    if shutil.which("qemu-x86_64") is None:
+        pytest.skip("needs qemu-x86_64 (Debian: qemu-user)")
+    emulator = ["qemu-x86_64", "-cpu", processor]
+    assert_same_picture(draw(tmp_path / "picture.png", emulator), reference)
