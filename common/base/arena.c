@@ -160,6 +160,15 @@ void *arena_release_keeping(struct arena *arena, size_t mark, void *memory, size
     return to;
 }
 
+void arena_grow(struct arena *arena, void *memory, size_t size, size_t larger)
+{
+    size_t begin = (size_t)((unsigned char *)memory - arena->memory);
+    size_t end = (begin + size + ARENA_ALIGNMENT - 1) & ~(size_t)(ARENA_ALIGNMENT - 1);
+    ASSERT(end == arena->used && larger >= size);
+    arena->used = begin;
+    (void)arena_alloc(arena, larger);
+}
+
 size_t arena_peak(const struct arena *arena)
 {
     return arena->peak;

@@ -53,6 +53,9 @@ void arena_release(struct arena *arena, size_t mark);
  * moved down to the mark, and everything else since dies. Returns where it is now. */
 void *arena_release_keeping(struct arena *arena, size_t mark, void *memory, size_t size);
 
+/* Make the piece that was allocated last, the size bytes at memory, larger where it is. */
+void arena_grow(struct arena *arena, void *memory, size_t size, size_t larger);
+
 /* Most bytes in use at once since the start or the last arena_reset_peak. */
 size_t arena_peak(const struct arena *arena);
 void arena_reset_peak(struct arena *arena);

@@ -125,8 +125,9 @@ static void start_row(const struct band *band, int64_t piece)
     int64_t n = (band->row + piece) / conv2d_height_out(conv);
     const float *picture_bias =
         arguments->picture_bias != NULL ? arguments->picture_bias + n * channels : NULL;
-    float *y = arguments->y + (band->row + piece) * width_out * channels;
-    for (int64_t column = 0; column < width_out; column++, y += channels) {
+    int64_t stride = conv2d_y_stride(conv, arguments);
+    float *y = arguments->y + (band->row + piece) * width_out * stride;
+    for (int64_t column = 0; column < width_out; column++, y += stride) {
         if (!arguments->accumulate && arguments->bias == NULL) {
             memset(y, 0, (size_t)channels * sizeof(float));
         } else if (!arguments->accumulate) {
@@ -168,7 +169,7 @@ static void run_band(struct parallel *pool, struct band *band)
 {
     const struct conv2d *conv = band->conv;
     int64_t width_out = conv2d_width_out(conv), step = conv->kernel * conv->channels_in;
-    int64_t rows = band->row_end - band->row;
+    int64_t rows = band->row_end - band->row, y_stride = conv2d_y_stride(conv, band->arguments);
     int at_once = rows_at_once(conv);
     for (int k = 0; k < conv->kernel; k += at_once) {
         band->kernel_row = k;
@@ -183,8 +184,8 @@ static void run_band(struct parallel *pool, struct band *band)
             .b = band->arguments->weight + k * step,
             .b_stride = conv->kernel * step,
             .b_transposed = true,
-            .c = band->arguments->y + band->row * width_out * conv->channels_out,
-            .c_stride = conv->channels_out,
+            .c = band->arguments->y + band->row * width_out * y_stride,
+            .c_stride = y_stride,
             .alpha = 1.0f,
             .accumulate = true,
         };
@@ -206,7 +207,7 @@ static void run_pointwise(struct parallel *pool, const struct conv2d *conv,
         .b_stride = conv->channels_in,
         .b_transposed = true,
         .c = arguments->y,
-        .c_stride = conv->channels_out,
+        .c_stride = conv2d_y_stride(conv, arguments),
         .alpha = 1.0f,
         .accumulate = arguments->accumulate,
         .bias = arguments->bias,

@@ -51,6 +51,7 @@ struct conv2d_arguments {
     const float *bias;         /* [channels_out], or NULL */
     const float *picture_bias; /* [batch, channels_out] added to each picture, or NULL */
     float *y;                  /* [batch, height_out, width_out, channels_out] */
+    int64_t y_stride;          /* floats from one pixel of y to the next; 0: channels_out */
     bool accumulate;           /* add to y instead of replacing it */
     float *workspace;
 };
@@ -69,6 +70,13 @@ void conv2d_block_rows(const struct conv2d *conv, int64_t block, int64_t block_e
 
 void conv2d_run_blocks(struct parallel *pool, const struct conv2d *conv,
                        const struct conv2d_arguments *arguments, int64_t block, int64_t block_end);
+
+/* Floats from one pixel of y to the next. */
+static inline int64_t conv2d_y_stride(const struct conv2d *conv,
+                                      const struct conv2d_arguments *arguments)
+{
+    return arguments->y_stride != 0 ? arguments->y_stride : conv->channels_out;
+}
 
 /* Row row of picture n of the input. */
 static inline const float *conv2d_row(const struct conv2d *conv,

@@ -73,6 +73,33 @@ void elementwise_copy(struct parallel *pool, const float *x, float *y, int64_t c
     parallel_run(pool, call.pieces, copy_piece, &call);
 }
 
+struct rows_call {
+    const float *x;
+    int64_t x_stride;
+    float *y;
+    int64_t y_stride, count, rows, pieces;
+};
+
+static void copy_rows_piece(void *argument, int64_t piece, int thread)
+{
+    (void)thread;
+    const struct rows_call *call = argument;
+    int64_t begin, end;
+    parallel_range(call->rows, call->pieces, piece, &begin, &end);
+    for (int64_t row = begin; row < end; row++) {
+        memcpy(call->y + row * call->y_stride, call->x + row * call->x_stride,
+               (size_t)call->count * sizeof(float));
+    }
+}
+
+void elementwise_copy_rows(struct parallel *pool, const float *x, int64_t x_stride, float *y,
+                           int64_t y_stride, int64_t count, int64_t rows)
+{
+    struct rows_call call = {x, x_stride, y, y_stride, count, rows, 1};
+    call.pieces = parallel_pieces(pool, rows, GRAIN / count + 1);
+    parallel_run(pool, call.pieces, copy_rows_piece, &call);
+}
+
 struct concat_call {
     const float *a, *b;
     int64_t a_channels, b_channels;

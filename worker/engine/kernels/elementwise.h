@@ -13,6 +13,10 @@ void elementwise_add(struct parallel *pool, const float *x, float *y, int64_t co
 /* y = x, count elements; no overlap. */
 void elementwise_copy(struct parallel *pool, const float *x, float *y, int64_t count);
 
+/* rows of count floats each, x_stride and y_stride apart: y = x; no overlap. */
+void elementwise_copy_rows(struct parallel *pool, const float *x, int64_t x_stride, float *y,
+                           int64_t y_stride, int64_t count, int64_t rows);
+
 /* y = scale * x + shift, count elements; y may be x. */
 void elementwise_affine(struct parallel *pool, float scale, float shift, const float *x, float *y,
                         int64_t count);

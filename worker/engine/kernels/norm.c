@@ -27,6 +27,11 @@ struct group_norm_call {
     int64_t blocks; /* of a picture */
 };
 
+static int64_t stride_of(const struct group_norm_shape *shape)
+{
+    return shape->stride != 0 ? shape->stride : shape->channels;
+}
+
 static int64_t sum_blocks(const struct group_norm_shape *shape)
 {
     int64_t blocks = shape->pixels / RUN;
@@ -56,8 +61,8 @@ static void sum_piece(void *argument, int64_t piece, int thread)
 {
     (void)thread;
     const struct group_norm_call *call = argument;
-    int64_t channels = call->shape->channels;
-    const float *origin = call->x + piece / call->blocks * call->shape->pixels * channels;
+    int64_t channels = call->shape->channels, stride = stride_of(call->shape);
+    const float *origin = call->x + piece / call->blocks * call->shape->pixels * stride;
     double *sums = call->sums + piece * 2 * channels;
     float *run = call->runs + piece * 2 * channels;
     memset(sums, 0, 2 * (size_t)channels * sizeof(*sums));
@@ -67,7 +72,7 @@ static void sum_piece(void *argument, int64_t piece, int thread)
         memset(run, 0, 2 * (size_t)channels * sizeof(*run));
         int64_t run_end = p + RUN < end ? p + RUN : end;
         for (int64_t q = p; q < run_end; q++) {
-            sum_pixel(origin + q * channels, origin, run, run + channels, channels);
+            sum_pixel(origin + q * stride, origin, run, run + channels, channels);
         }
         for (int64_t c = 0; c < 2 * channels; c++) {
             sums[c] += (double)run[c];
@@ -82,7 +87,7 @@ static void join_group(const struct group_norm_call *call, int64_t n, int64_t be
 {
     int64_t channels = call->shape->channels;
     const double *totals = call->sums + n * call->blocks * 2 * channels; /* block 0 */
-    const float *origin = call->x + n * call->shape->pixels * channels;
+    const float *origin = call->x + n * call->shape->pixels * stride_of(call->shape);
     double pixels = (double)call->shape->pixels;
     double mean = 0;
     for (int64_t c = begin; c < end; c++) {
@@ -150,11 +155,11 @@ static void apply_piece(void *argument, int64_t piece, int thread)
 {
     (void)thread;
     const struct apply_call *call = argument;
-    int64_t channels = call->shape->channels;
+    int64_t channels = call->shape->channels, stride = stride_of(call->shape);
     int64_t begin, end;
     parallel_range(call->pixels, call->pieces, piece, &begin, &end);
     for (int64_t p = begin; p < end; p++) {
-        const float *x = call->x + p * channels;
+        const float *x = call->x + p * stride;
         float *y = call->y + p * channels;
         if (call->shape->silu) {
             apply_pixel_silu(x, call->affine, call->affine + channels, y, channels);
@@ -195,6 +200,7 @@ void group_norm_run(struct parallel *pool, const struct group_norm_shape *shape,
 {
     float *affine = workspace;
     int64_t pair = 2 * shape->channels, picture = shape->pixels * shape->channels;
+    ASSERT(stride_of(shape) == shape->channels);
     group_norm_measure(pool, shape, x, weight, bias, affine, affine + shape->batch * pair);
     for (int64_t n = 0; n < shape->batch; n++) {
         group_norm_apply(pool, shape, x + n * picture, affine + n * pair, y + n * picture,

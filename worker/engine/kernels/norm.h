@@ -17,6 +17,7 @@
 
 struct group_norm_shape {
     int64_t batch, pixels, channels; /* x is [batch, pixels, channels] */
+    int64_t stride;                  /* floats from one pixel of x to the next; 0: channels */
     int64_t groups;                  /* divides channels */
     float epsilon;
     bool silu; /* apply x * sigmoid(x) to the result in the same pass */
@@ -25,8 +26,8 @@ struct group_norm_shape {
 /* Bytes of workspace, aligned for double. */
 size_t group_norm_workspace(const struct group_norm_shape *shape);
 
-/* x -> y, both [batch, pixels, channels]; y may be x. weight, bias: [channels]. The result does not
- * depend on the number of threads. */
+/* x -> y, both [batch, pixels, channels] without a stride; y may be x. weight, bias: [channels].
+ * The result does not depend on the number of threads. */
 void group_norm_run(struct parallel *pool, const struct group_norm_shape *shape, const float *x,
                     const float *weight, const float *bias, float *y, void *workspace);
 

@@ -284,7 +284,7 @@ static void output_tiles(const struct winograd_call *call, int64_t begin, int64_
 {
     const struct conv2d *conv = call->conv;
     const struct conv2d_arguments *arguments = call->arguments;
-    int64_t channels = conv->channels_out;
+    int64_t channels = conv->channels_out, stride = conv2d_y_stride(conv, arguments);
     for (int64_t tile = first; tile < end; tile++) {
         struct place place = place_of(call, tile);
         struct tile_output out = {.bias = arguments->bias, .accumulate = arguments->accumulate};
@@ -295,7 +295,7 @@ static void output_tiles(const struct winograd_call *call, int64_t begin, int64_
             int64_t row = place.row + i / TILE, column = place.column + i % TILE;
             int64_t pixel = (place.n * conv->height_in + row) * conv->width_in + column;
             bool inside = row < conv->height_in && column < conv->width_in;
-            out.pixels[i] = inside ? arguments->y + pixel * channels : NULL;
+            out.pixels[i] = inside ? arguments->y + pixel * stride : NULL;
         }
         output_tile(m + (tile - begin) * channels, call->block * channels, channels, &out);
     }

@@ -179,9 +179,12 @@ void conv_add(const struct conv *conv, struct exec *ex, struct tensor x, struct 
 
 /* ---- In bands --------------------------------------------------------------------------------
 
-   The kernel reads its input by a table of rows. A band is a number of the kernel's blocks; the
-   rows that they read are made one after the other in a buffer: the band's own, one above, one
-   below, and with circular padding those of the opposite edge. */
+   The kernel reads its input by a table of rows. A band is a number of the kernel's blocks. The
+   rows that it reads lie in a window: the band's own, one above and one below. The window slides:
+   rows that the next band reads too are moved to its front, the others are filled. With circular
+   padding the rows of the opposite edges are kept beside it. */
+
+#define EDGE_ROWS 2 /* below a map of odd height the kernel looks at a row that it does not use */
 
 struct bands {
     const struct conv *conv;
@@ -190,6 +193,11 @@ struct bands {
     struct conv2d_arguments arguments;
     const float **rows;
     int threads;
+    size_t row_floats;
+    float *window;       /* rows from window_row on */
+    int64_t window_row;  /* -1: the one above the picture */
+    int64_t filled;      /* rows of the input so far */
+    float *first, *last; /* EDGE_ROWS rows, one row; NULL without circular padding */
 };
 
 static int64_t count_blocks(const struct bands *bands)
@@ -227,24 +235,86 @@ static int64_t band_end(const struct bands *bands, const struct exec *ex, int64_
     return end;
 }
 
-/* Make row [row, row_end), which may reach over the edges, and enter them. */
-static void fill_rows(const struct bands *bands, struct exec *ex, int64_t row, int64_t row_end)
+/* Rows of the highest window. */
+static int64_t window_rows(const struct bands *bands, const struct exec *ex)
+{
+    int64_t blocks = count_blocks(bands), most = 0, row, row_end;
+    for (int64_t block = 0, end; block < blocks; block = end) {
+        end = band_end(bands, ex, block);
+        block_rows(bands, block, end, &row, &row_end);
+        most = row_end - row > most ? row_end - row : most;
+    }
+    return most + KERNEL - 1;
+}
+
+static void open_window(struct bands *bands, struct exec *ex)
 {
     const struct conv_input *input = bands->input;
-    int64_t height = input->height, row_floats = input->width * bands->shape.channels_in;
-    int64_t inside = row > 0 ? row : 0, inside_end = row_end < height ? row_end : height;
-    float *buffer = arena_floats(ex->step, (size_t)((row_end - row) * row_floats));
-    memset(bands->rows, 0, (size_t)height * sizeof(*bands->rows));
-    input->fill(input->source, ex, inside, inside_end, buffer + (inside - row) * row_floats);
-    for (int64_t i = inside; i < inside_end; i++) {
-        bands->rows[i] = buffer + (i - row) * row_floats;
+    size_t rows = (size_t)window_rows(bands, ex);
+    bands->row_floats = (size_t)(input->width * bands->shape.channels_in);
+    bands->window = arena_floats(ex->step, rows * bands->row_floats);
+    bands->window_row = -1;
+    if (bands->shape.wrap_y) {
+        bands->first = arena_floats(ex->step, EDGE_ROWS * bands->row_floats);
+        bands->last = arena_floats(ex->step, bands->row_floats);
+        input->fill(input->source, ex, input->height - 1, input->height, bands->last);
     }
-    for (int64_t i = row; i < row_end; i++) {
-        int64_t from = conv2d_source(i, height, bands->shape.wrap_y);
-        if (from >= 0 && bands->rows[from] == NULL) {
-            float *to = buffer + (i - row) * row_floats;
-            input->fill(input->source, ex, from, from + 1, to);
-            bands->rows[from] = to;
+}
+
+static float *window_at(const struct bands *bands, int64_t row)
+{
+    return bands->window + (size_t)(row - bands->window_row) * bands->row_floats;
+}
+
+/* Make the window begin with row; the rows that it had stay in it. */
+static void slide_window(struct bands *bands, const struct exec *ex, int64_t row)
+{
+    int64_t kept = row > 0 ? row : 0;
+    const float *from = window_at(bands, kept);
+    bands->window_row = row;
+    if (kept < bands->filled && !parallel_is_idle(ex->pool)) {
+        size_t count = (size_t)(bands->filled - kept) * bands->row_floats;
+        memmove(window_at(bands, kept), from, count * sizeof(float));
+    }
+}
+
+/* Fill the window up to row row_end of the input. */
+static void fill_window(struct bands *bands, struct exec *ex, int64_t row_end)
+{
+    const struct conv_input *input = bands->input;
+    int64_t row = bands->filled;
+    if (row >= row_end) {
+        return;
+    }
+    input->fill(input->source, ex, row, row_end, window_at(bands, row));
+    bool keeps = bands->first != NULL && !parallel_is_idle(ex->pool);
+    for (int64_t i = row; keeps && i < row_end && i < EDGE_ROWS; i++) {
+        memcpy(bands->first + (size_t)i * bands->row_floats, window_at(bands, i),
+               bands->row_floats * sizeof(float));
+    }
+    if (input->filled != NULL) {
+        input->filled(input->source, ex, row, row_end);
+    }
+    bands->filled = row_end;
+}
+
+/* Enter the rows of the window, and of the opposite edges where it reaches over one. */
+static void enter_rows(const struct bands *bands, int64_t row, int64_t row_end)
+{
+    int64_t height = bands->input->height;
+    memset(bands->rows, 0, (size_t)height * sizeof(*bands->rows));
+    for (int64_t i = row > 0 ? row : 0; i < row_end && i < height; i++) {
+        bands->rows[i] = window_at(bands, i);
+    }
+    if (bands->first == NULL) {
+        return;
+    }
+    if (row < 0 && bands->rows[height - 1] == NULL) {
+        bands->rows[height - 1] = bands->last;
+    }
+    for (int64_t i = 0; row_end > height && i < EDGE_ROWS && i < height; i++) {
+        if (bands->rows[i] == NULL) {
+            bands->rows[i] = bands->first + (size_t)i * bands->row_floats;
         }
     }
 }
@@ -254,24 +324,23 @@ static void run_bands(struct bands *bands, struct exec *ex)
     int64_t blocks = count_blocks(bands), row, row_end;
     for (int64_t block = 0, end; block < blocks; block = end) {
         end = band_end(bands, ex, block);
-        size_t mark = arena_mark(ex->step);
         block_rows(bands, block, end, &row, &row_end);
-        fill_rows(bands, ex, row - KERNEL / 2, row_end + KERNEL / 2);
+        int64_t below = row_end + KERNEL / 2, height = bands->input->height;
+        slide_window(bands, ex, row - KERNEL / 2);
+        fill_window(bands, ex, below < height ? below : height);
+        enter_rows(bands, row - KERNEL / 2, row_end + KERNEL / 2);
         if (bands->conv->is_winograd) {
             winograd_run_blocks(ex->pool, &bands->shape, &bands->arguments, block, end);
         } else {
             conv2d_run_blocks(ex->pool, &bands->shape, &bands->arguments, block, end);
         }
-        arena_release(ex->step, mark);
     }
 }
 
 void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_input *input,
-                   struct tensor y, bool accumulate)
+                   const struct conv_output *output)
 {
     ASSERT(conv->stride == 1 && conv->adapters == NULL);
-    ASSERT(y.shape[0] == 1 && y.shape[1] == input->height && y.shape[2] == input->width &&
-           y.shape[3] == conv->channels_out);
     struct profile_time began = profile_begin(ex->profile);
     size_t mark = arena_mark(ex->step);
     struct bands bands = {.conv = conv, .input = input, .threads = parallel_threads(ex->pool)};
@@ -281,12 +350,14 @@ void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_i
         .rows = bands.rows,
         .weight = packed_weights(conv, ex),
         .bias = conv->bias,
-        .y = y.data,
-        .accumulate = accumulate,
+        .y = output->y,
+        .y_stride = output->stride,
+        .accumulate = output->accumulate,
     };
     size_t workspace = conv->is_winograd ? winograd_workspace(&bands.shape, bands.threads)
                                          : conv2d_workspace(&bands.shape);
     bands.arguments.workspace = arena_floats(ex->step, workspace);
+    open_window(&bands, ex);
     run_bands(&bands, ex);
     struct profile_work work = work_of(&bands.shape);
     ex->flop += work.flop;

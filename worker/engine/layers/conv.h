@@ -49,18 +49,29 @@ void conv_forward_into(const struct conv *conv, struct exec *ex, struct tensor x
 /* y += conv(x), for stride 1. */
 void conv_add(const struct conv *conv, struct exec *ex, struct tensor x, struct tensor y);
 
-/* An input that is made while it is read. */
+/* An input that is made while it is read: every row once, in order, and the last one also before
+ * the first where pictures wrap. */
 struct conv_input {
     int64_t height, width;
     /* Put rows [row, row_end) of it into to [row_end - row, width, channels_in]. */
     void (*fill)(const void *source, struct exec *ex, int64_t row, int64_t row_end, float *to);
+    /* Told that rows [row, row_end) were read for the last time and nothing of the output's was
+     * written yet: those it may now overwrite. NULL: not told. */
+    void (*filled)(const void *source, struct exec *ex, int64_t row, int64_t row_end);
     const void *source;
 };
 
-/* y [1, height, width, channels_out] = conv(input), or += when accumulate, for stride 1 and no
- * adapters, in bands of ex->band_rows rows: the input never exists as a whole. Bit for bit the same
- * for bands of any height. */
+/* Where the output of a picture goes. */
+struct conv_output {
+    float *y;        /* [height, width, channels_out] */
+    int64_t stride;  /* floats from one pixel to the next; 0: channels_out */
+    bool accumulate; /* add to it */
+};
+
+/* output = conv(input), for stride 1 and no adapters, in bands of ex->band_rows rows: the input
+ * never exists as a whole. A row of the output is written after the rows of the input to one below
+ * it were read. Bit for bit the same for bands of any height. */
 void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_input *input,
-                   struct tensor y, bool accumulate);
+                   const struct conv_output *output);
 
 #endif

@@ -57,26 +57,32 @@ void group_norm_silu_in_place(const struct group_norm *norm, struct exec *ex, st
     run(norm, ex, x, x, true);
 }
 
-struct tensor group_norm_measure_map(const struct group_norm *norm, struct exec *ex,
-                                     struct tensor x)
+struct tensor group_norm_measure_map(const struct group_norm *norm, struct exec *ex, const float *x,
+                                     int64_t stride, int64_t pixels)
 {
-    ASSERT(x.shape[0] == 1);
     struct tensor measured = tensor_2d(ex->step, 2, norm->channels);
-    struct group_norm_shape shape = shape_of(norm, x, true);
+    struct group_norm_shape shape = {
+        .batch = 1,
+        .pixels = pixels,
+        .channels = norm->channels,
+        .stride = stride,
+        .groups = norm->groups,
+        .epsilon = norm->epsilon,
+    };
     size_t mark = arena_mark(ex->step);
     void *workspace = arena_alloc(ex->step, group_norm_workspace(&shape));
     struct profile_time began = profile_begin(ex->profile);
-    group_norm_measure(ex->pool, &shape, x.data, norm->weight, norm->bias, measured.data,
-                       workspace);
+    group_norm_measure(ex->pool, &shape, x, norm->weight, norm->bias, measured.data, workspace);
     arena_release(ex->step, mark);
     profile_end(ex->profile, &began,
-                &(struct profile_work){PROFILE_NORM, 0, {tensor_rows(x), norm->channels}});
+                &(struct profile_work){PROFILE_NORM, 0, {pixels, norm->channels}});
     return measured;
 }
 
 void group_norm_silu_pixels(const struct group_norm *norm, struct exec *ex, struct tensor measured,
-                            const float *from, float *to, int64_t pixels)
+                            const float *from, int64_t stride, float *to, int64_t pixels)
 {
-    struct group_norm_shape shape = {.batch = 1, .channels = norm->channels, .silu = true};
+    struct group_norm_shape shape = {
+        .batch = 1, .channels = norm->channels, .stride = stride, .silu = true};
     group_norm_apply(ex->pool, &shape, from, measured.data, to, pixels);
 }

@@ -26,13 +26,13 @@ struct tensor group_norm_silu_forward(const struct group_norm *norm, struct exec
 /* x = silu(group_norm(x)), for an x that nobody needs again. */
 void group_norm_silu_in_place(const struct group_norm *norm, struct exec *ex, struct tensor x);
 
-/* What the norm does to each channel of x [1, h, w, channels]: [2, channels] in ex->step. With it
- * the norm can be applied to a part at a time. */
-struct tensor group_norm_measure_map(const struct group_norm *norm, struct exec *ex,
-                                     struct tensor x);
+/* What the norm does to each channel of x, so many pixels stride floats apart: [2, channels] in
+ * ex->step. With it the norm can be applied to a part at a time. */
+struct tensor group_norm_measure_map(const struct group_norm *norm, struct exec *ex, const float *x,
+                                     int64_t stride, int64_t pixels);
 
-/* to = silu(norm(from)) for some pixels of that x. */
+/* to [pixels, channels] = silu(norm(from)) for some pixels of that x. */
 void group_norm_silu_pixels(const struct group_norm *norm, struct exec *ex, struct tensor measured,
-                            const float *from, float *to, int64_t pixels);
+                            const float *from, int64_t stride, float *to, int64_t pixels);
 
 #endif

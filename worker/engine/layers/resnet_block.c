@@ -81,35 +81,76 @@ void resnet_block_in_place(const struct resnet_block *block, struct exec *ex, st
     add_residual(block, ex, x, t_emb, x);
 }
 
-/* x = conv_shortcut(x), where it has fewer channels: pixel by pixel to the front of its memory. */
-static struct tensor narrow_in_place(const struct linear *shortcut, struct exec *ex,
-                                     struct tensor x)
+/* A block that works in the memory of its input. y is a part of each pixel of x. */
+struct narrowing {
+    const struct linear *shortcut;
+    struct tensor x;
+    float *y;
+};
+
+/* y = conv_shortcut(x) for rows that nobody else needs any more. */
+static void narrow_rows(const void *user, struct exec *ex, int64_t row, int64_t row_end)
 {
-    int64_t pixels = tensor_rows(x);
-    struct tensor y = x;
-    y.shape[3] = shortcut->channels_out;
-    for (int64_t p = 0; p < pixels; p += NARROWED_PIXELS) {
-        int64_t count = p + NARROWED_PIXELS < pixels ? NARROWED_PIXELS : pixels - p;
+    const struct narrowing *narrowing = user;
+    int64_t channels_in = narrowing->x.shape[3], width = narrowing->x.shape[2];
+    int64_t end = row_end * width;
+    struct profile *profile = ex->profile;
+    ex->profile = NULL; /* the time is the convolution's */
+    for (int64_t p = row * width; p < end; p += NARROWED_PIXELS) {
         size_t mark = arena_mark(ex->step);
-        struct tensor part = {.data = x.data + p * x.shape[3], .rank = 2};
-        part.shape[0] = count;
-        part.shape[1] = x.shape[3];
-        part = linear_forward(shortcut, ex, part);
-        elementwise_copy(ex->pool, part.data, y.data + p * y.shape[3], tensor_count(part));
+        struct tensor part = {.data = narrowing->x.data + p * channels_in, .rank = 2};
+        part.shape[0] = p + NARROWED_PIXELS < end ? NARROWED_PIXELS : end - p;
+        part.shape[1] = channels_in;
+        part = linear_forward(narrowing->shortcut, ex, part);
+        elementwise_copy_rows(ex->pool, part.data, part.shape[1], narrowing->y + p * channels_in,
+                              channels_in, part.shape[1], part.shape[0]);
         arena_release(ex->step, mark);
     }
-    return y;
+    ex->profile = profile;
 }
 
+/* Move y, in the pixels of x, to the front of x without gaps. */
+static struct tensor close_gaps(struct exec *ex, struct tensor x, const float *y, int64_t channels)
+{
+    int64_t pixels = tensor_rows(x), channels_in = x.shape[3];
+    size_t mark = arena_mark(ex->step);
+    struct tensor part = tensor_2d(ex->step, NARROWED_PIXELS, channels);
+    for (int64_t p = 0; p < pixels; p += NARROWED_PIXELS) {
+        int64_t count = p + NARROWED_PIXELS < pixels ? NARROWED_PIXELS : pixels - p;
+        elementwise_copy_rows(ex->pool, y + p * channels_in, channels_in, part.data, channels,
+                              channels, count);
+        elementwise_copy(ex->pool, part.data, x.data + p * channels, count * channels);
+    }
+    arena_release(ex->step, mark);
+    x.shape[3] = channels;
+    return x;
+}
+
+/* As the first convolution goes down the map, each row of x is read for the last time, by it and by
+ * the shortcut; then the row's own memory takes both their results, side by side in each pixel,
+ * where both fit. */
 struct tensor resnet_block_narrow(const struct resnet_block *block, struct exec *ex,
                                   struct tensor x)
 {
-    ASSERT(block->shape.time_channels == 0);
-    ASSERT(block->shape.channels_in > block->shape.channels_out);
+    int64_t in = block->shape.channels_in, out = block->shape.channels_out;
+    ASSERT(block->shape.time_channels == 0 && in > out && x.shape[0] == 1 && x.shape[3] == in);
     size_t mark = arena_mark(ex->step);
-    struct tensor h = first_half(block, ex, x);
-    struct tensor y = narrow_in_place(&block->conv_shortcut, ex, x);
-    normed_conv_into(&block->norm2, &block->conv2, ex, h, y, true);
+    bool both_fit = 2 * out <= in;
+    struct narrowing narrowing = {&block->conv_shortcut, x, x.data + in - out};
+    struct conv_output first = {.y = x.data, .stride = in};
+    if (!both_fit) {
+        first = (struct conv_output){.y = tensor_like(ex->step, x, out).data, .stride = out};
+    }
+    struct normed_input input = {.x = x.data,
+                                 .height = x.shape[1],
+                                 .width = x.shape[2],
+                                 .stride = in,
+                                 .filled = narrow_rows,
+                                 .user = &narrowing};
+    normed_conv_run(&block->norm1, &block->conv1, ex, &input, &first);
+    struct normed_input second = {first.y, x.shape[1], x.shape[2], first.stride, NULL, NULL};
+    struct conv_output sum = {.y = narrowing.y, .stride = in, .accumulate = true};
+    normed_conv_run(&block->norm2, &block->conv2, ex, &second, &sum);
     arena_release(ex->step, mark);
-    return y;
+    return close_gaps(ex, x, narrowing.y, out);
 }

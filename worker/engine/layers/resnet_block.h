@@ -41,8 +41,9 @@ void resnet_block_forward_into(const struct resnet_block *block, struct exec *ex
 void resnet_block_in_place(const struct resnet_block *block, struct exec *ex, struct tensor x,
                            struct tensor t_emb);
 
-/* block(x) over the memory of x, where channels_in > channels_out, without a time embedding. The
- * result is at the front of what x was; the rest is free. */
+/* block(x) over the memory of x, one picture, where channels_in > channels_out, without a time
+ * embedding. The result is at the front of what x was; the rest is free. Where channels_in is at
+ * least twice channels_out nothing of a map's size exists beside x. */
 struct tensor resnet_block_narrow(const struct resnet_block *block, struct exec *ex,
                                   struct tensor x);
 

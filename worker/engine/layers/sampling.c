@@ -1,6 +1,7 @@
 #include "worker/engine/layers/sampling.h"
 
 #include "common/base/panic.h"
+#include "worker/engine/kernels/elementwise.h"
 #include "worker/engine/kernels/resample.h"
 
 void downsample_load(struct downsample *down, struct loader *loader, const char *prefix,
@@ -51,13 +52,21 @@ static void fill_enlarged(const void *source, struct exec *ex, int64_t row, int6
     resample_nearest_rows(ex->pool, &map->shape, map->x, row, row_end, to);
 }
 
-struct tensor upsample_double(const struct upsample *up, struct exec *ex, struct tensor x)
+struct tensor upsample_double_in_place(const struct upsample *up, struct exec *ex, struct tensor x)
 {
     ASSERT(x.shape[0] == 1);
     int64_t height = x.shape[1], width = x.shape[2], channels = x.shape[3];
-    struct tensor y = tensor_4d(ex->step, 1, 2 * height, 2 * width, channels);
-    struct enlarged_map map = {{1, height, width, 2 * height, 2 * width, channels}, x.data};
-    struct conv_input input = {2 * height, 2 * width, fill_enlarged, &map};
-    conv_in_bands(&up->conv, ex, &input, y, false);
-    return y;
+    int64_t count = tensor_count(x), count_after = 4 * count;
+    arena_grow(ex->step, x.data, (size_t)count * sizeof(float),
+               (size_t)count_after * sizeof(float));
+    /* x goes to the end: two rows of the result are as long as four of x, and are written when one
+     * row of x was read, so they reach what is left of x only with the last one. */
+    float *moved = x.data + count_after - count;
+    elementwise_copy(ex->pool, x.data, moved, count);
+    struct enlarged_map map = {{1, height, width, 2 * height, 2 * width, channels}, moved};
+    struct conv_input input = {2 * height, 2 * width, fill_enlarged, NULL, &map};
+    conv_in_bands(&up->conv, ex, &input, &(struct conv_output){.y = x.data});
+    x.shape[1] *= 2;
+    x.shape[2] *= 2;
+    return x;
 }

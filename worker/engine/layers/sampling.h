@@ -32,8 +32,9 @@ struct tensor downsample_forward(const struct downsample *down, struct exec *ex,
 struct tensor upsample_forward(const struct upsample *up, struct exec *ex, struct tensor x,
                                int64_t height, int64_t width);
 
-/* conv(x enlarged to twice its size) for x of one picture, in bands of rows (see conv_in_bands):
- * the enlarged map never exists as a whole. */
-struct tensor upsample_double(const struct upsample *up, struct exec *ex, struct tensor x);
+/* conv(x enlarged to twice its size), over the memory of x, one picture and the last piece of
+ * ex->step, which grows to what the result takes. In bands of rows (see conv_in_bands): the
+ * enlarged map never exists as a whole. */
+struct tensor upsample_double_in_place(const struct upsample *up, struct exec *ex, struct tensor x);
 
 #endif

@@ -83,12 +83,15 @@ static void relu_in_place(struct exec *ex, struct tensor x)
     activation_run(ex->pool, ACTIVATION_RELU, x.data, tensor_count(x));
 }
 
-/* False when told to stop. */
+/* False when told to stop, which is asked before each block. */
 static bool stage_in_place(const struct tiny_stage *stage, struct exec *ex, struct tensor x,
                            struct vae_progress *progress)
 {
     for (int i = 0; i < stage->count; i++) {
         const struct tiny_block *block = &stage->blocks[i];
+        if (!vae_progress_go_on(progress)) {
+            return false;
+        }
         size_t mark = arena_mark(ex->step);
         struct tensor h = conv_forward(&block->conv0, ex, x); /* [n, h, w, width] */
         relu_in_place(ex, h);
@@ -97,22 +100,17 @@ static bool stage_in_place(const struct tiny_stage *stage, struct exec *ex, stru
         conv_add(&block->conv4, ex, h, x);
         relu_in_place(ex, x);
         arena_release(ex->step, mark);
-        if (!vae_progress_go_on(progress)) {
-            return false;
-        }
     }
     return true;
 }
 
-/* Asked at the start and after each block. */
-static struct vae_progress progress_over(const int *blocks, int stages, int pictures,
-                                         vae_continue go_on, void *user)
+static int count_blocks(const int *blocks, int stages)
 {
-    struct vae_progress progress = {.go_on = go_on, .user = user};
+    int count = 0;
     for (int i = 0; i < stages; i++) {
-        progress.steps += pictures * blocks[i];
+        count += blocks[i];
     }
-    return progress;
+    return count;
 }
 
 /* 3 tanh(z / 3): latents are held within what the decoder was trained on. */
@@ -125,13 +123,18 @@ static struct tensor hold(struct exec *ex, struct tensor z)
     return held;
 }
 
-static bool decode_picture(const struct autoencoder_tiny *vae, struct exec *ex, struct tensor z,
-                           struct vae_progress *progress, struct tensor image)
+int autoencoder_tiny_steps(const struct autoencoder_tiny *vae)
+{
+    return count_blocks(vae->config.decoder_blocks, vae->config.stages);
+}
+
+bool autoencoder_tiny_decode(const struct autoencoder_tiny *vae, struct exec *ex, struct tensor z,
+                             struct vae_progress *progress, struct tensor image)
 {
     const struct tiny_decoder *decoder = &vae->decoder;
+    size_t begin = arena_mark(ex->step);
     profile_part(ex->profile, "vae.decoder.conv_in");
     struct tensor held = hold(ex, z);
-    size_t mark = arena_mark(ex->step);
     struct tensor x = conv_forward(&decoder->conv_in, ex, held); /* [1, h, w, width] */
     relu_in_place(ex, x);
     for (int i = 0; i < vae->config.stages; i++) {
@@ -140,39 +143,14 @@ static bool decode_picture(const struct autoencoder_tiny *vae, struct exec *ex, 
             return false;
         }
         if (i < vae->config.stages - 1) {
-            x = tensor_settle(ex->step, mark, upsample_double(&decoder->doubling[i], ex, x));
+            x = upsample_double_in_place(&decoder->doubling[i], ex, x);
         }
     }
     profile_part(ex->profile, "vae.decoder.conv_out");
     conv_forward_into(&decoder->conv_out, ex, x, image);
     elementwise_affine(ex->pool, 2.0f, -1.0f, image.data, image.data, tensor_count(image));
     profile_part(ex->profile, NULL);
-    return true;
-}
-
-bool autoencoder_tiny_decode(const struct autoencoder_tiny *vae, struct exec *ex, struct tensor z,
-                             vae_continue go_on, void *user, struct tensor *image)
-{
-    const struct vae_config *config = &vae->config;
-    int64_t pictures = z.shape[0];
-    struct vae_progress progress =
-        progress_over(config->decoder_blocks, config->stages, (int)pictures, go_on, user);
-    if (!vae_progress_go_on(&progress)) {
-        return false;
-    }
-    *image = tensor_4d(ex->step, pictures, config->factor * z.shape[1], config->factor * z.shape[2],
-                       config->out_channels);
-    struct tensor one = *image;
-    one.shape[0] = z.shape[0] = 1;
-    for (int64_t n = 0; n < pictures; n++) {
-        size_t mark = arena_mark(ex->step);
-        if (!decode_picture(vae, ex, z, &progress, one)) {
-            return false;
-        }
-        arena_release(ex->step, mark);
-        z.data += tensor_count(z);
-        one.data += tensor_count(one);
-    }
+    arena_release(ex->step, begin);
     return true;
 }
 
@@ -182,11 +160,8 @@ bool autoencoder_tiny_encode(const struct autoencoder_tiny *vae, struct exec *ex
 {
     const struct vae_config *config = &vae->config;
     const struct tiny_encoder *encoder = &vae->encoder;
-    struct vae_progress progress =
-        progress_over(config->encoder_blocks, config->stages, 1, go_on, user);
-    if (!vae_progress_go_on(&progress)) {
-        return false;
-    }
+    struct vae_progress progress = {.go_on = go_on, .user = user};
+    progress.steps = count_blocks(config->encoder_blocks, config->stages);
     ASSERT(image.shape[1] % config->factor == 0 && image.shape[2] % config->factor == 0);
     *latents = tensor_4d(ex->step, image.shape[0], image.shape[1] / config->factor,
                          image.shape[2] / config->factor, config->latent_channels);
@@ -205,5 +180,5 @@ bool autoencoder_tiny_encode(const struct autoencoder_tiny *vae, struct exec *ex
     }
     conv_forward_into(&encoder->conv_out, ex, x, *latents);
     arena_release(ex->step, begin);
-    return true;
+    return vae_progress_go_on(&progress);
 }

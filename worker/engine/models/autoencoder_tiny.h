@@ -47,10 +47,13 @@ struct autoencoder_tiny {
 void autoencoder_tiny_load(struct autoencoder_tiny *vae, struct loader *loader,
                            const struct vae_config *config);
 
-/* z [n, h, w, latent_channels] -> *image [n, factor h, factor w, 3] in about [-1, 1], in ex->step.
- * Returns false, with *image unset, when go_on (may be NULL) said to stop. */
+/* How often autoencoder_tiny_decode asks. */
+int autoencoder_tiny_steps(const struct autoencoder_tiny *vae);
+
+/* z [1, h, w, latent_channels] -> image [1, factor h, factor w, 3] in about [-1, 1]. Returns false,
+ * with image unfinished, when told to stop. */
 bool autoencoder_tiny_decode(const struct autoencoder_tiny *vae, struct exec *ex, struct tensor z,
-                             vae_continue go_on, void *user, struct tensor *image);
+                             struct vae_progress *progress, struct tensor image);
 
 /* image [n, factor h, factor w, 3] in [-1, 1] -> *latents [n, h, w, latent_channels] in ex->step,
  * which are not drawn from anything. Returns false, with *latents unset, when go_on said to stop.

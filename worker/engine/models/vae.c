@@ -50,11 +50,26 @@ static struct tensor unscale(const struct vae_config *config, struct exec *ex,
 bool vae_decode(const struct vae *vae, struct exec *ex, struct tensor latents, vae_continue go_on,
                 void *user, struct tensor *image)
 {
+    bool is_tiny = vae->config.vae_class == VAE_AUTOENCODER_TINY;
+    int64_t pictures = latents.shape[0], factor = vae->config.factor;
     struct tensor z = unscale(&vae->config, ex, latents);
-    if (vae->config.vae_class == VAE_AUTOENCODER_KL) {
-        return vae_decoder_forward(&vae->decoder, ex, z, go_on, user, image);
+    struct vae_progress progress = {.go_on = go_on, .user = user};
+    progress.steps = (int)pictures * (is_tiny ? autoencoder_tiny_steps(&vae->tiny)
+                                              : vae_decoder_steps(&vae->decoder));
+    *image = tensor_4d(ex->step, pictures, factor * z.shape[1], factor * z.shape[2],
+                       vae->config.out_channels);
+    struct tensor one = *image;
+    one.shape[0] = z.shape[0] = 1;
+    for (int64_t n = 0; n < pictures; n++) {
+        bool is_done = is_tiny ? autoencoder_tiny_decode(&vae->tiny, ex, z, &progress, one)
+                               : vae_decoder_forward(&vae->decoder, ex, z, &progress, one);
+        if (!is_done) {
+            return false;
+        }
+        z.data += tensor_count(z);
+        one.data += tensor_count(one);
     }
-    return autoencoder_tiny_decode(&vae->tiny, ex, z, go_on, user, image);
+    return vae_progress_go_on(&progress);
 }
 
 /* ---- Encode ---------------------------------------------------------------------------------- */

@@ -57,7 +57,7 @@ static struct tensor up_layer(const struct vae_block *block, struct exec *ex, st
                               size_t mark, int layer, int layers)
 {
     if (layer == layers) {
-        return tensor_settle(ex->step, mark, upsample_double(&block->upsampler, ex, x));
+        return upsample_double_in_place(&block->upsampler, ex, x);
     }
     const struct resnet_block *resnet = &block->resnets[layer];
     if (resnet->shape.channels_in > resnet->shape.channels_out) {
@@ -70,10 +70,17 @@ static struct tensor up_layer(const struct vae_block *block, struct exec *ex, st
     return x;
 }
 
-static bool decode_picture(const struct vae_decoder *vae, struct exec *ex, struct tensor z,
-                           struct vae_progress *progress, struct tensor image)
+/* Every layer once, an upsampler more in all blocks but the last, and conv_in. */
+int vae_decoder_steps(const struct vae_decoder *vae)
+{
+    return vae->config.blocks * (vae->config.layers_per_block + 2);
+}
+
+bool vae_decoder_forward(const struct vae_decoder *vae, struct exec *ex, struct tensor z,
+                         struct vae_progress *progress, struct tensor image)
 {
     int layers = vae->config.layers_per_block + 1;
+    size_t begin = arena_mark(ex->step);
     profile_part(ex->profile, "vae.decoder.conv_in");
     if (vae->config.use_post_quant_conv) {
         z = linear_forward(&vae->post_quant_conv, ex, z);
@@ -98,30 +105,7 @@ static bool decode_picture(const struct vae_decoder *vae, struct exec *ex, struc
     }
     profile_part(ex->profile, "vae.decoder.conv_out");
     normed_conv_into(&vae->conv_norm_out, &vae->conv_out, ex, x, image, false);
+    arena_release(ex->step, begin);
     profile_part(ex->profile, NULL);
     return true;
-}
-
-bool vae_decoder_forward(const struct vae_decoder *vae, struct exec *ex, struct tensor z,
-                         vae_continue go_on, void *user, struct tensor *image)
-{
-    const struct vae_config *config = &vae->config;
-    int64_t pictures = z.shape[0];
-    struct vae_progress progress = {.go_on = go_on, .user = user};
-    /* Every layer once, an upsampler more in all blocks but the last, and conv_in. */
-    progress.steps = (int)pictures * config->blocks * (config->layers_per_block + 2);
-    *image = tensor_4d(ex->step, pictures, config->factor * z.shape[1], config->factor * z.shape[2],
-                       config->out_channels);
-    struct tensor one = *image;
-    one.shape[0] = z.shape[0] = 1;
-    for (int64_t n = 0; n < pictures; n++) {
-        size_t mark = arena_mark(ex->step);
-        if (!decode_picture(vae, ex, z, &progress, one)) {
-            return false;
-        }
-        arena_release(ex->step, mark);
-        z.data += tensor_count(z);
-        one.data += tensor_count(one);
-    }
-    return vae_progress_go_on(&progress);
 }

@@ -33,11 +33,14 @@ struct vae_decoder {
 void vae_decoder_load(struct vae_decoder *vae, struct loader *loader,
                       const struct vae_config *config);
 
-/* z [n, h, w, latent_channels], already divided by scaling_factor ->
- * *image [n, factor h, factor w, out_channels] in about [-1, 1], in ex->step. What is large is done
- * in bands of rows (ex->band_rows), and the picture is the same for bands of any height.
- * Returns false, with *image unset, when go_on (may be NULL) said to stop. */
+/* How often vae_decoder_forward asks. */
+int vae_decoder_steps(const struct vae_decoder *vae);
+
+/* z [1, h, w, latent_channels], already divided by scaling_factor ->
+ * image [1, factor h, factor w, out_channels] in about [-1, 1]. What is large is done in bands of
+ * rows (ex->band_rows), and the picture is the same for bands of any height.
+ * Returns false, with image unfinished, when told to stop. */
 bool vae_decoder_forward(const struct vae_decoder *vae, struct exec *ex, struct tensor z,
-                         vae_continue go_on, void *user, struct tensor *image);
+                         struct vae_progress *progress, struct tensor image);
 
 #endif

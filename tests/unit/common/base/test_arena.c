@@ -69,6 +69,20 @@ TEST(one_piece_may_survive_a_release)
     arena_destroy(arena);
 }
 
+TEST(the_last_piece_may_grow_where_it_is)
+{
+    struct arena *arena = make_arena(1 << 20);
+    arena_alloc(arena, 64);
+    int *numbers = arena_alloc(arena, 3 * sizeof(int));
+    numbers[2] = 3;
+    arena_grow(arena, numbers, 3 * sizeof(int), 100 * sizeof(int));
+    numbers[99] = 4;
+    CHECK_INT(numbers[2], 3);
+    CHECK(arena_alloc(arena, 64) == (unsigned char *)numbers + 448);
+    CHECK_INT(arena_peak(arena), 64 + 448 + 64);
+    arena_destroy(arena);
+}
+
 TEST(a_huge_reserve_costs_nothing_and_trimmed_memory_reads_as_new)
 {
     struct arena *arena = make_arena((size_t)16 << 30);

@@ -1,4 +1,4 @@
-#include "worker/engine/models/vae_decoder.h"
+#include "worker/engine/models/vae.h"
 
 #include <string.h>
 
@@ -40,14 +40,14 @@ static void close_decoding(struct decoding *decoding)
 static struct tensor decode(struct decoding *decoding, int64_t height, int64_t width,
                             int64_t band_rows, size_t *peak)
 {
-    const struct vae_decoder *vae = &decoding->components->vae.decoder;
+    const struct vae *vae = &decoding->components->vae;
     struct exec *ex = &decoding->ex;
     struct tensor image, z = tensor_4d(ex->step, 1, height, width, vae->config.latent_channels);
     ref_fill(z.data, tensor_count(z), 1);
     ex->band_rows = band_rows;
     arena_reset_peak(ex->step);
     size_t before = arena_mark(ex->step);
-    CHECK(vae_decoder_forward(vae, ex, z, NULL, NULL, &image));
+    CHECK(vae_decode(vae, ex, z, NULL, NULL, &image));
     *peak = arena_peak(ex->step) - before;
     return image;
 }

@@ -1,0 +1,143 @@
+#include "worker/engine/layers/resnet_block.h"
+
+#include <string.h>
+
+#include "tests/harness/test.h"
+#include "tests/support/ref_kernels.h"
+#include "worker/engine/kernels/gemm.h"
+#include "worker/engine/layers/sampling.h"
+
+static const struct tensor no_time = {.rank = 0};
+
+static float *random_floats(struct exec *ex, int64_t count, uint32_t seed)
+{
+    float *x = arena_floats(ex->step, (size_t)count);
+    ref_fill(x, count, seed);
+    return x;
+}
+
+static struct conv make_conv(struct exec *ex, int64_t in, int64_t out, uint32_t seed)
+{
+    return (struct conv){
+        .channels_in = in,
+        .channels_out = out,
+        .stride = 1,
+        .is_winograd = true,
+        .kernels = {random_floats(ex, in * out * 9, seed), DTYPE_F32},
+        .bias = random_floats(ex, out, seed + 1),
+    };
+}
+
+static struct group_norm make_norm(struct exec *ex, int64_t channels, uint32_t seed)
+{
+    return (struct group_norm){.channels = channels,
+                               .groups = 4,
+                               .epsilon = 1e-6f,
+                               .weight = random_floats(ex, channels, seed),
+                               .bias = random_floats(ex, channels, seed + 1)};
+}
+
+static struct resnet_block make_block(struct exec *ex, int64_t in, int64_t out)
+{
+    return (struct resnet_block){
+        .shape = {.channels_in = in, .channels_out = out, .groups = 4, .epsilon = 1e-6},
+        .norm1 = make_norm(ex, in, 1),
+        .norm2 = make_norm(ex, out, 3),
+        .conv1 = make_conv(ex, in, out, 5),
+        .conv2 = make_conv(ex, out, out, 7),
+        .conv_shortcut = {.channels_in = in,
+                          .channels_out = out,
+                          .weight = {random_floats(ex, in * out, 9), DTYPE_F32},
+                          .bias = random_floats(ex, out, 10)},
+    };
+}
+
+/* The block as the paper has it, every map whole. */
+static struct tensor plain_block(const struct resnet_block *block, struct exec *ex, struct tensor x)
+{
+    struct tensor y = linear_forward(&block->conv_shortcut, ex, x);
+    struct tensor h =
+        conv_forward(&block->conv1, ex, group_norm_silu_forward(&block->norm1, ex, x));
+    conv_add(&block->conv2, ex, group_norm_silu_forward(&block->norm2, ex, h), y);
+    return y;
+}
+
+static struct tensor make_map(struct exec *ex, int64_t height, int64_t width, int64_t channels)
+{
+    struct tensor x = tensor_4d(ex->step, 1, height, width, channels);
+    ref_fill(x.data, tensor_count(x), 11);
+    return x;
+}
+
+static bool is_same(struct tensor a, struct tensor b)
+{
+    return memcmp(a.shape, b.shape, sizeof(a.shape)) == 0 &&
+           memcmp(a.data, b.data, (size_t)tensor_count(a) * sizeof(float)) == 0;
+}
+
+struct maps {
+    int64_t in, out, height, width;
+};
+
+static void check_narrowing(struct exec *ex, const struct maps *maps)
+{
+    size_t mark = arena_mark(ex->step);
+    const struct resnet_block block = make_block(ex, maps->in, maps->out);
+    struct tensor x = make_map(ex, maps->height, maps->width, maps->in);
+    struct tensor whole = plain_block(&block, ex, x);
+    CHECK(is_same(resnet_block_forward(&block, ex, x, no_time), whole));
+    CHECK(is_same(resnet_block_narrow(&block, ex, x), whole));
+    arena_release(ex->step, mark);
+}
+
+static void check_doubling(struct exec *ex, const struct maps *maps)
+{
+    size_t mark = arena_mark(ex->step);
+    const struct upsample up = {make_conv(ex, maps->in, maps->in, 13)};
+    struct tensor plain = make_map(ex, maps->height, maps->width, maps->in);
+    plain = upsample_forward(&up, ex, plain, 2 * maps->height, 2 * maps->width);
+    struct tensor x = make_map(ex, maps->height, maps->width, maps->in);
+    CHECK(is_same(upsample_double_in_place(&up, ex, x), plain));
+    arena_release(ex->step, mark);
+}
+
+/* The larger ones are several of Winograd's blocks, so also several bands. */
+static const struct maps sizes[] = {
+    {32, 16, 1, 1}, {32, 16, 7, 5}, {48, 32, 6, 9}, {64, 16, 151, 121}, {48, 32, 99, 157},
+};
+
+TEST(blocks_and_enlargements_in_the_memory_of_their_input_are_bit_for_bit_the_plain_ones)
+{
+    CHECK_INT(gemm_init(NULL), 0);
+    for (int threads = 1; threads <= 3; threads += 2) {
+        struct exec ex = {0};
+        CHECK_INT(parallel_create(&ex.pool, threads, NULL), 0);
+        CHECK_INT(arena_create(&ex.step, "step", (size_t)4 << 30, NULL), 0);
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+            for (int wrap = 0; wrap < 2; wrap++) {
+                ex.wrap_x = ex.wrap_y = wrap != 0;
+                ex.band_rows = threads == 1 ? 1 : 0;
+                check_narrowing(&ex, &sizes[i]);
+                check_doubling(&ex, &sizes[i]);
+            }
+        }
+        parallel_destroy(ex.pool);
+        arena_destroy(ex.step);
+    }
+}
+
+TEST(halving_the_channels_of_a_map_takes_no_second_map)
+{
+    CHECK_INT(gemm_init(NULL), 0);
+    struct exec ex = {.band_rows = 16};
+    CHECK_INT(arena_create(&ex.step, "step", (size_t)4 << 30, NULL), 0);
+    const struct resnet_block block = make_block(&ex, 32, 16);
+    struct tensor x = make_map(&ex, 1024, 512, 32);
+    size_t before = arena_mark(ex.step);
+    arena_reset_peak(ex.step);
+    (void)resnet_block_narrow(&block, &ex, x);
+    CHECK(arena_peak(ex.step) < before + before / 2);
+    arena_destroy(ex.step);
+}
+
+TEST_MAIN()
