@@ -76,6 +76,9 @@ static int append_controls(struct buf *out, const Crafterse__V1__Generation *gen
         {"tile", generation->tile_x + 2 * generation->tile_y},
         {"strength", generation->strength},
         {"mask-blur", generation->mask_blur},
+        {"cache-interval", generation->cache_interval},
+        {"cache-branch", generation->cache_branch_id},
+        {"tome-ratio", generation->tome_ratio},
     };
     int result = append_word(out, "sigmas", generation->sigmas, err);
     if (result == 0) {

@@ -14,7 +14,8 @@
  *   format png
  *   <one line for each control that is set, in this order: sigmas, timestep-spacing, eta,
  *    guidance-rescale, guidance-start, guidance-end, clip-skip, tile (1 = x, 2 = y, 3 = both),
- *    strength, mask-blur, init-image <SHA-256>, mask-image <SHA-256>, and for each LoRA
+ *    strength, mask-blur, cache-interval, cache-branch, tome-ratio, init-image <SHA-256>,
+ *    mask-image <SHA-256>, and for each LoRA
  *    lora <SHA-256 of its file> <weight>; weight 0 for one that only the prompt names>
  *   prompt <byte count>
  *   <prompt bytes as sent>

@@ -12,6 +12,9 @@
 #define LORA_WEIGHT_MAX 4
 #define CLIP_SKIP_MAX 12
 #define MASK_BLUR_MAX 64
+#define CACHE_INTERVAL_MAX 1000
+#define CACHE_BRANCH_MAX 63
+#define TOME_RATIO_MAX 0.75
 /* A1111's default; a mask says itself what is to change, so the rest can be drawn from nothing. */
 #define STRENGTH_DEFAULT 0.75
 #define STRENGTH_DEFAULT_MASKED 1.0
@@ -61,6 +64,30 @@ static void read_guidance_start(struct field_reader *r, const char *name, const 
 static void read_guidance_end(struct field_reader *r, const char *name, const cJSON *value)
 {
     (void)field_number(r, name, value, 0, 1, &r->out->generation.guidance_end);
+}
+
+/* ---- Shortcuts ------------------------------------------------------------------------------- */
+
+static void read_cache_interval(struct field_reader *r, const char *name, const cJSON *value)
+{
+    uint64_t steps;
+    if (field_integer(r, name, value, 0, CACHE_INTERVAL_MAX, &steps)) {
+        r->out->generation.cache_interval = (uint32_t)steps;
+    }
+}
+
+/* How many a model has, its worker knows. */
+static void read_cache_branch_id(struct field_reader *r, const char *name, const cJSON *value)
+{
+    uint64_t branch;
+    if (field_integer(r, name, value, 0, CACHE_BRANCH_MAX, &branch)) {
+        r->out->generation.cache_branch_id = (uint32_t)branch;
+    }
+}
+
+static void read_tome_ratio(struct field_reader *r, const char *name, const cJSON *value)
+{
+    (void)field_number(r, name, value, 0, TOME_RATIO_MAX, &r->out->generation.tome_ratio);
 }
 
 /* ---- Prompt and tiling ----------------------------------------------------------------------- */
@@ -268,6 +295,9 @@ const struct field generation_controls_fields[] = {
     {"guidance_rescale", read_guidance_rescale},
     {"guidance_start", read_guidance_start},
     {"guidance_end", read_guidance_end},
+    {"cache_interval", read_cache_interval},
+    {"cache_branch_id", read_cache_branch_id},
+    {"tome_ratio", read_tome_ratio},
     {"clip_skip", read_clip_skip},
     {"tile", read_tile},
     {"loras", read_loras},
@@ -311,8 +341,10 @@ void generation_controls_finish(struct field_reader *r, const cJSON *root)
 {
     static const struct {
         const char *field, *needs;
-    } needs[] = {
-        {"strength", "init_image"}, {"mask_image", "init_image"}, {"mask_blur", "mask_image"}};
+    } needs[] = {{"strength", "init_image"},
+                 {"mask_image", "init_image"},
+                 {"mask_blur", "mask_image"},
+                 {"cache_branch_id", "cache_interval"}};
     Crafterse__V1__Generation *generation = &r->out->generation;
     for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
         if (is_given(root, needs[i].field) && !is_given(root, needs[i].needs)) {
@@ -328,6 +360,9 @@ void generation_controls_finish(struct field_reader *r, const cJSON *root)
     if (generation->init_image != NULL && !(generation->strength > 0)) {
         generation->strength =
             generation->mask_image != NULL ? STRENGTH_DEFAULT_MASKED : STRENGTH_DEFAULT;
+    }
+    if (generation->cache_interval <= 1) { /* off: the same picture, so the same order */
+        generation->cache_interval = generation->cache_branch_id = 0;
     }
     take_size(r, root);
     add_prompt_loras(r);

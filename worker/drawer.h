@@ -44,6 +44,8 @@ struct drawer_request {
     const char *sigmas, *timestep_spacing;
     double eta;
     double guidance_rescale, guidance_start, guidance_end;
+    uint32_t cache_interval, cache_branch_id;
+    double tome_ratio;
     uint32_t clip_skip;
     bool tile_x, tile_y;
     struct drawer_lora loras[DRAWER_LORAS_MAX];

@@ -125,6 +125,9 @@ static void fill_generation(struct order *order, const struct drawer_request *re
         .guidance_rescale = request->guidance_rescale,
         .guidance_start = request->guidance_start,
         .guidance_end = request->guidance_end,
+        .cache_interval = (int)request->cache_interval,
+        .cache_branch_id = (int)request->cache_branch_id,
+        .tome_ratio = request->tome_ratio,
         .seed = request->seed,
         .scheduler = request->scheduler,
         .sigmas = request->sigmas,
@@ -210,6 +213,11 @@ static int check(const void *drawer, const struct drawer_request *request, struc
         return ERROR(err, STATUS_INVALID, "width %u, height %u or steps %u is out of all bounds",
                      request->width, request->height, request->steps);
     }
+    if (request->cache_interval > 1u << 20 || request->cache_branch_id > 1u << 20) {
+        return ERROR(err, STATUS_INVALID,
+                     "cache_interval %u or cache_branch_id %u is out of all bounds",
+                     request->cache_interval, request->cache_branch_id);
+    }
     struct order order = {.rgb = NULL};
     fill_generation(&order, request);
     int result = read_sizes(&order, request, err);
@@ -282,6 +290,9 @@ static int encode(const struct engine_drawer *d, const struct drawer_request *re
                                                   .guidance_rescale = request->guidance_rescale,
                                                   .guidance_start = request->guidance_start,
                                                   .guidance_end = request->guidance_end,
+                                                  .cache_interval = request->cache_interval,
+                                                  .cache_branch_id = request->cache_branch_id,
+                                                  .tome_ratio = request->tome_ratio,
                                                   .seed = request->seed,
                                                   .clip_skip = (int)request->clip_skip,
                                                   .width = request->width,

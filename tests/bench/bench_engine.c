@@ -303,7 +303,8 @@ static void run_layer(struct bench *bench, const struct part *part, const struct
     case PART_TRANSFORMER:
         transformer_block_in_place(
             &layer->transformer, ex,
-            tensor_as_3d(x, BATCH, part->side * part->side, part->channels_in), &layer->context);
+            tensor_as_3d(x, BATCH, part->side * part->side, part->channels_in), &layer->context,
+            NULL);
         return;
     case PART_DOWN:
         downsample_forward(&layer->down, ex, x);

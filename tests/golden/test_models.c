@@ -106,6 +106,30 @@ static void check_equal(struct fixture *fixture, const char *name, struct tensor
 
 /* ---- UNets ----------------------------------------------------------------------------------- */
 
+/* With the deep features of the very forward that is repeated, nothing may differ, whatever the
+ * branch; and keeping them must not change it. */
+static void check_cache(const struct unet *unet, struct fixture *fixture, double timestep,
+                        const struct unet_condition *condition)
+{
+    struct tensor sample = input(fixture, "sample");
+    struct tensor plain = unet_forward(unet, &fixture->ex, sample, timestep, condition);
+    size_t size = (size_t)tensor_count(plain) * sizeof(float);
+    for (int branch = 0; branch < unet->skip_count; branch++) {
+        struct unet_cache cache = {
+            .branch = branch, .batch_max = sample.shape[0], .arena = fixture->job};
+        struct unet_shortcuts shortcuts = {.cache = &cache};
+        double flop[3] = {fixture->ex.flop};
+        for (int i = 0; i < 2; i++) {
+            struct tensor y =
+                unet_forward_shortened(unet, &fixture->ex, sample, timestep, condition, &shortcuts);
+            CHECK(memcmp(y.data, plain.data, size) == 0);
+            flop[i + 1] = fixture->ex.flop;
+            shortcuts.reuse = true;
+        }
+        CHECK(flop[2] - flop[1] < flop[1] - flop[0]);
+    }
+}
+
 static void check_unet(const char *name)
 {
     struct fixture fixture = open_fixture(name);
@@ -130,6 +154,7 @@ static void check_unet(const char *name)
     double timestep = (double)input(&fixture, "timestep").data[0];
     check_equal(&fixture, "output",
                 unet_forward(unet, &fixture.ex, input(&fixture, "sample"), timestep, &condition));
+    check_cache(unet, &fixture, timestep, &condition);
     xfree(unet);
     close_fixture(&fixture);
 }

@@ -69,7 +69,8 @@ def rotate(names, by):
 
 def fits(sampler, control):
     """The guiders' interval counts steps; a sampler that looks twice in a step would blur it."""
-    return control != "interval" or sampler not in samplers.SECOND_ORDER + ("pndm",)
+    counts_steps = control in ("interval", "shortcuts")
+    return not counts_steps or sampler not in samplers.SECOND_ORDER + ("pndm",)
 
 
 def schedule_fits(schedule, control):

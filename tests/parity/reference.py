@@ -2,8 +2,8 @@
 every stage's tensors recorded on the way.
 
 Nothing here is computed by code of ours but what diffusers has no way to say: guidance in a part
-of the steps (by its guiders' rule), prompt weights (A1111's), convolutions of a LoCon, and
-convolutions that wrap.
+of the steps (by its guiders' rule), step caching and token merging (shortcuts.py), prompt weights
+(A1111's), convolutions of a LoCon, and convolutions that wrap.
 """
 
 import copy
@@ -24,6 +24,7 @@ import controls
 import kinds
 import prompts
 import samplers
+import shortcuts
 
 sys.path.insert(0, str(kinds.GOLDEN))
 import golden_checkpoints  # noqa: E402
@@ -274,6 +275,7 @@ def prepare(kind, sampler, schedule, control, settings):
         load_embedding(pipe, kind)
     if settings.get("tile_x") or settings.get("tile_y"):
         make_seamless((pipe.unet, pipe.vae), settings.get("tile_x"), settings.get("tile_y"))
+    shortcuts.apply(pipe.unet, settings)
     recorder = Recorder(pipe, settings)
     if "guidance_start" in settings and pipe.unet.config.time_cond_proj_dim is None:
         with_interval(pipe, recorder, settings)

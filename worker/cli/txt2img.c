@@ -47,6 +47,8 @@ struct options {
     int width, height, steps; /* 0: the model's */
     double guidance;          /* negative: the model's */
     double guidance_rescale, guidance_start, guidance_end, eta;
+    int cache_interval, cache_branch_id;
+    double tome_ratio;
     uint64_t seed;
     bool has_seed, timings, profile;
     struct picture_options pictures;
@@ -74,6 +76,9 @@ enum option_key {
     KEY_GUIDANCE_RESCALE,
     KEY_GUIDANCE_START,
     KEY_GUIDANCE_END,
+    KEY_CACHE_INTERVAL,
+    KEY_CACHE_BRANCH_ID,
+    KEY_TOME_RATIO,
     KEY_SCHEDULER,
     KEY_SIGMAS,
     KEY_TIMESTEP_SPACING,
@@ -124,6 +129,10 @@ static const struct {
     {"guidance-rescale", KEY_GUIDANCE_RESCALE, "F", "against overexposure, 0 (off) to 1"},
     {"guidance-start", KEY_GUIDANCE_START, "F", "guide from this part of the steps on, 0 to 1"},
     {"guidance-end", KEY_GUIDANCE_END, "F", "guide up to this part of the steps, 0 to 1"},
+    {"cache-interval", KEY_CACHE_INTERVAL, "N",
+     "compute only each Nth step whole (DeepCache), 0 = all: faster, another picture"},
+    {"cache-branch-id", KEY_CACHE_BRANCH_ID, "N", "the other steps, down to skip connection N (0)"},
+    {"tome-ratio", KEY_TOME_RATIO, "F", "merge this part of the tokens (ToMe), 0 (none) to 0.75"},
     {"scheduler", KEY_SCHEDULER, "NAME",
      "euler, dpmpp_2m, \"DPM++ 2M Karras\", ...: see docs/SAMPLERS.md"},
     {"sigmas", KEY_SIGMAS, "NAME",
@@ -340,6 +349,12 @@ static int apply_sampling_option(int key, const char *value, struct options *opt
         return parse_number("guidance-start", value, &options->guidance_start);
     case KEY_GUIDANCE_END:
         return parse_number("guidance-end", value, &options->guidance_end);
+    case KEY_CACHE_INTERVAL:
+        return parse_int("cache-interval", value, 0, 1 << 20, &options->cache_interval);
+    case KEY_CACHE_BRANCH_ID:
+        return parse_int("cache-branch-id", value, 0, 1 << 20, &options->cache_branch_id);
+    case KEY_TOME_RATIO:
+        return parse_number("tome-ratio", value, &options->tome_ratio);
     default:
         return apply_picture_option(key, value, &options->pictures);
     }
@@ -551,6 +566,9 @@ static int write_png(const char *path, const struct picture *picture,
         .guidance_rescale = generation->guidance_rescale,
         .guidance_start = generation->guidance_start,
         .guidance_end = generation->guidance_end,
+        .cache_interval = (uint32_t)generation->cache_interval,
+        .cache_branch_id = (uint32_t)generation->cache_branch_id,
+        .tome_ratio = generation->tome_ratio,
         .seed = generation->seed,
         .width = (uint32_t)generation->width,
         .height = (uint32_t)generation->height,
@@ -676,6 +694,9 @@ static int run(const struct options *options, struct error *err)
         .guidance_rescale = options->guidance_rescale,
         .guidance_start = options->guidance_start,
         .guidance_end = options->guidance_end,
+        .cache_interval = options->cache_interval,
+        .cache_branch_id = options->cache_branch_id,
+        .tome_ratio = options->tome_ratio,
         .scheduler = options->scheduler != NULL ? options->scheduler : info->default_scheduler,
         .sigmas = options->sigmas,
         .timestep_spacing = options->timestep_spacing,

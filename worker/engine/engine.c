@@ -22,6 +22,7 @@
 #include "worker/engine/pipeline/memory.h"
 #include "worker/engine/pipeline/preview.h"
 #include "worker/engine/pipeline/profile_table.h"
+#include "worker/engine/pipeline/shortcuts.h"
 #include "worker/engine/schedulers/sampler_names.h"
 #include "worker/engine/weights/model_digest.h"
 #include "worker/engine/weights/safetensors.h"
@@ -452,6 +453,7 @@ int engine_check(const struct engine *engine, const struct generation *generatio
                      limits->steps_max);
     }
     if ((result = guidance_check(generation, err)) < 0 ||
+        (result = shortcuts_check(generation, &engine->components->unet, err)) < 0 ||
         (result = init_image_check(engine->components, generation, err)) < 0 ||
         (result = check_scheduler(engine, generation, err)) < 0 ||
         (result = check_loras(engine, generation, err)) < 0) {

@@ -153,6 +153,12 @@ struct generation {
     /* Guide only this part of the steps, in fractions of their number, for less work or less
      * saturation; an end of 0 is 1. Outside it the negative prompt is not read. */
     double guidance_start, guidance_end;
+    /* Step caching (DeepCache): of each cache_interval calls of the UNet the first is computed
+     * whole, the others take what is deeper than skip connection cache_branch_id from it; 0 and 1:
+     * all are whole. Token merging: this part of the tokens, 0 (none) to 0.75, is merged away
+     * before a self-attention at the first level that has any. docs/CONTROLS.md. */
+    int cache_interval, cache_branch_id;
+    double tome_ratio;
     uint64_t seed;
     const char *scheduler; /* "ddim", "Euler a", ...: docs/SAMPLERS.md; "" or NULL = the model's */
     const char *sigmas;    /* "karras", "exponential", ...; "" or NULL = the model's */

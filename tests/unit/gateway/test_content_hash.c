@@ -88,13 +88,13 @@ TEST(everything_that_decides_the_picture_changes_the_hash)
 TEST(every_control_changes_the_hash_and_is_written_when_set)
 {
     static char karras[] = "karras", trailing[] = "trailing", digest[] = "d1", sha256[] = "5ha";
-    Crafterse__V1__Generation g = sample(), generations[15];
+    Crafterse__V1__Generation g = sample(), generations[18];
     Crafterse__V1__Lora lora = CRAFTERSE__V1__LORA__INIT, *loras = &lora;
     Crafterse__V1__Input input = CRAFTERSE__V1__INPUT__INIT;
     lora.digest = digest;
     lora.weight = 0.5;
     input.sha256 = sha256;
-    for (int i = 0; i < 15; i++) {
+    for (int i = 0; i < 18; i++) {
         generations[i] = g;
     }
     generations[1].sigmas = karras;
@@ -112,8 +112,12 @@ TEST(every_control_changes_the_hash_and_is_written_when_set)
     generations[12].mask_image = &input;
     generations[13].strength = 0.5;
     generations[14].mask_blur = 4;
-    char hashes[15][DIGEST_HEX_SIZE];
-    for (int i = 0; i < 15; i++) {
+    generations[15].cache_interval = 3;
+    generations[16].cache_interval = 3;
+    generations[16].cache_branch_id = 1;
+    generations[17].tome_ratio = 0.5;
+    char hashes[18][DIGEST_HEX_SIZE];
+    for (int i = 0; i < 18; i++) {
         content_hash(&generations[i], 1, hashes[i]);
         for (int j = 0; j < i; j++) {
             CHECK(strcmp(hashes[i], hashes[j]) != 0);

@@ -178,6 +178,7 @@ TEST(every_control_is_taken)
 {
     CHECK_INT(read_body("{\"prompt\":\"a\",\"sigmas\":\"karras\",\"timestep_spacing\":\"trailing\","
                         "\"eta\":0.5,\"guidance_rescale\":0.7,\"guidance_start\":0.1,"
+                        "\"cache_interval\":3,\"cache_branch_id\":1,\"tome_ratio\":0.5,"
                         "\"guidance_end\":0.9,\"clip_skip\":1,\"tile\":\"xy\",\"preview\":true,"
                         "\"loras\":[{\"name\":\"pixel-art\",\"weight\":-0.5},"
                         "{\"name\":\"pixel-art\"}],\"init_image\":\"" INPUT_ID "\","
@@ -190,6 +191,9 @@ TEST(every_control_is_taken)
     CHECK_NEAR(g->guidance_rescale, 0.7, 0);
     CHECK_NEAR(g->guidance_start, 0.1, 0);
     CHECK_NEAR(g->guidance_end, 0.9, 0);
+    CHECK_INT(g->cache_interval, 3);
+    CHECK_INT(g->cache_branch_id, 1);
+    CHECK_NEAR(g->tome_ratio, 0.5, 0);
     CHECK_INT(g->clip_skip, 1);
     CHECK(g->tile_x && g->tile_y && g->preview);
     REQUIRE(g->n_loras == 2);
@@ -199,6 +203,14 @@ TEST(every_control_is_taken)
     CHECK_INT(g->init_image->offset, 7);
     CHECK_NEAR(g->strength, 0.5, 0);
     CHECK_NEAR(g->mask_blur, 4, 0);
+    generation_request_deinit(&request);
+}
+
+TEST(a_cache_interval_of_one_is_the_order_without)
+{
+    CHECK_INT(read_body("{\"prompt\":\"a\",\"cache_interval\":1,\"cache_branch_id\":2}"), 0);
+    CHECK_INT(request.generation.cache_interval, 0);
+    CHECK_INT(request.generation.cache_branch_id, 0);
     generation_request_deinit(&request);
 }
 
@@ -239,6 +251,10 @@ TEST(each_mistake_in_a_control_is_named)
     check_problem("{\"prompt\":\"a\",\"guidance_rescale\":\"x\"}", "guidance_rescale", "a text");
     check_problem("{\"prompt\":\"a\",\"guidance_start\":0.5,\"guidance_end\":0.5}", "guidance_end",
                   "not more than");
+    check_problem("{\"prompt\":\"a\",\"cache_interval\":1001}", "cache_interval", "out of range");
+    check_problem("{\"prompt\":\"a\",\"cache_branch_id\":1}", "cache_branch_id",
+                  "needs cache_interval");
+    check_problem("{\"prompt\":\"a\",\"tome_ratio\":0.76}", "tome_ratio", "out of range");
     check_problem("{\"prompt\":\"a\",\"clip_skip\":13}", "clip_skip", "out of range");
     check_problem("{\"prompt\":\"a\",\"tile\":\"z\"}", "tile", "\"z\"");
     check_problem("{\"prompt\":\"a\",\"preview\":1}", "preview", "a number");

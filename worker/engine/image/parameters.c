@@ -59,6 +59,13 @@ static void append_guidance(struct buf *text, const struct picture_parameters *p
 /* The controls that are not at their defaults. */
 static void append_controls(struct buf *text, const struct picture_parameters *p)
 {
+    if (p->cache_interval > 1) {
+        (void)buf_printf(text, NULL, ", Cache interval: %" PRIu32 ", Cache branch: %" PRIu32,
+                         p->cache_interval, p->cache_branch_id);
+    }
+    if (p->tome_ratio > 0.0) { /* A1111's name for it */
+        (void)buf_printf(text, NULL, ", Token merging ratio: %.9g", p->tome_ratio);
+    }
     if (p->clip_skip > 0) {
         (void)buf_printf(text, NULL, ", Clip skip: %d", p->clip_skip + 1);
     }

@@ -15,6 +15,8 @@ struct picture_parameters {
     const char *sigmas, *timestep_spacing;
     double eta;
     double guidance, guidance_rescale, guidance_start, guidance_end;
+    uint32_t cache_interval, cache_branch_id; /* "Cache interval", "Cache branch"; 0 = none */
+    double tome_ratio;                        /* "Token merging ratio"; 0 = none */
     uint64_t seed;
     uint32_t width, height;
     const char *model_name, *model_digest;

@@ -53,15 +53,19 @@ void spatial_transformer_contexts(const struct spatial_transformer *transformer,
 }
 
 void spatial_transformer_in_place(const struct spatial_transformer *transformer, struct exec *ex,
-                                  struct tensor x, const struct attention_context *contexts)
+                                  struct tensor x, const struct attention_context *contexts,
+                                  struct token_merging *merging)
 {
     size_t mark = arena_mark(ex->step);
     struct tensor tokens = tensor_as_3d(x, x.shape[0], x.shape[1] * x.shape[2], x.shape[3]);
     struct tensor h = group_norm_forward(&transformer->norm, ex, tokens); /* [n, h * w, c] */
     h = linear_forward(&transformer->proj_in, ex, h);
+    if (merging != NULL) {
+        merging->height = x.shape[1], merging->width = x.shape[2];
+    }
     for (int i = 0; i < transformer->shape.blocks; i++) {
         transformer_block_in_place(&transformer->transformer_blocks[i], ex, h,
-                                   contexts + first_context(transformer, i));
+                                   contexts + first_context(transformer, i), merging);
     }
     linear_add(&transformer->proj_out, ex, h, tokens);
     arena_release(ex->step, mark);

@@ -34,8 +34,10 @@ void spatial_transformer_contexts(const struct spatial_transformer *transformer,
                                   struct tensor context, struct arena *arena,
                                   struct attention_context *contexts);
 
-/* x [n, h, w, channels] in place. contexts: [context_count], for the same n. */
+/* x [n, h, w, channels] in place. contexts: [context_count], for the same n. merging: for the
+ * self-attentions; NULL: none. */
 void spatial_transformer_in_place(const struct spatial_transformer *transformer, struct exec *ex,
-                                  struct tensor x, const struct attention_context *contexts);
+                                  struct tensor x, const struct attention_context *contexts,
+                                  struct token_merging *merging);
 
 #endif

@@ -1,5 +1,7 @@
 #include "worker/engine/layers/transformer_block.h"
 
+#include "worker/engine/kernels/elementwise.h"
+
 #define EPSILON 1e-5
 
 void transformer_block_load(struct transformer_block *block, struct loader *loader,
@@ -35,15 +37,42 @@ void transformer_block_contexts(const struct transformer_block *block, struct ex
     }
 }
 
+/* x += attn1(norm1(x)), over the merged tokens of x. */
+static void merged_attention_add(const struct transformer_block *block, struct exec *ex,
+                                 struct tensor x, const struct token_groups *groups)
+{
+    struct tensor h = token_merging_merge(groups, ex, layer_norm_forward(&block->norm1, ex, x));
+    struct tensor y = tensor_like(ex->step, h, tensor_channels(h));
+    elementwise_affine(ex->pool, 0.0f, 0.0f, h.data, y.data, tensor_count(y));
+    attention_self_add(&block->attn1, ex, h, y);
+    token_merging_add(groups, ex, y, x);
+}
+
+static void self_attention_add(const struct transformer_block *block, struct exec *ex,
+                               struct tensor x, struct token_merging *merging)
+{
+    struct token_groups groups = {.rows = NULL};
+    if (merging != NULL) {
+        groups = token_merging_match(merging, ex, x);
+    }
+    if (groups.shape.merged > 0) {
+        merged_attention_add(block, ex, x, &groups);
+    } else {
+        attention_self_add(&block->attn1, ex, layer_norm_forward(&block->norm1, ex, x), x);
+    }
+}
+
 void transformer_block_in_place(const struct transformer_block *block, struct exec *ex,
-                                struct tensor x, const struct attention_context *contexts)
+                                struct tensor x, const struct attention_context *contexts,
+                                struct token_merging *merging)
 {
     size_t mark = arena_mark(ex->step);
-    struct tensor h = layer_norm_forward(&block->norm1, ex, x);
+    struct tensor h;
     if (block->only_cross_attention) {
+        h = layer_norm_forward(&block->norm1, ex, x);
         attention_cross_add(&block->attn1, ex, h, &contexts[1], x);
     } else {
-        attention_self_add(&block->attn1, ex, h, x);
+        self_attention_add(block, ex, x, merging);
     }
     arena_release(ex->step, mark);
     h = layer_norm_forward(&block->norm2, ex, x);

@@ -9,6 +9,7 @@
 #include "worker/engine/layers/attention.h"
 #include "worker/engine/layers/feed_forward.h"
 #include "worker/engine/layers/layer_norm.h"
+#include "worker/engine/layers/token_merging.h"
 
 struct transformer_block {
     struct layer_norm norm1, norm2, norm3;
@@ -34,8 +35,9 @@ void transformer_block_contexts(const struct transformer_block *block, struct ex
                                 struct tensor context, struct arena *arena,
                                 struct attention_context *contexts);
 
-/* x [n, t, channels] in place. */
+/* x [n, t, channels] in place. merging: for the self-attention; NULL: none. */
 void transformer_block_in_place(const struct transformer_block *block, struct exec *ex,
-                                struct tensor x, const struct attention_context *contexts);
+                                struct tensor x, const struct attention_context *contexts,
+                                struct token_merging *merging);
 
 #endif

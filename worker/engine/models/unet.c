@@ -120,6 +120,20 @@ static void load_up_block(struct unet *unet, struct loader *loader, int i)
     }
 }
 
+static void count_levels(struct unet *unet)
+{
+    unet->skip_count = 1; /* conv_in */
+    unet->merge_level = unet->config.blocks - 1;
+    for (int level = unet->config.blocks - 1; level >= 0; level--) {
+        const struct unet_block *block = &unet->down_blocks[level];
+        unet->skip_count += block->layers + block->has_sampler;
+        if (block->has_attention ||
+            unet->up_blocks[unet->config.blocks - 1 - level].has_attention) {
+            unet->merge_level = level;
+        }
+    }
+}
+
 void unet_load(struct unet *unet, struct loader *loader, const struct unet_config *config)
 {
     memset(unet, 0, sizeof(*unet));
@@ -142,6 +156,7 @@ void unet_load(struct unet *unet, struct loader *loader, const struct unet_confi
     group_norm_load(&unet->conv_norm_out, loader, "conv_norm_out", width, config->norm_num_groups,
                     config->norm_eps);
     conv_load(&unet->conv_out, loader, "conv_out", width, config->out_channels, 1);
+    count_levels(unet);
 }
 
 /* ---- What stays the same over the steps ------------------------------------------------------ */
@@ -245,22 +260,29 @@ struct unet_condition unet_condition_row(const struct unet *unet,
 
 /* ---- Forward --------------------------------------------------------------------------------- */
 
-/* The results of the way down, last in first out. */
-struct skips {
-    struct tensor items[UNET_SKIPS_MAX];
-    int count;
+/* One forward on its way, and the results of its way down, last in first out. */
+struct pass {
+    const struct unet *unet;
+    struct exec *ex;
+    struct tensor t_emb;
+    const struct attention_context *contexts;
+    const struct unet_shortcuts *shortcuts;
+    struct tensor skips[UNET_SKIPS_MAX];
+    int skip_count;
+    int skips_wanted; /* all of them, or those up to the branch at which the cache comes in */
+    int skips_left;   /* the way up is to take, those of layers that are passed by included */
 };
 
-static void push(struct skips *skips, struct tensor x)
+static void push(struct pass *pass, struct tensor x)
 {
-    ASSERT(skips->count < UNET_SKIPS_MAX);
-    skips->items[skips->count++] = x;
+    ASSERT(pass->skip_count < UNET_SKIPS_MAX);
+    pass->skips[pass->skip_count++] = x;
 }
 
-static struct tensor pop(struct skips *skips)
+static struct tensor pop(struct pass *pass)
 {
-    ASSERT(skips->count > 0);
-    return skips->items[--skips->count];
+    ASSERT(pass->skip_count > 0);
+    return pass->skips[--pass->skip_count];
 }
 
 /* silu(time_embedding(t, guidance) + added) -> [n, 4 * width] */
@@ -286,40 +308,47 @@ static struct tensor embed_time(const struct unet *unet, struct exec *ex, double
     return t;
 }
 
-static struct tensor down_block(const struct unet_block *block, struct exec *ex, struct tensor x,
-                                struct tensor t_emb, const struct attention_context *contexts,
-                                struct skips *skips)
+/* Attention i of a block at a level, on x in place. */
+static void attend(const struct unet_block *block, struct pass *pass, int level, int i,
+                   struct tensor x)
 {
-    for (int i = 0; i < block->layers; i++) {
-        profile_part(ex->profile, "unet.%s.resnets.%d", block->name, i);
-        x = resnet_block_forward(&block->resnets[i], ex, x, t_emb); /* [n, h, w, c] */
+    profile_part(pass->ex->profile, "unet.%s.attentions.%d", block->name, i);
+    bool merges = level == pass->unet->merge_level;
+    spatial_transformer_in_place(&block->attentions[i], pass->ex, x,
+                                 pass->contexts + block->contexts[i],
+                                 merges ? pass->shortcuts->merging : NULL);
+}
+
+static struct tensor down_block(struct pass *pass, int level, struct tensor x)
+{
+    const struct unet_block *block = &pass->unet->down_blocks[level];
+    for (int i = 0; i < block->layers && pass->skip_count < pass->skips_wanted; i++) {
+        profile_part(pass->ex->profile, "unet.%s.resnets.%d", block->name, i);
+        x = resnet_block_forward(&block->resnets[i], pass->ex, x, pass->t_emb); /* [n, h, w, c] */
         if (block->has_attention) {
-            profile_part(ex->profile, "unet.%s.attentions.%d", block->name, i);
-            spatial_transformer_in_place(&block->attentions[i], ex, x,
-                                         contexts + block->contexts[i]);
+            attend(block, pass, level, i, x);
         }
-        push(skips, x);
+        push(pass, x);
     }
-    if (block->has_sampler) {
-        profile_part(ex->profile, "unet.%s.downsamplers.0", block->name);
-        x = downsample_forward(&block->downsampler, ex, x); /* [n, h / 2, w / 2, c] */
-        push(skips, x);
+    if (block->has_sampler && pass->skip_count < pass->skips_wanted) {
+        profile_part(pass->ex->profile, "unet.%s.downsamplers.0", block->name);
+        x = downsample_forward(&block->downsampler, pass->ex, x); /* [n, h / 2, w / 2, c] */
+        push(pass, x);
     }
     return x;
 }
 
-static struct tensor mid_block(const struct unet_block *block, struct exec *ex, struct tensor x,
-                               struct tensor t_emb, const struct attention_context *contexts)
+static struct tensor mid_block(struct pass *pass, struct tensor x)
 {
+    const struct unet_block *block = &pass->unet->mid_block;
     if (block->layers > 0) {
-        profile_part(ex->profile, "unet.mid_block.resnets.0");
-        x = resnet_block_forward(&block->resnets[0], ex, x, t_emb);
+        profile_part(pass->ex->profile, "unet.mid_block.resnets.0");
+        x = resnet_block_forward(&block->resnets[0], pass->ex, x, pass->t_emb);
     }
     if (block->has_attention) {
-        profile_part(ex->profile, "unet.mid_block.attentions.0");
-        spatial_transformer_in_place(&block->attentions[0], ex, x, contexts + block->contexts[0]);
-        profile_part(ex->profile, "unet.mid_block.resnets.1");
-        resnet_block_in_place(&block->resnets[1], ex, x, t_emb);
+        attend(block, pass, pass->unet->config.blocks - 1, 0, x);
+        profile_part(pass->ex->profile, "unet.mid_block.resnets.1");
+        resnet_block_in_place(&block->resnets[1], pass->ex, x, pass->t_emb);
     }
     return x;
 }
@@ -338,47 +367,91 @@ static struct tensor joined_resnet(const struct resnet_block *resnet, struct exe
     return y;
 }
 
-static struct tensor up_block(const struct unet_block *block, struct exec *ex, struct tensor x,
-                              struct tensor t_emb, const struct attention_context *contexts,
-                              struct skips *skips)
+/* x goes on from here, and is kept for later forwards. */
+static void keep(struct unet_cache *cache, struct exec *ex, struct tensor x)
 {
-    for (int i = 0; i < block->layers; i++) {
-        profile_part(ex->profile, "unet.%s.resnets.%d", block->name, i);
-        x = joined_resnet(&block->resnets[i], ex, x, pop(skips), t_emb);
+    if (cache->deep.rank == 0) {
+        cache->deep = tensor_4d(cache->arena, cache->batch_max, x.shape[1], x.shape[2], x.shape[3]);
+    }
+    ASSERT(x.shape[0] <= cache->batch_max);
+    cache->deep.shape[0] = x.shape[0];
+    elementwise_copy(ex->pool, x.data, cache->deep.data, tensor_count(x));
+}
+
+/* What was kept, for a batch of n: of a larger one its last pictures. */
+static struct tensor kept(const struct unet_cache *cache, int64_t n)
+{
+    struct tensor deep = cache->deep;
+    ASSERT(deep.rank == 4 && deep.shape[0] >= n);
+    deep.data += (deep.shape[0] - n) * (tensor_count(deep) / deep.shape[0]);
+    deep.shape[0] = n;
+    return deep;
+}
+
+/* A layer that takes skip is passed by when the cache comes in above it. */
+static bool is_passed_by(const struct pass *pass, int skip)
+{
+    const struct unet_shortcuts *shortcuts = pass->shortcuts;
+    return shortcuts->reuse && skip > shortcuts->cache->branch;
+}
+
+static struct tensor up_block(struct pass *pass, int i, struct tensor x)
+{
+    const struct unet_block *block = &pass->unet->up_blocks[i];
+    struct unet_cache *cache = pass->shortcuts->cache;
+    for (int layer = 0; layer < block->layers; layer++) {
+        int skip = --pass->skips_left;
+        if (is_passed_by(pass, skip)) {
+            continue;
+        }
+        if (cache != NULL && skip == cache->branch && pass->shortcuts->reuse) {
+            x = kept(cache, pass->t_emb.shape[0]);
+        } else if (cache != NULL && skip == cache->branch) {
+            keep(cache, pass->ex, x);
+        }
+        profile_part(pass->ex->profile, "unet.%s.resnets.%d", block->name, layer);
+        x = joined_resnet(&block->resnets[layer], pass->ex, x, pop(pass), pass->t_emb);
         if (block->has_attention) {
-            profile_part(ex->profile, "unet.%s.attentions.%d", block->name, i);
-            spatial_transformer_in_place(&block->attentions[i], ex, x,
-                                         contexts + block->contexts[i]);
+            attend(block, pass, pass->unet->config.blocks - 1 - i, layer, x);
         }
     }
-    if (block->has_sampler) {
-        struct tensor next = skips->items[skips->count - 1];
-        profile_part(ex->profile, "unet.%s.upsamplers.0", block->name);
-        x = upsample_forward(&block->upsampler, ex, x, next.shape[1], next.shape[2]);
+    if (block->has_sampler && !is_passed_by(pass, pass->skips_left)) {
+        struct tensor next = pass->skips[pass->skip_count - 1];
+        profile_part(pass->ex->profile, "unet.%s.upsamplers.0", block->name);
+        x = upsample_forward(&block->upsampler, pass->ex, x, next.shape[1], next.shape[2]);
     }
     return x;
 }
 
-struct tensor unet_forward(const struct unet *unet, struct exec *ex, struct tensor sample,
-                           double timestep, const struct unet_condition *condition)
+struct tensor unet_forward_shortened(const struct unet *unet, struct exec *ex, struct tensor sample,
+                                     double timestep, const struct unet_condition *condition,
+                                     const struct unet_shortcuts *shortcuts)
 {
     ASSERT(sample.rank == 4 && sample.shape[3] == unet->config.in_channels);
     struct tensor y = tensor_like(ex->step, sample, unet->config.out_channels);
     size_t mark = arena_mark(ex->step);
-    const struct attention_context *contexts = condition->contexts;
-    struct skips skips = {.count = 0};
+    struct pass pass = {
+        .unet = unet,
+        .ex = ex,
+        .contexts = condition->contexts,
+        .shortcuts = shortcuts,
+        .skips_wanted = shortcuts->reuse ? shortcuts->cache->branch + 1 : unet->skip_count,
+        .skips_left = unet->skip_count,
+    };
 
     profile_part(ex->profile, "unet.time_embedding");
-    struct tensor t_emb = embed_time(unet, ex, timestep, sample.shape[0], condition);
+    pass.t_emb = embed_time(unet, ex, timestep, sample.shape[0], condition);
     profile_part(ex->profile, "unet.conv_in");
     struct tensor x = conv_forward(&unet->conv_in, ex, sample); /* [n, h, w, width] */
-    push(&skips, x);
+    push(&pass, x);
     for (int i = 0; i < unet->config.blocks; i++) {
-        x = down_block(&unet->down_blocks[i], ex, x, t_emb, contexts, &skips);
+        x = down_block(&pass, i, x);
     }
-    x = mid_block(&unet->mid_block, ex, x, t_emb, contexts);
+    if (!shortcuts->reuse) {
+        x = mid_block(&pass, x);
+    }
     for (int i = 0; i < unet->config.blocks; i++) {
-        x = up_block(&unet->up_blocks[i], ex, x, t_emb, contexts, &skips);
+        x = up_block(&pass, i, x);
     }
     profile_part(ex->profile, "unet.conv_out");
     group_norm_silu_in_place(&unet->conv_norm_out, ex, x);
@@ -387,4 +460,11 @@ struct tensor unet_forward(const struct unet *unet, struct exec *ex, struct tens
 
     arena_release(ex->step, mark);
     return y;
+}
+
+struct tensor unet_forward(const struct unet *unet, struct exec *ex, struct tensor sample,
+                           double timestep, const struct unet_condition *condition)
+{
+    static const struct unet_shortcuts none = {.cache = NULL};
+    return unet_forward_shortened(unet, ex, sample, timestep, condition, &none);
 }

@@ -40,6 +40,8 @@ struct unet {
     struct group_norm conv_norm_out;
     struct conv conv_out;
     int context_count;
+    int skip_count;  /* connections from the way down to the way up */
+    int merge_level; /* the first with attention, where tokens are merged */
 };
 
 /* Take the weights; what is missing is recorded in them. The model reads from the mapped weights
@@ -77,5 +79,30 @@ struct unet_condition unet_condition_row(const struct unet *unet,
  * ex->step. Any h and w of at least 1. */
 struct tensor unet_forward(const struct unet *unet, struct exec *ex, struct tensor sample,
                            double timestep, const struct unet_condition *condition);
+
+/* The deep features of one forward, for later ones to take in place of their own (DeepCache, Ma,
+ * Fang and Wang 2024, arXiv 2312.00858). The skip connections are counted from the shallowest,
+ * conv_in's, which is 0; where two layers are on a level, that is the cache_branch_id of the
+ * authors' DeepCacheSDHelper. */
+struct unet_cache {
+    int branch;          /* below unet.skip_count: what is deeper than this connection is kept */
+    int64_t batch_max;   /* of the forwards that are to come */
+    struct arena *arena; /* where the room for it is made, once */
+    struct tensor deep;  /* [n, h, w, c], what came up to meet the connection; rank 0: nothing */
+};
+
+/* What a forward may do in less work, which changes its result. */
+struct unet_shortcuts {
+    struct unet_cache *cache; /* NULL: none */
+    /* Take the deep features from the cache, which holds some of no smaller batch, and compute only
+     * what is around them; else compute all, and keep them. */
+    bool reuse;
+    struct token_merging *merging; /* at the first level with attention; NULL: none */
+};
+
+/* unet_forward with shortcuts; with none of them it is the same bit for bit. */
+struct tensor unet_forward_shortened(const struct unet *unet, struct exec *ex, struct tensor sample,
+                                     double timestep, const struct unet_condition *condition,
+                                     const struct unet_shortcuts *shortcuts);
 
 #endif

@@ -42,8 +42,8 @@ static struct tensor predict(struct run *run, const struct guidance *guidance, i
         condition = unet_condition_row(&run->components->unet, &condition, 1, run->ex->step);
     }
     struct tensor prediction =
-        unet_forward(&run->components->unet, run->ex, input, scheduler_timestep(scheduler, i),
-                     &condition); /* [n, h, w, c] */
+        shortcuts_forward(&run->shortcuts, i, &run->components->unet, run->ex, input,
+                          scheduler_timestep(scheduler, i), &condition); /* [n, h, w, c] */
     dump_batch(run, prediction, i);
     return guidance_combine(guidance, i, prediction);
 }
@@ -72,6 +72,7 @@ int denoise(struct run *run, struct error *err)
 {
     int steps = scheduler_count(run->scheduler);
     const struct guidance guidance = guidance_of(run->generation, run_guidance(run), steps);
+    shortcuts_init(&run->shortcuts, run->generation, guidance_batch(guidance.scale), run->job);
     scheduler_begin(run->scheduler, run->job, (size_t)tensor_count(run->latents));
     dump_timesteps(run);
     for (int i = 0; i < steps; i++) {

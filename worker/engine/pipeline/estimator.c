@@ -29,7 +29,9 @@ static void count_step(struct run *run, struct engine_estimate *out)
     arena_reset_peak(step);
     size_t mark = arena_mark(step);
     input = tensor_like(step, input, components->unet.config.in_channels);
-    (void)unet_forward(&components->unet, run->ex, input, 1, &run->condition);
+    shortcuts_init(&run->shortcuts, run->generation, n, run->job);
+    (void)shortcuts_forward(&run->shortcuts, 0, &components->unet, run->ex, input, 1,
+                            &run->condition);
     arena_release(step, mark);
     out->step = arena_peak(step);
 }

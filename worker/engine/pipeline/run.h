@@ -9,6 +9,7 @@
 #include "worker/engine/engine.h"
 #include "worker/engine/layers/exec.h"
 #include "worker/engine/pipeline/components.h"
+#include "worker/engine/pipeline/shortcuts.h"
 #include "worker/engine/schedulers/scheduler.h"
 #include "worker/engine/tensor/rng.h"
 
@@ -39,6 +40,7 @@ struct run {
     struct unet_condition condition; /* conditioning.c */
     struct tensor latents;           /* [1, h, w, c]; latents.c, then denoise.c */
     struct inpaint inpaint;          /* init_image.c */
+    struct shortcuts shortcuts;      /* denoise.c */
     enum engine_stage stage;         /* as the caller was last told */
     int step, steps;
     bool is_late; /* the deadline has passed */

@@ -33,7 +33,7 @@ static void twist(struct rng *rng)
     rng->used = 0;
 }
 
-static uint32_t random_word(struct rng *rng)
+uint32_t rng_word(struct rng *rng)
 {
     if (rng->used == RNG_STATE_WORDS) {
         twist(rng);
@@ -48,14 +48,14 @@ static uint32_t random_word(struct rng *rng)
 /* Uniform in [0, 1) with the 24 bits of a float's mantissa. */
 static float uniform_float(struct rng *rng)
 {
-    return (float)(random_word(rng) & 0xFFFFFFU) * 0x1p-24F;
+    return (float)(rng_word(rng) & 0xFFFFFFU) * 0x1p-24F;
 }
 
 /* Uniform in [0, 1) with the 53 bits of a double's mantissa. */
 static double uniform_double(struct rng *rng)
 {
-    uint64_t high = random_word(rng);
-    uint64_t word = high << 32 | random_word(rng);
+    uint64_t high = rng_word(rng);
+    uint64_t word = high << 32 | rng_word(rng);
     return (double)(word & ((1ULL << 53) - 1)) * 0x1p-53;
 }
 

@@ -24,6 +24,9 @@ struct rng {
 /* Only the low 32 bits of the seed count, as in torch. */
 void rng_seed(struct rng *rng, uint64_t seed);
 
+/* The next 32 random bits: torch.randint(n) on a CPU is this modulo n, for n below 2^32. */
+uint32_t rng_word(struct rng *rng);
+
 /* out[0..count): the next count values of standard normal noise. Calls of fewer than 16 values
  * take torch's scalar path (doubles, pairs), longer ones its block path; so two calls of 16 are
  * not one call of 32, exactly as in torch. count 0 draws nothing. */

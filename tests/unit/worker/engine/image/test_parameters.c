@@ -80,6 +80,20 @@ TEST(sampling_and_guidance_are_written_as_a1111_names_them)
     xfree(text);
 }
 
+TEST(shortcuts_are_written_when_they_are_taken)
+{
+    struct picture_parameters p = {
+        .prompt = "", .scheduler = "euler", .model_name = "m", .model_digest = "d"};
+    p.cache_interval = 3, p.cache_branch_id = 1, p.tome_ratio = 0.5;
+    char *text = parameters_text(&p);
+    CHECK_CONTAINS(text, ", Cache interval: 3, Cache branch: 1, Token merging ratio: 0.5");
+    xfree(text);
+    p.cache_interval = 1, p.tome_ratio = 0;
+    text = parameters_text(&p);
+    CHECK(strstr(text, "Cache") == NULL && strstr(text, "Token") == NULL);
+    xfree(text);
+}
+
 TEST(loras_stand_behind_the_prompt_and_their_hashes_at_the_end)
 {
     struct picture_parameters p = {.prompt = "a cat",
