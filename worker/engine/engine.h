@@ -181,6 +181,9 @@ struct generation {
     /* When to give up: a value of clock_monotonic_seconds; looked at between steps and within the
      * VAE. 0 = never. */
     double deadline;
+    /* Past the deadline, end with what there is: the first step is always made, and the clean
+     * picture that the last one implies is decoded. Says so in picture.steps_done. */
+    bool partial;
     engine_preview preview; /* NULL = none */
     /* LoRAs on top of the model, for this picture only; they add up. Those that the prompt names,
      * "<lora:NAME:WEIGHT>", are added to these. */
@@ -206,7 +209,8 @@ struct engine_timings {
 
 struct picture {
     int width, height;
-    uint8_t *rgb; /* [height, width, 3], owned: picture_free */
+    int steps_done; /* calls of the UNet until the deadline of a partial generation; 0 = all */
+    uint8_t *rgb;   /* [height, width, 3], owned: picture_free */
     struct engine_timings timings;
     bool
         prompt_truncated; /* a prompt was longer than 8 chunks of 75 tokens: the rest is not used */

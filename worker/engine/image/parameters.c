@@ -104,6 +104,9 @@ char *parameters_text(const struct picture_parameters *p)
                      ", Model hash: %.64s, Model: %s",
                      p->seed, p->width, p->height, p->model_digest, model);
     append_controls(&text, p);
+    if (p->steps_done > 0) {
+        (void)buf_printf(&text, NULL, ", Steps done: %" PRIu32, p->steps_done);
+    }
     if (hashes[0] != '\0') {
         (void)buf_printf(&text, NULL, ", Lora hashes: \"%s\"", hashes);
     }

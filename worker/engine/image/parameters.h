@@ -10,6 +10,7 @@
 struct picture_parameters {
     const char *prompt, *negative_prompt;
     uint32_t steps;
+    uint32_t steps_done;   /* of a picture that its deadline cut short: "Steps done"; 0 = all */
     const char *scheduler; /* our name or A1111's; written as A1111's: "DPM++ 2M" */
     /* NULL or "": as the model has them. sigmas is written as "Schedule type". */
     const char *sigmas, *timestep_spacing;

@@ -48,6 +48,16 @@ static struct tensor predict(struct run *run, const struct guidance *guidance, i
     return guidance_combine(guidance, i, prediction);
 }
 
+/* The last step there is time for: z = the clean latents that this one implies. */
+static void cut_short(struct run *run, int i, struct tensor guided)
+{
+    int last = scheduler_count(run->scheduler) - 1;
+    scheduler_denoised(run->scheduler, i, guided.data, run->latents.data, run->latents.data,
+                       (size_t)tensor_count(run->latents));
+    inpaint_restore(run, last);
+    run->steps_done = i + 1;
+}
+
 /* One step down: z = step(t, z, eps). */
 static void denoise_step(struct run *run, const struct guidance *guidance, int i)
 {
@@ -56,6 +66,11 @@ static void denoise_step(struct run *run, const struct guidance *guidance, int i
     struct tensor guided = predict(run, guidance, i);
     dump_add_map(run->dump, guided, "noise_pred.%d", i);
 
+    if (i + 1 < scheduler_count(scheduler) && run_is_cut_short(run)) {
+        cut_short(run, i, guided);
+        arena_release(run->ex->step, mark);
+        return;
+    }
     struct tensor noise = {.data = NULL};
     if (scheduler_needs_noise(scheduler, i)) {
         noise = tensor_like(run->ex->step, run->latents, run->latents.shape[3]);
@@ -75,7 +90,7 @@ int denoise(struct run *run, struct error *err)
     shortcuts_init(&run->shortcuts, run->generation, guidance_batch(guidance.scale), run->job);
     scheduler_begin(run->scheduler, run->job, (size_t)tensor_count(run->latents));
     dump_timesteps(run);
-    for (int i = 0; i < steps; i++) {
+    for (int i = 0; i < steps && run->steps_done == 0; i++) {
         denoise_step(run, &guidance, i);
         if (!run_go_on(run, ENGINE_STAGE_DENOISE, i + 1, steps)) {
             return run_stopped(run, err);

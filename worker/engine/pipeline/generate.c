@@ -33,6 +33,7 @@ int generate(struct run *run, struct picture *out, struct error *err)
         return result;
     }
     double decode_done = clock_monotonic_seconds();
+    out->steps_done = run->steps_done;
     out->prompt_truncated = run->prompt_truncated;
     out->timings = (struct engine_timings){
         .text_seconds = text_done - start,

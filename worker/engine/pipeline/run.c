@@ -2,11 +2,21 @@
 
 #include "common/base/clock.h"
 
-bool run_go_on(struct run *run, enum engine_stage stage, int step, int steps)
+static bool is_past_deadline(const struct run *run)
 {
     double deadline = run->generation->deadline;
+    return deadline > 0 && clock_monotonic_seconds() >= deadline;
+}
+
+bool run_is_cut_short(const struct run *run)
+{
+    return run->generation->partial && is_past_deadline(run);
+}
+
+bool run_go_on(struct run *run, enum engine_stage stage, int step, int steps)
+{
     run->stage = stage, run->step = step, run->steps = steps;
-    run->is_late = deadline > 0 && clock_monotonic_seconds() >= deadline;
+    run->is_late = !run->generation->partial && is_past_deadline(run);
     return !run->is_late && (run->progress == NULL || run->progress(run->user, stage, step, steps));
 }
 

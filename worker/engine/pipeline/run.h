@@ -43,12 +43,16 @@ struct run {
     struct shortcuts shortcuts;      /* denoise.c */
     enum engine_stage stage;         /* as the caller was last told */
     int step, steps;
-    bool is_late; /* the deadline has passed */
+    bool is_late;   /* the deadline has passed */
+    int steps_done; /* see struct picture */
 };
 
 /* The scale of classifier-free guidance: the generation's, or 1 (none) where the UNet takes the
  * scale as an input and has learnt what guidance would do. */
 double run_guidance(const struct run *run);
+
+/* Whether to end with what there is: see generation.partial. */
+bool run_is_cut_short(const struct run *run);
 
 /* Tell the caller how far the run is; false when it is to stop: told so, or past its deadline. */
 bool run_go_on(struct run *run, enum engine_stage stage, int step, int steps);

@@ -164,6 +164,73 @@ TEST(a_run_past_its_deadline_says_how_far_it_came)
     engine_close(engine);
 }
 
+static double distance(const struct picture *a, const struct picture *b)
+{
+    double sum = 0;
+    for (int i = 0; i < a->width * a->height * 3; i++) {
+        sum += abs((int)a->rgb[i] - (int)b->rgb[i]);
+    }
+    return sum / (a->width * a->height * 3);
+}
+
+TEST(a_partial_picture_is_what_its_last_step_implies_with_every_sampler)
+{
+    struct engine *engine = open_model("tests/golden/tiny-sdxl");
+    REQUIRE(engine != NULL);
+    for (const char *const *name = engine_info(engine)->schedulers; *name != NULL; name++) {
+        struct error err = {.text = ""};
+        struct picture whole, partial, again;
+        struct generation generation = request();
+        struct late late = {&generation, ENGINE_STAGE_DENOISE, 5};
+        generation.scheduler = *name;
+        generation.steps = 8;
+        generation.init_image = NULL;
+        generation.strength = 0;
+        REQUIRE(engine_generate(engine, &generation, NULL, NULL, NULL, &whole, &err) == 0);
+        CHECK_INT(whole.steps_done, 0);
+        generation.partial = true;
+        generation.deadline = clock_monotonic_seconds() + 3600;
+        REQUIRE(engine_generate(engine, &generation, be_late_at, &late, NULL, &partial, &err) == 0);
+        CHECK_INT(partial.steps_done, 6);
+        generation.deadline = clock_monotonic_seconds() + 3600;
+        REQUIRE(engine_generate(engine, &generation, be_late_at, &late, NULL, &again, &err) == 0);
+        CHECK(distance(&partial, &again) < 1e-9); /* the same steps are the same picture */
+        CHECK(distance(&partial, &whole) > 0);
+        CHECK(distance(&partial, &whole) < 40);
+        picture_free(&again);
+        picture_free(&partial);
+        /* Late from the start: one step is always made. */
+        generation.deadline = clock_monotonic_seconds() - 1;
+        REQUIRE(engine_generate(engine, &generation, NULL, NULL, NULL, &partial, &err) == 0);
+        CHECK_INT(partial.steps_done, 1);
+        picture_free(&partial);
+        picture_free(&whole);
+    }
+    engine_close(engine);
+}
+
+TEST(a_partial_inpainting_keeps_what_its_mask_keeps)
+{
+    struct engine *engine = open_model("tests/golden/tiny-sdxl");
+    REQUIRE(engine != NULL);
+    struct error err = {.text = ""};
+    struct picture whole, partial;
+    struct generation generation = request();
+    static const uint8_t black[SIDE * SIDE]; /* nothing is painted anew */
+    const struct engine_mask mask = {SIDE, SIDE, black};
+    generation.mask_image = &mask;
+    generation.steps = 6;
+    REQUIRE(engine_generate(engine, &generation, NULL, NULL, NULL, &whole, &err) == 0);
+    generation.partial = true;
+    generation.deadline = clock_monotonic_seconds() - 1;
+    REQUIRE(engine_generate(engine, &generation, NULL, NULL, NULL, &partial, &err) == 0);
+    CHECK_INT(partial.steps_done, 1);
+    CHECK(distance(&partial, &whole) < 1e-9);
+    picture_free(&partial);
+    picture_free(&whole);
+    engine_close(engine);
+}
+
 TEST(what_a_mask_keeps_stays_and_what_it_does_not_changes)
 {
     struct engine *engine = open_model("tests/golden/tiny-sdxl");
