@@ -77,7 +77,8 @@ static bool is_live(const Crafterse__V1__WorkerAnnouncement *worker, uint64_t no
 void model_table_fold(struct model_table *t, const Crafterse__V1__WorkerAnnouncement *announcement,
                       uint64_t now_ms)
 {
-    if (announcement->worker_id[0] == '\0' || !is_known(announcement, now_ms)) {
+    if (announcement->worker_id[0] == '\0' || announcement->pool_paused ||
+        !is_known(announcement, now_ms)) {
         return;
     }
     size_t index = find_worker(t, announcement->worker_id);

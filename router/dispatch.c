@@ -48,6 +48,8 @@ struct dispatch {
     struct window retry;  /* jobs whose next attempt is not due yet */
     struct credit *credit;
     size_t lane_count; /* 0 until the first reconciliation */
+    bool is_paused;
+    struct metric *paused;
     struct metric *seconds, *unfinished, *workers, *shared, *retrying;
 };
 
@@ -87,6 +89,8 @@ struct dispatch *dispatch_create(struct stage *stage, const struct dispatch_opti
                               "Jobs that got the pictures of another job's run.");
     topic_name(stage->kafka, TOPIC_RETRY, d->pool, d->retry.topic);
     d->retry.end = &d->retry.first;
+    d->paused = metric_create(METRIC_GAUGE, "crafterse_router_pool_paused", labels,
+                              "1 while an operator has paused the pool.");
     d->retrying = metric_create(METRIC_GAUGE, "crafterse_router_retrying_jobs", labels,
                                 "Jobs that failed and wait for another attempt.");
     d->workers = metric_create(METRIC_GAUGE, "crafterse_router_live_workers", labels,
@@ -162,6 +166,15 @@ void dispatch_destroy(struct dispatch *d)
 const char *dispatch_pool(const struct dispatch *d)
 {
     return d->pool;
+}
+
+void dispatch_pause(struct dispatch *d, bool is_paused)
+{
+    if (d->is_paused != is_paused) {
+        log_info(is_paused ? "pool paused" : "pool resumed", "pool=%s", d->pool);
+    }
+    d->is_paused = is_paused;
+    metric_set(d->paused, is_paused ? 1 : 0);
 }
 
 /* ---- Credit --------------------------------------------------------------------------------- */
@@ -439,7 +452,7 @@ static void serve_joined(struct dispatch *d)
         if (flight.state == FLIGHT_SUCCEEDED) {
             succeed(d, waiting, flight.end);
         } else if (flight.state == FLIGHT_FAILED) {
-            const struct stage_end end = {.state = CRAFTERSE__V1__STATE__STATE_FAILED,
+            const struct stage_end end = {.state = flight.end->state,
                                           .reason = flight.end->reason,
                                           .message = flight.end->message};
             end_waiting(d, waiting, &end);
@@ -558,7 +571,7 @@ void dispatch_run(struct dispatch *d)
     while (d->lane_count > 0 && outbox_count(d->stage->outbox) < 2 * IN_FLIGHT_MAX) {
         bool interactive_waits = head_is_due(d, interactive);
         bool batch_waits = head_is_due(d, batch);
-        if (!interactive_waits && !batch_waits) {
+        if ((!interactive_waits && !batch_waits) || d->is_paused) {
             return;
         }
         if (!mustered) {

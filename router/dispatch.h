@@ -18,6 +18,7 @@
 #ifndef ROUTER_DISPATCH_H
 #define ROUTER_DISPATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,9 @@ struct dispatch *dispatch_create(struct stage *stage, const struct dispatch_opti
 /* Gives back what the window holds. Accepts NULL. */
 void dispatch_destroy(struct dispatch *d);
 const char *dispatch_pool(const struct dispatch *d);
+
+/* An operator's word: while paused, nothing is dispatched; jobs wait, and end as ever. */
+void dispatch_pause(struct dispatch *d, bool is_paused);
 
 /* What `status` says of a job: counts credit (credit.h). Every status of every job comes here,
  * after stage->flights has it. */

@@ -57,7 +57,7 @@ void flights_destroy(struct flights *f)
 
 bool flights_run_key(Crafterse__V1__Image *const *images, size_t count, char key[DIGEST_HEX_SIZE])
 {
-    if (count == 0) {
+    if (count == 0 || images[0]->may_be_partial) {
         return false;
     }
     if (count == 1 && strlen(images[0]->content_hash) == DIGEST_HEX_SIZE - 1) {
@@ -187,6 +187,10 @@ void flights_fold(struct flights *f, const Crafterse__V1__Status *status)
         end(entry, FLIGHT_FAILED, status);
         break;
     default: /* cancelled, expired, or an end of a later version */
+        if (strcmp(status->reason, "time_limit") == 0) {
+            end(entry, FLIGHT_FAILED, status); /* it would take as long for the others */
+            break;
+        }
         if (!status->run_continues && entry->state != FLIGHT_FAILED) {
             end(entry, FLIGHT_STOPPED, NULL);
         }

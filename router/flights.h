@@ -20,14 +20,15 @@ struct flights *flights_create(size_t capacity);
 void flights_destroy(struct flights *f);
 
 /* What a run draws: the content hash of its picture, or the hash over those of all its pictures.
- * Equal keys, equal pictures. False for a job without pictures. */
+ * Equal keys, equal pictures. False for a job without pictures, and for one that takes what there
+ * is at its deadline: that is nobody else's. */
 bool flights_run_key(Crafterse__V1__Image *const *images, size_t count, char key[DIGEST_HEX_SIZE]);
 
 enum flight_state {
     FLIGHT_UNKNOWN, /* never heard of, or forgotten */
     FLIGHT_UNDER_WAY,
     FLIGHT_SUCCEEDED,
-    FLIGHT_FAILED,
+    FLIGHT_FAILED,  /* for all: also one that took longer than any run may */
     FLIGHT_STOPPED, /* cancelled or expired: it draws no more */
 };
 

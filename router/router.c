@@ -134,8 +134,23 @@ static void fold_status(struct router *r, const struct record *record)
     codec_free(&status->base);
 }
 
+#define PAUSE_KEY "pool:" /* proto/worker.proto, pool_paused */
+
+static void set_paused(struct router *r, const char *pool, bool is_paused)
+{
+    for (size_t i = 0; i < r->pool_count; i++) {
+        if (strcmp(r->pools[i], pool) == 0) {
+            dispatch_pause(r->dispatches[i], is_paused);
+        }
+    }
+}
+
 static void fold_worker(struct router *r, const struct record *record)
 {
+    if (strncmp(record->key, PAUSE_KEY, strlen(PAUSE_KEY)) == 0) {
+        set_paused(r, record->key + strlen(PAUSE_KEY), record->payload != NULL);
+        return;
+    }
     if (record->payload == NULL) {
         registry_leave(r->stage.registry, record->key);
         return;

@@ -27,36 +27,53 @@ static const struct config_option admin_options[] = {
 };
 
 static const struct command {
-    const char *words[2]; /* the second may be NULL */
-    const char *argument; /* what it is about; NULL = nothing */
+    const char *words[2];                           /* the second may be NULL */
+    const char *arguments[ADMIN_ARGUMENTS_MAX + 1]; /* what it is about; NULL ends them */
     int (*run)(const struct admin *admin, struct error *err);
     const char *help;
 } commands[] = {
     {{"queues", NULL},
-     NULL,
+     {NULL},
      admin_queues,
      "what waits in each topic, and how old the oldest job is"},
-    {{"workers", NULL}, NULL, admin_workers, "who announced himself, and what he does"},
-    {{"drain", NULL}, "WORKER", admin_drain, "the worker finishes its job and ends"},
-    {{"cancel", NULL}, "JOB", admin_cancel, "cancel a job"},
-    {{"letters", NULL}, NULL, admin_letters, "list the dead letters"},
-    {{"letters", "show"}, "LETTER", admin_letter_show, "where one came from and what it holds"},
-    {{"letters", "replay"}, "LETTER", admin_letter_replay, "order its job again, under a new id"},
-    {{"letters", "drop"}, "LETTER", admin_letter_drop, "list it no more"},
+    {{"workers", NULL}, {NULL}, admin_workers, "who announced himself, and what he does"},
+    {{"drain", NULL}, {"WORKER"}, admin_drain, "the worker finishes its job and ends"},
+    {{"pause", NULL}, {"POOL"}, admin_pause, "start none of the pool's jobs; they wait"},
+    {{"resume", NULL}, {"POOL"}, admin_resume, "start them again"},
+    {{"cancel", NULL}, {"JOB"}, admin_cancel, "cancel a job"},
+    {{"replay", NULL},
+     {"FROM", "UNTIL", "POOL"},
+     admin_replay,
+     "draw what was ordered from one time to another (2026-11-20T18:05:00Z) once more, for a test"},
+    {{"letters", NULL}, {NULL}, admin_letters, "list the dead letters"},
+    {{"letters", "show"}, {"LETTER"}, admin_letter_show, "where one came from and what it holds"},
+    {{"letters", "replay"}, {"LETTER"}, admin_letter_replay, "order its job again, under a new id"},
+    {{"letters", "drop"}, {"LETTER"}, admin_letter_drop, "list it no more"},
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static int count_arguments(const struct command *command)
+{
+    int count = 0;
+    while (command->arguments[count] != NULL) {
+        count++;
+    }
+    return count;
+}
 
 static void print_help(void)
 {
     printf("Usage: crafterse-admin COMMAND\n\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const struct command *command = &commands[i];
-        char text[48];
-        snprintf(text, sizeof(text), "%s%s%s%s%s", command->words[0],
-                 command->words[1] != NULL ? " " : "",
-                 command->words[1] != NULL ? command->words[1] : "",
-                 command->argument != NULL ? " " : "",
-                 command->argument != NULL ? command->argument : "");
+        char text[64];
+        int used = snprintf(text, sizeof(text), "%s%s%s", command->words[0],
+                            command->words[1] != NULL ? " " : "",
+                            command->words[1] != NULL ? command->words[1] : "");
+        for (int k = 0; k < count_arguments(command); k++) {
+            used +=
+                snprintf(text + used, sizeof(text) - (size_t)used, " %s", command->arguments[k]);
+        }
         printf("  %-24s %s\n", text, command->help);
     }
     printf("\nIt speaks to Kafka alone, as the services' own environment says:\n\n");
@@ -64,30 +81,32 @@ static void print_help(void)
     config_print_help(stdout, kafka_config_options);
 }
 
-/* The command whose words these are, or NULL; *argument is what follows them, "" when nothing. */
-static const struct command *find(int count, char **words, const char **argument)
+/* The command whose words these are, or NULL; *own is how many of them name it. */
+static const struct command *find(int count, char **words, int *own)
 {
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const struct command *command = &commands[i];
-        int own = command->words[1] != NULL ? 2 : 1;
-        if (count == own + (command->argument != NULL) &&
-            strcmp(words[0], command->words[0]) == 0 &&
-            (own == 1 || strcmp(words[1], command->words[1]) == 0)) {
-            *argument = command->argument != NULL ? words[own] : "";
+        *own = command->words[1] != NULL ? 2 : 1;
+        if (count == *own + count_arguments(command) && strcmp(words[0], command->words[0]) == 0 &&
+            (*own == 1 || strcmp(words[1], command->words[1]) == 0)) {
             return command;
         }
     }
     return NULL;
 }
 
-static int run(const struct command *command, const char *argument, struct error *err)
+static int run(const struct command *command, char **arguments, struct error *err)
 {
     const struct config_option *const tables[] = {admin_options, kafka_config_options};
     struct admin_config config = {.pools = NULL};
     struct kafka_config kafka;
     void *const structs[] = {&config, &kafka};
-    struct admin admin = {.kafka = &kafka, .argument = argument};
+    struct admin admin = {.kafka = &kafka, .argument = ""};
     memset(&kafka, 0, sizeof(kafka));
+    for (int i = 0; i < count_arguments(command); i++) {
+        admin.arguments[i] = arguments[i];
+        admin.argument = admin.arguments[0];
+    }
     int result = config_load(tables, 2, structs, err);
     if (result < 0) {
         return result;
@@ -103,7 +122,7 @@ static int run(const struct command *command, const char *argument, struct error
 
 int main(int argc, char **argv)
 {
-    const char *argument = "";
+    int own = 0;
     struct error err;
     log_init("admin", "crafterse-admin", LOG_ERROR);
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
@@ -114,12 +133,12 @@ int main(int argc, char **argv)
         print_help();
         return EXIT_SUCCESS;
     }
-    const struct command *command = argc > 1 ? find(argc - 1, argv + 1, &argument) : NULL;
+    const struct command *command = argc > 1 ? find(argc - 1, argv + 1, &own) : NULL;
     if (command == NULL) {
         fprintf(stderr, "crafterse-admin: no such command; see --help\n");
         return EXIT_USAGE;
     }
-    if (run(command, argument, &err) < 0) {
+    if (run(command, argv + 1 + own, &err) < 0) {
         fprintf(stderr, "crafterse-admin: %s\n", err.text);
         return EXIT_FAILURE;
     }

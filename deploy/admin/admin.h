@@ -12,11 +12,15 @@
 #include "common/bus/kafka_config.h"
 #include "common/bus/topics.h"
 
+#define ADMIN_ARGUMENTS_MAX 3
+
 struct admin {
     const struct kafka_config *kafka;
     char **pools;
     size_t pool_count;
-    const char *argument; /* the command's own; "" when there is none */
+    /* The command's own; "" when there is none. */
+    const char *argument;
+    const char *arguments[ADMIN_ARGUMENTS_MAX]; /* all of them; argument is the first */
 };
 
 /* queues.c: how many records wait in every queue, lane and topic of work, and how old the oldest
@@ -27,8 +31,15 @@ int admin_queues(const struct admin *admin, struct error *err) MUST_CHECK;
 int admin_workers(const struct admin *admin, struct error *err) MUST_CHECK;
 /* The worker named finishes its job and ends. */
 int admin_drain(const struct admin *admin, struct error *err) MUST_CHECK;
+/* The routers of the pool named dispatch nothing, until it is resumed. */
+int admin_pause(const struct admin *admin, struct error *err) MUST_CHECK;
+int admin_resume(const struct admin *admin, struct error *err) MUST_CHECK;
 /* The job named is cancelled, as its client could. */
 int admin_cancel(const struct admin *admin, struct error *err) MUST_CHECK;
+
+/* replay.c: what was ordered between two moments, once more and for a test: drawn anew by the pool
+ * named, under new ids and other names, seen by no client. */
+int admin_replay(const struct admin *admin, struct error *err) MUST_CHECK;
 
 /* letters.c: the dead letters that were not dropped, by their offset. */
 int admin_letters(const struct admin *admin, struct error *err) MUST_CHECK;

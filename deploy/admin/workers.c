@@ -1,6 +1,7 @@
 /* Announcements are folded as routers fold them: the last one of a worker counts, a tombstone
  * strikes it. What is asked of a worker or a job goes to `control`, as a gateway would write it. */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@
 
 /* The last announcement of each worker; one that said goodbye has none. */
 struct roll {
-    Crafterse__V1__WorkerAnnouncement **workers;
+    Crafterse__V1__WorkerAnnouncement **workers; /* and pools that are paused */
     size_t count;
 };
 
@@ -63,6 +64,10 @@ static int note(void *user, const struct record *record, struct error *err)
 
 static void print_worker(const Crafterse__V1__WorkerAnnouncement *worker, uint64_t now_ms)
 {
+    if (worker->pool_paused) {
+        printf("(pool %s is paused)\n", worker->pool);
+        return;
+    }
     double silent =
         now_ms > worker->last_seen_ms ? (double)(now_ms - worker->last_seen_ms) / 1000.0 : 0.0;
     printf("%-28s %-12s %-24s %5zu %8.0f s  %s\n", worker->worker_id, worker->pool,
@@ -125,6 +130,65 @@ int admin_drain(const struct admin *admin, struct error *err)
         printf("worker %s was told to finish its job and end\n", worker_id);
     }
     xfree(worker_id);
+    return result;
+}
+
+/* The pool's record on `workers`, which is compacted: it stays until it is taken back. */
+static int send_pause(const struct admin *admin, bool is_paused, struct error *err)
+{
+    Crafterse__V1__WorkerAnnouncement word = CRAFTERSE__V1__WORKER_ANNOUNCEMENT__INIT;
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    char topic[TOPIC_NAME_MAX], id[64];
+    char *pool = xstrdup(admin->argument);
+    char **none = NULL;
+    size_t count = 0, size = 0;
+    struct producer *producer = NULL;
+    int result = topics_parse_pools(pool, &none, &count, err);
+    topics_free_pools(none, count);
+    if (result < 0 || count != 1) {
+        xfree(pool);
+        return result < 0 ? result : ERROR(err, STATUS_INVALID, "name one pool");
+    }
+    topic_name(admin->kafka, TOPIC_WORKERS, "", topic);
+    snprintf(id, sizeof(id), "pool:%s", pool);
+    envelope.sent_ms = clock_unix_ms();
+    word.envelope = &envelope;
+    word.worker_id = id;
+    word.pool = pool;
+    word.last_seen_ms = envelope.sent_ms;
+    word.pool_paused = true;
+    uint8_t *bytes = codec_pack(&word.base, &size);
+    const struct producer_record record = {.topic = topic,
+                                           .partition = PRODUCER_PARTITION_BY_KEY,
+                                           .key = id,
+                                           .payload = is_paused ? bytes : NULL,
+                                           .size = is_paused ? size : 0};
+    result = producer_create(&producer, admin->kafka, err);
+    if (result == STATUS_OK) {
+        result = producer_send_wait(producer, &record, TIMEOUT_MS, err);
+    }
+    producer_destroy(producer, TIMEOUT_MS);
+    xfree(bytes);
+    xfree(pool);
+    return result;
+}
+
+int admin_pause(const struct admin *admin, struct error *err)
+{
+    int result = send_pause(admin, true, err);
+    if (result == STATUS_OK) {
+        printf("pool %s starts no more jobs until: crafterse-admin resume %s\n", admin->argument,
+               admin->argument);
+    }
+    return result;
+}
+
+int admin_resume(const struct admin *admin, struct error *err)
+{
+    int result = send_pause(admin, false, err);
+    if (result == STATUS_OK) {
+        printf("pool %s starts jobs again\n", admin->argument);
+    }
     return result;
 }
 

@@ -91,6 +91,44 @@ def test_what_is_no_order_cannot_be_replayed(stack, admin):
     assert "undecodable" in admin("letters", "show", letter)
 
 
+def test_a_paused_pool_starts_nothing_until_it_is_resumed(stack, client, admin):
+    admin("pause", "default")
+    try:
+        wait_until(lambda: stack.router.metric("crafterse_router_pool_paused", pool="default"), 10)
+        job = client.submit("a patient sword", seed=90, steps=1, width=64, height=64)["id"]
+        time.sleep(1)
+        assert client.get(job)["state"] == "queued"
+        assert "pool default is paused" in admin("workers")
+        # Routers that start later know it too.
+        stack.router.stop_cleanly()
+        stack.restart("router").wait_ready()
+        time.sleep(1.5)
+        assert client.get(job)["state"] == "queued"
+    finally:
+        admin("resume", "default")
+    assert client.wait(job)["state"] == "succeeded"
+    assert "paused" not in admin("workers")
+
+
+def test_what_was_ordered_is_drawn_once_more_for_a_test(stack, client, admin):
+    before = client.draw("long ago", seed=91, steps=1, width=64, height=64)
+    time.sleep(1.1)
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    drawn = [client.draw("again", seed=seed, steps=1, width=64, height=64) for seed in (92, 93)]
+    objects = set(stack.stored())
+    pairs = [line.split() for line in
+             admin("replay", since, int(time.time()) + 1, "default").splitlines()]
+    assert sorted(old for old, _ in pairs) == sorted(job["id"] for job in drawn)
+    assert before["id"] not in [old for old, _ in pairs]
+    for _, new in pairs:
+        wait_until(lambda: any(s.state == 10 for s in stack.topics.statuses(new)), 30)
+        # It is nobody's job, and its picture nobody's picture.
+        assert client.session.get(f"{client.url}/v1/generations/{new}").status_code == 404
+    assert len(set(stack.stored()) - objects) == 2
+    assert "no time" in admin("replay", "yesterday", "now", "default", fails=True)
+    assert "none of CRAFTERSE_POOLS" in admin("replay", 0, 1, "nowhere", fails=True)
+
+
 def test_a_worker_drains_when_asked(stack, admin):
     admin("drain", "worker1")
     wait_until(lambda: not stack.worker1.is_running(), 30)

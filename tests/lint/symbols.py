@@ -23,7 +23,7 @@ PREFIXES = {"common/base/error": ("error", "status"),
             "worker/engine/layers/loader": ("loader", "weight_name"),
             "gateway/field_reader": ("field",),
             **{f"deploy/admin/{stem}": ("admin",)
-               for stem in ("letters", "queues", "reading", "workers")},
+               for stem in ("letters", "queues", "reading", "replay", "workers")},
             "worker/engine/schedulers/noise_schedule": ("noise_schedule", "timestep_spacing"),
             "worker/engine/schedulers/sigma_table": ("sigma_table", "sigma_kind"),
             "worker/engine/kernels/norm": ("group_norm", "layer_norm"),
