@@ -172,7 +172,7 @@ BENCH_BIN := $(patsubst tests/%.c,$(O)/test/%,$(wildcard tests/bench/bench_*.c \
     tests/bench/zero_worker.c tests/support/*.c))
 
 .PHONY: bench bench-programs
-bench: ## [BENCH=engine|pipeline]: measure, print a table, write build/bench.json
+bench: ## [BENCH=engine|pipeline|cache]: measure, print a table, write build/bench.json
 	@deploy/local/install.sh build kafka test
 	@deploy/local/kafka.sh install build/kafka
 	@$(MAKE) --no-print-directory -j$(shell nproc) all bench-programs

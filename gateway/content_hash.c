@@ -130,3 +130,29 @@ void content_hash(const Crafterse__V1__Generation *generation, uint64_t seed,
     digest_sha256_hex(canonical.data, canonical.size, hex);
     buf_deinit(&canonical);
 }
+
+void content_hash_of_order(const char *const *hashes, uint32_t n, char hex[DIGEST_HEX_SIZE])
+{
+    if (n == 1) {
+        snprintf(hex, DIGEST_HEX_SIZE, "%s", hashes[0]);
+        return;
+    }
+    struct digest *all = digest_create();
+    for (uint32_t i = 0; i < n; i++) {
+        digest_update(all, hashes[i], strlen(hashes[i]) + 1);
+    }
+    digest_finish_hex(all, hex);
+}
+
+void content_hash_of_look(const Crafterse__V1__Generation *generation, char hex[DIGEST_HEX_SIZE])
+{
+    struct buf canonical;
+    struct error err;
+    buf_init(&canonical, CANONICAL_BYTES_MAX);
+    if (buf_printf(&canonical, &err, "crafterse look 1\nn %" PRIu32 "\n", generation->n) != 0 ||
+        content_hash_canonical(generation, 0, &canonical, &err) != 0) {
+        PANIC("canonical form: %s", err.text);
+    }
+    digest_sha256_hex(canonical.data, canonical.size, hex);
+    buf_deinit(&canonical);
+}

@@ -39,4 +39,11 @@ int content_hash_canonical(const Crafterse__V1__Generation *generation, uint64_t
 void content_hash(const Crafterse__V1__Generation *generation, uint64_t seed,
                   char hex[DIGEST_HEX_SIZE]);
 
+/* What an order of n pictures is remembered by: their hashes, which for one picture is its own, ...
+ */
+void content_hash_of_order(const char *const *hashes, uint32_t n, char hex[DIGEST_HEX_SIZE]);
+/* ... and what it asks for but for the seed: the SHA-256 of "crafterse look 1\nn <n>\n" and the
+ * canonical form with seed 0. */
+void content_hash_of_look(const Crafterse__V1__Generation *generation, char hex[DIGEST_HEX_SIZE]);
+
 #endif

@@ -104,6 +104,14 @@ bool endpoint_is_object_key(const char *key)
         }
     }
     const char *folder = parts[1], *name = parts[2];
-    return name != key && name - folder == 3 && strspn(name, HEX_DIGITS) == 64 &&
-           strcmp(name + 64, ".png") == 0 && strncmp(folder, name, 2) == 0;
+    if (name == key || name - folder != 3 || strspn(name, HEX_DIGITS) != 64 ||
+        strncmp(folder, name, 2) != 0) {
+        return false;
+    }
+    const char *end = name + 64;
+    if (*end == '-') { /* cut short after so many steps */
+        size_t digits = strspn(end + 1, "0123456789");
+        end += digits > 0 && digits <= 10 ? digits + 1 : 0;
+    }
+    return strcmp(end, ".png") == 0;
 }

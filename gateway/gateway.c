@@ -23,6 +23,7 @@
 #include "gateway/models.h"
 #include "gateway/objects.h"
 #include "gateway/operation.h"
+#include "gateway/picture_plan.h"
 #include "gateway/submit.h"
 
 #define TICK_MS 100
@@ -43,6 +44,7 @@ static void on_request(void *user, const Crafterse__V1__Job *job)
 {
     struct gateway *g = user;
     (void)job_table_fold_request(g->jobs, job, clock_unix_ms());
+    picture_plan_learn(g->looks, job);
 }
 
 static void on_status(void *user, const Crafterse__V1__Status *status)
@@ -77,7 +79,9 @@ static void on_finished(void *user, const struct job *job)
         return;
     }
     for (size_t i = 0; i < job->image_count; i++) {
-        picture_cache_put(g->cache, &job->images[i]);
+        if (job->images[i].partial_steps == 0) {
+            picture_cache_put(g->cache, &job->images[i]);
+        }
     }
 }
 
@@ -393,6 +397,7 @@ static int open_parts(struct gateway *g, struct error *err)
     g->jobs = job_table_create(&jobs);
     g->models = model_table_create();
     g->cache = picture_cache_create((size_t)config->cache_entries_max);
+    g->looks = picture_cache_create((size_t)config->cache_entries_max);
     int result = auth_create(&g->auth, &keys, err);
     if (result == 0 && config->redis_url[0] != '\0') {
         result = picture_lookup_create(&g->lookup, &g->loop, config->redis_url,
@@ -411,6 +416,7 @@ static void close_parts(struct gateway *g)
     job_table_destroy(g->jobs);
     model_table_destroy(g->models);
     picture_cache_destroy(g->cache);
+    picture_cache_destroy(g->looks);
 }
 
 static void start_timers(struct run *run)

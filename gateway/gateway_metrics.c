@@ -67,9 +67,9 @@ void gateway_metrics_register(void)
                                  refusals[i], "Requests that were refused, by reason.");
     }
     for (int i = 0; i < CACHE_COUNT; i++) {
-        metric_cache[i] =
-            make(METRIC_COUNTER, "crafterse_gateway_cache_lookups_total", "result",
-                 cache_results[i], "Submissions with a given seed that asked for a known picture.");
+        metric_cache[i] = make(METRIC_COUNTER, "crafterse_gateway_cache_lookups_total", "result",
+                               cache_results[i],
+                               "Submissions that asked for a picture that may be there already.");
     }
     for (int i = 0; i < 6; i++) {
         metric_jobs[i] = make(METRIC_GAUGE, "crafterse_gateway_jobs", "state", job_levels[i],

@@ -110,9 +110,21 @@ static void read_priority(struct field_reader *r, const char *name, const cJSON 
 
 static void read_cache(struct field_reader *r, const char *name, const cJSON *value)
 {
-    static const char *const choices[] = {"exact", "bypass"};
+    static const char *const choices[] = {"exact", "any-seed", "bypass"};
+    static const Crafterse__V1__CacheMode modes[] = {CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_EXACT,
+                                                     CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_ANY_SEED,
+                                                     CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_BYPASS};
+    int index = field_choice(r, name, value, choices, 3);
+    if (index >= 0) {
+        r->out->cache = modes[index];
+    }
+}
+
+static void read_on_deadline(struct field_reader *r, const char *name, const cJSON *value)
+{
+    static const char *const choices[] = {"expire", "partial"};
     if (field_choice(r, name, value, choices, 2) == 1) {
-        r->out->cache = CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_BYPASS;
+        r->out->on_deadline = CRAFTERSE__V1__ON_DEADLINE__ON_DEADLINE_PARTIAL;
     }
 }
 
@@ -156,7 +168,7 @@ static const struct field fields[] = {
     {"seed", read_seed},           {"model", read_model},
     {"scheduler", read_scheduler}, {"n", read_n},
     {"priority", read_priority},   {"deadline", read_deadline},
-    {"cache", read_cache},
+    {"cache", read_cache},         {"on_deadline", read_on_deadline},
 };
 #define FIELD_COUNT (sizeof(fields) / sizeof(fields[0]))
 

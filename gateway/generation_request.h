@@ -37,6 +37,7 @@ struct generation_request {
     Crafterse__V1__JobClass job_class;
     Crafterse__V1__CacheMode cache;
     uint64_t deadline_ms; /* Unix time; 0 = none */
+    Crafterse__V1__OnDeadline on_deadline;
 };
 
 /* Fills *out from the object, or *problems (with what is wrong of everything) and returns

@@ -371,6 +371,8 @@ static void copy_images(struct job *job, Crafterse__V1__Image *const *images, si
         picture->bytes = images[i]->bytes;
         picture->width = images[i]->width;
         picture->height = images[i]->height;
+        picture->partial_steps = images[i]->partial_steps;
+        picture->store = images[i]->store;
     }
 }
 

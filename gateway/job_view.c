@@ -75,6 +75,11 @@ static void add_images(cJSON *object, const struct job *job, const struct job_vi
         add_integer(image, "width", picture->width);
         add_integer(image, "height", picture->height);
         add_integer(image, "bytes", picture->bytes);
+        if (picture->partial_steps > 0) {
+            add_integer(image, "partial_steps", picture->partial_steps);
+        } else {
+            cJSON_AddNullToObject(image, "partial_steps");
+        }
         cJSON_AddStringToObject(image, "content_hash", picture->content_hash);
         cJSON_AddItemToArray(list, image);
     }
@@ -124,9 +129,16 @@ static void add_progress(cJSON *object, const struct job *job, const struct job_
     add_seconds(object, "eta_seconds", view->estimate.eta_seconds);
 }
 
+/* Its deadline cut it short: the last of its pictures has not had all steps. */
+static bool is_partial(const struct job *job)
+{
+    return job->image_count > 0 && job->images[job->image_count - 1].partial_steps > 0;
+}
+
 static void add_end(cJSON *object, const struct job *job, const struct job_view *view)
 {
     add_images(object, job, view);
+    cJSON_AddBoolToObject(object, "partial", is_partial(job));
     add_url(object, "url", view->cdn_base_url,
             has_succeeded(job) && job->image_count > 0 ? job->images[0].object_key : "");
     if (!job_is_terminal(job) || has_succeeded(job)) {

@@ -36,6 +36,7 @@ struct gateway {
     struct job_table *jobs;
     struct model_table *models;
     struct picture_cache *cache;
+    struct picture_cache *looks;   /* what was ordered without a seed -> the seed it got */
     struct picture_lookup *lookup; /* NULL without Redis */
     char public_url[OPERATION_URL_SIZE], cdn_base_url[OPERATION_URL_SIZE];
     int objects_fd; /* the object folder, or -1 */

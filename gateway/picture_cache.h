@@ -19,6 +19,8 @@ struct picture {
     uint64_t seed;
     uint64_t bytes;
     uint32_t width, height;
+    uint32_t partial_steps; /* its deadline cut it short after so many; 0 = whole */
+    uint32_t store;         /* 0 = the first store has it, 1 = only the second */
 };
 
 struct picture_cache;

@@ -16,9 +16,10 @@
 
 struct question {
     struct question *next;
-    struct picture *pictures; /* hashes on the way in, all of it on the way out */
+    char key[CACHE_ENTRY_KEY_SIZE];
+    struct picture *pictures;
     size_t count;
-    bool all_found;
+    bool is_found;
     picture_lookup_found found;
     void *user;
 };
@@ -62,25 +63,34 @@ bool picture_lookup_is_idle(const struct picture_lookup *l)
     return !l->is_working && l->first == NULL;
 }
 
-/* An entry that names another picture, or is damaged, is no entry. */
-static bool decode(const struct buf *value, struct picture *picture)
+static bool read_image(const Crafterse__V1__Image *image, struct picture *picture)
 {
-    Crafterse__V1__Image *image =
-        crafterse__v1__image__unpack(NULL, value->size, (const uint8_t *)value->data);
-    if (image == NULL) {
+    if (strlen(image->content_hash) >= sizeof(picture->content_hash) ||
+        image->object_key[0] == '\0' || strlen(image->object_key) >= sizeof(picture->object_key)) {
         return false;
     }
-    bool is_it = strcmp(image->content_hash, picture->content_hash) == 0 &&
-                 image->object_key[0] != '\0' &&
-                 strlen(image->object_key) < sizeof(picture->object_key);
-    if (is_it) {
-        snprintf(picture->object_key, sizeof(picture->object_key), "%s", image->object_key);
-        picture->seed = image->seed;
-        picture->bytes = image->bytes;
-        picture->width = image->width;
-        picture->height = image->height;
+    snprintf(picture->content_hash, sizeof(picture->content_hash), "%s", image->content_hash);
+    snprintf(picture->object_key, sizeof(picture->object_key), "%s", image->object_key);
+    picture->seed = image->seed;
+    picture->bytes = image->bytes;
+    picture->width = image->width;
+    picture->height = image->height;
+    picture->store = image->store;
+    return true;
+}
+
+/* An entry that is damaged, or not of as many pictures, is no entry. */
+static bool decode(const struct buf *value, struct picture *pictures, size_t count)
+{
+    Crafterse__V1__CacheEntry *entry =
+        crafterse__v1__cache_entry__unpack(NULL, value->size, (const uint8_t *)value->data);
+    bool is_it = entry != NULL && entry->n_images == count;
+    for (size_t i = 0; is_it && i < count; i++) {
+        is_it = read_image(entry->images[i], &pictures[i]);
     }
-    crafterse__v1__image__free_unpacked(image, NULL);
+    if (entry != NULL) {
+        crafterse__v1__cache_entry__free_unpacked(entry, NULL);
+    }
     return is_it;
 }
 
@@ -91,19 +101,13 @@ static void on_thread(uv_work_t *work)
     struct buf value;
     struct error err;
     buf_init(&value, VALUE_BYTES_MAX);
-    q->all_found = true;
-    for (size_t i = 0; i < q->count && q->all_found; i++) {
-        char key[CACHE_ENTRY_KEY_SIZE];
-        buf_reset(&value);
-        cache_entry_key(q->pictures[i].content_hash, key);
-        int result = redis_get(l->redis, key, &value, &err);
-        q->all_found = result == 0 && decode(&value, &q->pictures[i]);
-        bool is_away = result != 0 && result != STATUS_NOT_FOUND;
-        if (is_away && !l->was_away) {
-            log_warn("Redis is not used", "reason=%s", LOG_QUOTED(err.text));
-        }
-        l->was_away = is_away;
+    int result = redis_get(l->redis, q->key, &value, &err);
+    q->is_found = result == 0 && decode(&value, q->pictures, q->count);
+    bool is_away = result != 0 && result != STATUS_NOT_FOUND;
+    if (is_away && !l->was_away) {
+        log_warn("Redis is not used", "reason=%s", LOG_QUOTED(err.text));
     }
+    l->was_away = is_away;
     buf_deinit(&value);
 }
 
@@ -119,7 +123,7 @@ static void on_done(uv_work_t *work, int status)
     }
     l->waiting--;
     l->is_working = false;
-    q->found(q->user, status == 0 && q->all_found ? q->pictures : NULL);
+    q->found(q->user, status == 0 && q->is_found ? q->pictures : NULL);
     xfree(q->pictures);
     xfree(q);
     start_next(l);
@@ -134,7 +138,7 @@ static void start_next(struct picture_lookup *l)
     }
 }
 
-void picture_lookup_start(struct picture_lookup *l, const struct picture *wanted, size_t count,
+void picture_lookup_start(struct picture_lookup *l, const char *cache_key, size_t count,
                           picture_lookup_found found, void *user)
 {
     if (l->waiting >= LINE_MAX_QUESTIONS || count > PICTURE_LOOKUP_MAX) {
@@ -143,7 +147,7 @@ void picture_lookup_start(struct picture_lookup *l, const struct picture *wanted
     }
     struct question *q = xcalloc(1, sizeof(*q));
     q->pictures = xcalloc(count, sizeof(*q->pictures));
-    memcpy(q->pictures, wanted, count * sizeof(*wanted));
+    cache_entry_key(cache_key, q->key);
     q->count = count;
     q->found = found;
     q->user = user;

@@ -22,11 +22,13 @@ int picture_lookup_create(struct picture_lookup **out, uv_loop_t *loop, const ch
 void picture_lookup_destroy(struct picture_lookup *l);
 bool picture_lookup_is_idle(const struct picture_lookup *l);
 
-/* The hashes are copied. found is called once, on the loop, later; pictures is NULL unless all were
- * there. */
+/* Asks for the pictures of an order by its cache key (64 hex digits, copied): one operation of
+ * Redis, however many pictures. found is called once, on the loop, later; pictures is NULL unless
+ * there is an entry of exactly `count`. Whether they are what was ordered is the caller's to see.
+ */
 #define PICTURE_LOOKUP_MAX 64
 typedef void (*picture_lookup_found)(void *user, const struct picture *pictures);
-void picture_lookup_start(struct picture_lookup *l, const struct picture *wanted, size_t count,
+void picture_lookup_start(struct picture_lookup *l, const char *cache_key, size_t count,
                           picture_lookup_found found, void *user);
 
 #endif

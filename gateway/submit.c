@@ -1,7 +1,7 @@
 /* Submitting jobs: see submit.h.
  *
  * Steps: read the body -> name the job -> (with Idempotency-Key: look for the same order) ->
- * (with a given seed: look for the pictures) -> send -> report -> answer. */
+ * (unless they must be new: look for the pictures) -> send -> report -> answer. */
 #include "gateway/submit.h"
 
 #include <inttypes.h>
@@ -15,10 +15,10 @@
 #include "common/base/digest.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
-#include "gateway/content_hash.h"
 #include "gateway/gateway_metrics.h"
 #include "gateway/generation_request.h"
 #include "gateway/json_body.h"
+#include "gateway/picture_plan.h"
 
 #define IDEMPOTENCY_KEY_MAX 255
 
@@ -31,7 +31,7 @@ struct submission {
     bool is_sent;   /* Kafka has been given it; the report is out */
     bool is_second; /* waits for another operation that sends the same id */
     double sent_s;
-    struct picture *pictures; /* n; object keys once found */
+    struct picture_plan plan;
     Crafterse__V1__Image *images;
     Crafterse__V1__Image **image_list;
     Crafterse__V1__Envelope envelope;
@@ -46,7 +46,7 @@ static void destroy(struct operation *op)
     op->submission = NULL;
     if (s != NULL) {
         generation_request_deinit(&s->request);
-        xfree(s->pictures);
+        picture_plan_deinit(&s->plan);
         xfree(s->images);
         xfree(s->image_list);
         xfree(s);
@@ -182,14 +182,7 @@ static void name_job(struct operation *op)
         s->request.generation.seed = choose_seed(s);
     }
     memcpy(s->key_id, op->key_id, sizeof(s->key_id));
-    Crafterse__V1__Generation *generation = &s->request.generation;
-    s->pictures = xcalloc(generation->n, sizeof(*s->pictures));
-    for (uint32_t i = 0; i < generation->n; i++) {
-        s->pictures[i].seed = generation->seed + i;
-        s->pictures[i].width = generation->width;
-        s->pictures[i].height = generation->height;
-        content_hash(generation, s->pictures[i].seed, s->pictures[i].content_hash);
-    }
+    picture_plan_init(&s->plan, &s->request.generation, s->request.has_seed, s->request.cache);
 }
 
 /* ---- Messages ------------------------------------------------------------------------------- */
@@ -203,12 +196,16 @@ static void fill_images(struct submission *s)
         Crafterse__V1__Image *image = &s->images[i];
         crafterse__v1__image__init(image);
         image->index = i;
-        image->seed = s->pictures[i].seed;
-        image->content_hash = s->pictures[i].content_hash;
-        image->object_key = s->pictures[i].object_key;
-        image->bytes = s->pictures[i].bytes;
-        image->width = s->pictures[i].width;
-        image->height = s->pictures[i].height;
+        struct picture *picture = &s->plan.pictures[i];
+        image->seed = picture->seed;
+        image->content_hash = picture->content_hash;
+        image->object_key = picture->object_key;
+        image->bytes = picture->bytes;
+        image->width = picture->width;
+        image->height = picture->height;
+        image->store = picture->store;
+        image->may_be_partial =
+            s->request.on_deadline == CRAFTERSE__V1__ON_DEADLINE__ON_DEADLINE_PARTIAL;
         s->image_list[i] = image;
     }
 }
@@ -228,6 +225,8 @@ static void fill_job(struct submission *s)
     s->job.n_images = s->request.generation.n;
     s->job.images = s->image_list;
     s->job.cache = s->request.cache;
+    s->job.cache_key = s->plan.cache_key;
+    s->job.on_deadline = s->request.on_deadline;
     s->job.accepted_ms = clock_unix_ms();
 }
 
@@ -338,15 +337,10 @@ static void send_job(struct operation *op)
 
 /* ---- Looking for the pictures --------------------------------------------------------------- */
 
-static void use_pictures(struct operation *op, const struct picture *pictures,
-                         enum gateway_metrics_cache result)
+static void use_pictures(struct operation *op, bool are_found, enum gateway_metrics_cache result)
 {
-    struct submission *s = op->submission;
     gateway_metrics_looked_up(result);
-    if (pictures != NULL) {
-        memcpy(s->pictures, pictures, s->request.generation.n * sizeof(*pictures));
-        s->is_hit = true;
-    }
+    op->submission->is_hit = are_found;
     send_job(op);
 }
 
@@ -354,10 +348,12 @@ static void on_looked_up(void *user, const struct picture *pictures)
 {
     struct operation *op = user;
     if (operation_is_open(op)) {
-        for (uint32_t i = 0; pictures != NULL && i < op->submission->request.generation.n; i++) {
-            picture_cache_put(op->gateway->cache, &pictures[i]);
+        struct picture_plan *plan = &op->submission->plan;
+        bool are_found = pictures != NULL && picture_plan_accept(plan, pictures);
+        for (uint32_t i = 0; are_found && i < plan->generation->n; i++) {
+            picture_cache_put(op->gateway->cache, &plan->pictures[i]);
         }
-        use_pictures(op, pictures, pictures != NULL ? CACHE_HIT_REDIS : CACHE_MISS);
+        use_pictures(op, are_found, are_found ? CACHE_HIT_REDIS : CACHE_MISS);
     } else {
         destroy(op); /* nothing was promised yet and nobody waits */
     }
@@ -367,27 +363,17 @@ static void on_looked_up(void *user, const struct picture *pictures)
 static void look_for_pictures(struct operation *op)
 {
     struct gateway *g = op->gateway;
-    struct submission *s = op->submission;
-    uint32_t n = s->request.generation.n;
-    /* A picture with a fresh random seed was never drawn. */
-    if (s->request.cache != CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_EXACT || !s->request.has_seed) {
+    struct picture_plan *plan = &op->submission->plan;
+    if (!picture_plan_wants_pictures(plan)) {
         send_job(op);
-        return;
-    }
-    struct picture *pictures = xcalloc(n, sizeof(*pictures));
-    bool all_found = true;
-    for (uint32_t i = 0; i < n && all_found; i++) {
-        all_found = picture_cache_get(g->cache, s->pictures[i].content_hash, &pictures[i]);
-    }
-    if (all_found) {
-        use_pictures(op, pictures, CACHE_HIT_PROCESS);
+    } else if (picture_plan_find(plan, g->cache, g->looks)) {
+        use_pictures(op, true, CACHE_HIT_PROCESS);
     } else if (g->lookup != NULL) {
         operation_retain(op);
-        picture_lookup_start(g->lookup, s->pictures, n, on_looked_up, op);
+        picture_lookup_start(g->lookup, plan->cache_key, plan->generation->n, on_looked_up, op);
     } else {
-        use_pictures(op, NULL, CACHE_MISS);
+        use_pictures(op, false, CACHE_MISS);
     }
-    xfree(pictures);
 }
 
 /* ---- Looking for the same order ------------------------------------------------------------- */
@@ -397,7 +383,7 @@ static bool is_same_order(const struct job *job, const struct submission *s)
     bool is_same = job->image_count == s->request.generation.n;
     bool is_batch = s->request.job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
     for (size_t i = 0; is_same && i < job->image_count; i++) {
-        is_same = strcmp(job->images[i].content_hash, s->pictures[i].content_hash) == 0;
+        is_same = picture_plan_matches(&s->plan, (uint32_t)i, &job->images[i]);
     }
     return is_same && (!job->has_request || job->is_batch == is_batch);
 }

@@ -65,7 +65,8 @@ static void note(struct cache_writer *w, int rc, const struct error *err)
     metric_increment(rc == 0 ? w->written : w->failed);
 }
 
-void cache_writer_put(struct cache_writer *w, const Crafterse__V1__Image *image)
+void cache_writer_put(struct cache_writer *w, const char *cache_key,
+                      const Crafterse__V1__CacheEntry *entry)
 {
     if (w->redis == NULL) {
         return;
@@ -73,8 +74,8 @@ void cache_writer_put(struct cache_writer *w, const Crafterse__V1__Image *image)
     char key[CACHE_ENTRY_KEY_SIZE];
     struct error err;
     size_t size = 0;
-    uint8_t *value = codec_pack(&image->base, &size);
-    cache_entry_key(image->content_hash, key);
+    uint8_t *value = codec_pack(&entry->base, &size);
+    cache_entry_key(cache_key, key);
     pthread_mutex_lock(&w->mutex);
     int rc = redis_set(w->redis, key, value, size, w->ttl_seconds, &err);
     note(w, rc, &err);

@@ -16,6 +16,8 @@ int cache_writer_create(struct cache_writer **out, const char *redis_url, int64_
                         struct error *err) MUST_CHECK;
 void cache_writer_destroy(struct cache_writer *w); /* accepts NULL */
 
-void cache_writer_put(struct cache_writer *w, const Crafterse__V1__Image *image);
+/* One operation of Redis. */
+void cache_writer_put(struct cache_writer *w, const char *cache_key,
+                      const Crafterse__V1__CacheEntry *entry);
 
 #endif

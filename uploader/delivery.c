@@ -86,7 +86,8 @@ int delivery_create(struct delivery **out, struct record *record, const char *pr
     d->index = result->image->index;
     d->is_last = d->index + 1 == result->n_images;
     for (size_t i = 0; i < result->n_images; i++) {
-        object_key(prefix, result->images[i]->content_hash, d->keys[i]);
+        object_key(prefix, result->images[i]->content_hash, result->images[i]->partial_steps,
+                   d->keys[i]);
     }
     d->record = *record;
     memset(record, 0, sizeof(*record));
@@ -149,6 +150,19 @@ static void set_end(Crafterse__V1__Status *status, struct delivery *d)
     status->message = d->error.text;
 }
 
+/* All of the job's pictures; both are to be freed. */
+static Crafterse__V1__Image **list_images(const struct delivery *d, Crafterse__V1__Image **images)
+{
+    size_t count = d->result->n_images;
+    Crafterse__V1__Image **pointers = xcalloc(count, sizeof(Crafterse__V1__Image *));
+    *images = xcalloc(count, sizeof(Crafterse__V1__Image));
+    for (size_t i = 0; i < count; i++) {
+        (*images)[i] = delivery_image(d, i);
+        pointers[i] = &(*images)[i];
+    }
+    return pointers;
+}
+
 void delivery_status_init(struct delivery_status *s, struct delivery *d)
 {
     const Crafterse__V1__Result *result = d->result;
@@ -160,12 +174,7 @@ void delivery_status_init(struct delivery_status *s, struct delivery *d)
     }
     s->timings.upload_ms = milliseconds_between(result->rendered_ms, d->stored_ms);
     s->timings.total_ms = milliseconds_between(result->accepted_ms, d->stored_ms);
-    s->images = xcalloc(result->n_images, sizeof(*s->images));
-    s->pointers = xcalloc(result->n_images, sizeof(Crafterse__V1__Image *));
-    for (size_t i = 0; i < result->n_images; i++) {
-        s->images[i] = delivery_image(d, i);
-        s->pointers[i] = &s->images[i];
-    }
+    s->pointers = list_images(d, &s->images);
     s->status.envelope = &s->envelope;
     s->status.timings = &s->timings;
     s->status.key_id = result->key_id;
@@ -181,4 +190,33 @@ void delivery_status_deinit(struct delivery_status *s)
 {
     xfree(s->images);
     xfree(s->pointers);
+}
+
+static bool is_to_be_remembered(const struct delivery *d)
+{
+    const Crafterse__V1__Result *result = d->result;
+    bool is_whole = d->is_last && d->end == DELIVERY_STORED && is_content_hash(result->cache_key) &&
+                    result->cache != CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_BYPASS;
+    for (size_t i = 0; i < result->n_images; i++) {
+        is_whole = is_whole && result->images[i]->partial_steps == 0;
+    }
+    return is_whole;
+}
+
+void delivery_memory_init(struct delivery_memory *m, struct delivery *d)
+{
+    *m = (struct delivery_memory){.cache_key = ""};
+    crafterse__v1__cache_entry__init(&m->entry);
+    if (is_to_be_remembered(d)) {
+        m->cache_key = d->result->cache_key;
+        m->pointers = list_images(d, &m->images);
+        m->entry.images = m->pointers;
+        m->entry.n_images = d->result->n_images;
+    }
+}
+
+void delivery_memory_deinit(struct delivery_memory *m)
+{
+    xfree(m->images);
+    xfree(m->pointers);
 }

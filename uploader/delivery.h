@@ -59,6 +59,17 @@ struct delivery_status {
 void delivery_status_init(struct delivery_status *s, struct delivery *d);
 void delivery_status_deinit(struct delivery_status *s);
 
+/* What is to be remembered of the job that d ends: nothing (cache_key "") unless all its pictures
+ * are stored, whole, and the order allows it. Holds pointers into d. */
+struct delivery_memory {
+    const char *cache_key;
+    Crafterse__V1__CacheEntry entry;
+    Crafterse__V1__Image *images;
+    Crafterse__V1__Image **pointers;
+};
+void delivery_memory_init(struct delivery_memory *m, struct delivery *d);
+void delivery_memory_deinit(struct delivery_memory *m);
+
 /* A text as protobuf-c wants it: its fields are not const, though packing changes nothing. */
 char *delivery_text(const char *text);
 

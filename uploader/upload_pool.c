@@ -202,11 +202,12 @@ static void deliver(struct uploading *u, struct delivery *d)
     const Crafterse__V1__Envelope *envelope = d->result->envelope;
     log_set_job(envelope->job_id, envelope->attempt, envelope->traceparent);
     persist(u, d);
-    if (d->end == DELIVERY_STORED &&
-        d->result->cache != CRAFTERSE__V1__CACHE_MODE__CACHE_MODE_BYPASS) {
-        const Crafterse__V1__Image image = delivery_image(d, d->index);
-        cache_writer_put(u->pool->options.cache, &image);
+    struct delivery_memory memory;
+    delivery_memory_init(&memory, d);
+    if (memory.cache_key[0] != '\0') {
+        cache_writer_put(u->pool->options.cache, memory.cache_key, &memory.entry);
     }
+    delivery_memory_deinit(&memory);
     d->stored_ms = clock_unix_ms();
     log_set_job(NULL, 0, NULL);
 }

@@ -54,6 +54,9 @@ struct drawer_request {
     size_t init_size, mask_size;
     double strength, mask_blur;
     bool preview; /* hand small pictures to the progress */
+    /* At this value of clock_monotonic_seconds, end with what there is, after one step at least; 0
+     * = never. */
+    double partial_at;
 };
 
 struct drawing {
@@ -61,6 +64,7 @@ struct drawing {
     size_t size;
     uint32_t width, height;
     double text_seconds, denoise_seconds, decode_seconds, encode_seconds;
+    uint32_t partial_steps; /* made until partial_at; 0 = all */
 };
 
 enum drawer_stage { DRAWER_TEXT, DRAWER_DENOISE, DRAWER_DECODE };

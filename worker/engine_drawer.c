@@ -142,6 +142,8 @@ static void fill_generation(struct order *order, const struct drawer_request *re
         .mask_blur = request->mask_blur,
         .loras = order->uses,
         .lora_count = (int)request->lora_count,
+        .deadline = request->partial_at,
+        .partial = request->partial_at > 0,
     };
 }
 
@@ -304,6 +306,7 @@ static int encode(const struct engine_drawer *d, const struct drawer_request *re
                                                   .mask_blur = request->mask_blur,
                                                   .tile_x = request->tile_x,
                                                   .tile_y = request->tile_y,
+                                                  .steps_done = (uint32_t)picture->steps_done,
                                                   .lora_tags = tags,
                                                   .lora_hashes = hashes};
     char *text = parameters_text(&parameters);
@@ -322,6 +325,7 @@ static void describe_drawing(const struct picture *picture, struct drawing *out)
 {
     out->width = (uint32_t)picture->width;
     out->height = (uint32_t)picture->height;
+    out->partial_steps = (uint32_t)picture->steps_done;
     out->text_seconds = picture->timings.text_seconds;
     out->denoise_seconds = picture->timings.denoise_seconds;
     out->decode_seconds = picture->timings.decode_seconds;

@@ -113,6 +113,11 @@ static bool is_over(const struct job_run_tools *tools, const Crafterse__V1__Job 
     return ledger_is_terminal(state) && !(is_order_only(state) && is_shared(tools, job));
 }
 
+static bool takes_partial(const Crafterse__V1__Job *job)
+{
+    return job->on_deadline == CRAFTERSE__V1__ON_DEADLINE__ON_DEADLINE_PARTIAL;
+}
+
 static bool is_past_deadline(const Crafterse__V1__Job *job)
 {
     uint64_t deadline_ms = job->envelope->deadline_ms;
@@ -188,7 +193,7 @@ static void end_stopped_run(struct job_run *run)
                 "the job's deadline passed while the worker drew it");
         break;
     case STOP_TIME_LIMIT:
-        end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "time_limit",
+        end_run(run, CRAFTERSE__V1__STATE__STATE_EXPIRED, "time_limit",
                 "the job ran longer than the worker allows; ask for fewer steps, fewer pictures or "
                 "a smaller size");
         break;
@@ -207,9 +212,23 @@ static void end_stopped_run(struct job_run *run)
 
 /* ---- Beginnings ------------------------------------------------------------------------------ */
 
+/* When an order that takes what there is by then gets it: clock_monotonic_seconds. */
+static double find_partial_at(const struct job_run *run)
+{
+    uint64_t limit_ms = run->started_ms + (uint64_t)run->tools->config->time_limit_ms;
+    uint64_t now_ms = clock_unix_ms(), deadline_ms = run->job->envelope->deadline_ms;
+    if (deadline_ms > 0) {
+        uint64_t left_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+        uint64_t until_ms = clock_monotonic_ms() + left_ms;
+        limit_ms = until_ms < limit_ms ? until_ms : limit_ms;
+    }
+    return (double)limit_ms / 1000.0;
+}
+
 static void start_image(struct job_run *run)
 {
     run->request = job_request(run->job, &run->inputs, run->image);
+    run->request.partial_at = takes_partial(run->job) ? find_partial_at(run) : 0;
     run->image_started_ms = clock_monotonic_ms();
     runner_draw(run->tools->runner, &run->request);
 }
@@ -387,6 +406,17 @@ static void fail_attempt(struct job_run *run, const struct error *err)
 
 /* ---- What the runner says ------------------------------------------------------------------- */
 
+/* The picture in hand is the last one, and not whole. */
+static void cut_short(struct job_run *run, uint32_t steps)
+{
+    Crafterse__V1__Job *job = run->job;
+    job->images[run->image]->partial_steps = steps;
+    while (job->n_images > run->image + 1) {
+        codec_free(&job->images[--job->n_images]->base);
+    }
+    log_info("picture cut short by its deadline", "picture=%zu steps=%u", run->image, steps);
+}
+
 void job_run_drawn(struct job_run *run, struct runner_event *event)
 {
     const struct drawing *drawing = &event->drawing;
@@ -408,6 +438,9 @@ void job_run_drawn(struct job_run *run, struct runner_event *event)
     run->about.times.denoise_seconds += drawing->denoise_seconds;
     run->about.times.decode_seconds += drawing->decode_seconds;
     run->about.times.encode_seconds += drawing->encode_seconds;
+    if (drawing->partial_steps > 0) {
+        cut_short(run, drawing->partial_steps);
+    }
     report_result(run->tools->desk, run->entry, &run->about, run->image, drawing);
     metric_increment(run->metrics.pictures);
     metric_observe(run->metrics.picture_seconds, seconds);
@@ -448,13 +481,22 @@ void job_run_progressed(struct job_run *run, const struct runner_event *event)
 
 /* ---- What stops it early -------------------------------------------------------------------- */
 
+/* An order that takes what there is gets it from the drawer (partial_at), which may then still have
+ * to decode it. */
+static uint64_t grace_ms(const struct job_run *run)
+{
+    return takes_partial(run->job) ? STUCK_LIMIT_MS : 0;
+}
+
 /* Why the job itself gives no reason to draw any more. */
 static enum stop find_own_stop(const struct job_run *run)
 {
     if (job_set_has(run->tools->cancelled, run->job->envelope->job_id)) {
         return STOP_CANCELLED;
     }
-    return is_past_deadline(run->job) ? STOP_EXPIRED : STOP_NONE;
+    uint64_t deadline_ms = run->job->envelope->deadline_ms;
+    bool is_past = deadline_ms > 0 && clock_unix_ms() >= deadline_ms + grace_ms(run);
+    return is_past ? STOP_EXPIRED : STOP_NONE;
 }
 
 static enum stop find_stop(const struct job_run *run, uint64_t leave_ms, uint64_t now_ms)
@@ -466,7 +508,7 @@ static enum stop find_stop(const struct job_run *run, uint64_t leave_ms, uint64_
     if (own != STOP_NONE) {
         return own;
     }
-    if (now_ms - run->started_ms >= (uint64_t)run->tools->config->time_limit_ms) {
+    if (now_ms - run->started_ms >= (uint64_t)run->tools->config->time_limit_ms + grace_ms(run)) {
         return STOP_TIME_LIMIT;
     }
     return leave_ms > 0 && now_ms >= leave_ms ? STOP_LEFT : STOP_NONE;

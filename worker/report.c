@@ -148,6 +148,7 @@ void report_result(const struct report_desk *desk, struct outbox_entry *entry,
     result.key_id = about->job->key_id;
     result.worker_id = report_text(desk->worker_id);
     result.cache = about->job->cache;
+    result.cache_key = about->job->cache_key;
     result.rendered_ms = clock_unix_ms();
     add(entry, desk->topic_results, &result.base, &envelope);
 }

@@ -5,8 +5,8 @@
 
 #include "common/base/panic.h"
 
-void cache_entry_key(const char *content_hash, char key[CACHE_ENTRY_KEY_SIZE])
+void cache_entry_key(const char *cache_key, char key[CACHE_ENTRY_KEY_SIZE])
 {
-    int length = snprintf(key, CACHE_ENTRY_KEY_SIZE, "crafterse:picture:%s", content_hash);
+    int length = snprintf(key, CACHE_ENTRY_KEY_SIZE, "crafterse:order:%.64s", cache_key);
     ASSERT(length > 0 && length < CACHE_ENTRY_KEY_SIZE);
 }

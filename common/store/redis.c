@@ -2,6 +2,7 @@
  * answer would be taken for the answer to the next question. */
 #include "common/store/redis.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,11 +15,22 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
+#include "common/obs/metrics.h"
 
 #define PORT_DEFAULT 6379
 #define PAUSE_MS_MIN 100
 #define PAUSE_MS_MAX 30000
 #define TEXT_SIZE 256
+
+METRIC_DEFINE_COUNTER(metric_operations_total, "crafterse_redis_operations_total", "",
+                      "Commands sent to Redis.");
+
+static pthread_once_t metric_once = PTHREAD_ONCE_INIT;
+
+static void register_metrics(void)
+{
+    metric_register(&metric_operations_total);
+}
 
 struct redis {
     char host[TEXT_SIZE], user[TEXT_SIZE], password[TEXT_SIZE];
@@ -146,6 +158,7 @@ static int parse_url(struct redis *r, const char *url, struct error *err)
 int redis_create(struct redis **out, const char *url, int timeout_ms, struct error *err)
 {
     struct redis *r = xcalloc(1, sizeof(*r));
+    pthread_once(&metric_once, register_metrics);
     *out = NULL;
     r->port = PORT_DEFAULT;
     r->timeout = (struct timeval){.tv_sec = timeout_ms / 1000,
@@ -196,8 +209,11 @@ static redisReply *command(struct redis *r, int count, const char **arguments, c
         return NULL;
     }
     if (reply->type == REDIS_REPLY_ERROR) {
-        ERROR(err, STATUS_UNAVAILABLE, "Redis at %s:%d refuses %s: %s", r->host, r->port,
-              arguments[0], reply->str);
+        bool is_full = strncmp(reply->str, "OOM ", 4) == 0;
+        ERROR(err, STATUS_UNAVAILABLE, "Redis at %s:%d refuses %s: %s%s", r->host, r->port,
+              arguments[0], reply->str,
+              is_full ? "; it is full and evicts nothing: set maxmemory-policy to allkeys-lru"
+                      : "");
         freeReplyObject(reply);
         return NULL;
     }
@@ -274,6 +290,7 @@ int redis_set(struct redis *r, const char *key, const void *value, size_t size, 
     snprintf(ttl, sizeof(ttl), "%d", ttl_seconds);
     const char *arguments[] = {"SET", key, value, "EX", ttl};
     const size_t sizes[] = {3, strlen(key), size, 2, strlen(ttl)};
+    metric_increment(&metric_operations_total);
     redisReply *reply = command(r, ttl_seconds > 0 ? 5 : 3, arguments, sizes, err);
     if (reply == NULL) {
         return err->status;
@@ -291,6 +308,7 @@ int redis_get(struct redis *r, const char *key, struct buf *value, struct error 
         return result;
     }
     const char *arguments[] = {"GET", key};
+    metric_increment(&metric_operations_total);
     redisReply *reply = command(r, 2, arguments, NULL, err);
     if (reply == NULL) {
         return err->status;

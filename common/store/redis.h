@@ -1,5 +1,8 @@
 /* Redis with deadlines: cache entries only; losing all of it loses nothing that matters.
  *
+ * Every command but those of a new connection's greeting counts in
+ * crafterse_redis_operations_total.
+ *
  * One connection, blocking, made at the first call and again after a failure with growing pauses;
  * while it is away every call fails fast with UNAVAILABLE. Thread rule: one thread a handle.
  * (Debian 12's hiredis is built without its TLS helper: use stunnel or a sidecar for rediss://.)

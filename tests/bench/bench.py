@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Runs the benches, prints a table and writes build/bench.json.
 
-    tests/bench/bench.py [engine|pipeline|all]
+    tests/bench/bench.py [engine|pipeline|cache|all]
 
 build/bench.json is a list of {"name", "value", "unit", "reference", "target", "holds"}: reference
 is the ceiling or peer that was measured in the same run (null = none), target what is promised
@@ -35,7 +35,12 @@ def bench_pipeline():
     return pipeline.measure()
 
 
-BENCHES = {"engine": bench_engine, "pipeline": bench_pipeline}
+def bench_cache():
+    import bench_cache as cache
+    return cache.measure()
+
+
+BENCHES = {"engine": bench_engine, "pipeline": bench_pipeline, "cache": bench_cache}
 
 
 def number(value):

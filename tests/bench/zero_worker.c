@@ -159,6 +159,11 @@ static int draw(void *drawer, const struct drawer_request *request, drawer_progr
             if (!progress(user, &at)) {
                 return ERROR(err, STATUS_CANCELLED, "stopped after step %d", step);
             }
+            if (request->partial_at > 0 && step < (int)request->steps &&
+                clock_monotonic_seconds() >= request->partial_at) {
+                out->partial_steps = (uint32_t)step;
+                break;
+            }
         }
     }
     memset(rgb, (int)(request->seed & 0xff), sizeof(rgb));

@@ -217,7 +217,7 @@ def test_a_job_that_runs_too_long_fails(make_stack):
                                                     "JOB_TIME_LIMIT": "1s"}})
     job, next_job = submit(stack, make_job(steps=200), make_job())
     found = wait_for_end(stack, [job, next_job])
-    assert (found[job][-1].state, found[job][-1].reason) == (State.STATE_FAILED, "time_limit")
+    assert (found[job][-1].state, found[job][-1].reason) == (State.STATE_EXPIRED, "time_limit")
     assert found[next_job][-1].state == State.STATE_RENDERED
 
 

@@ -313,6 +313,35 @@ def test_a_picture_that_was_drawn_is_given_at_once(player, client):
         player.status(answer.json()["id"], "failed")
 
 
+def test_any_seed_may_give_an_earlier_picture(player, client):
+    first = client.submit("a hat of any kind")
+    player.run(first)
+    drawn = client.wait(first["id"])
+    answer = client.post({"prompt": "a hat of any kind", "cache": "any-seed"})
+    assert answer.status_code == 200
+    assert (answer.json()["url"], answer.json()["seed"]) == (drawn["url"], drawn["seed"])
+    # Who says nothing, or names another seed, gets a new one.
+    for fields in ({}, {"seed": drawn["seed"] + 1, "cache": "any-seed"}):
+        fresh = client.post({"prompt": "a hat of any kind", **fields})
+        assert fresh.status_code == 202 and fresh.json()["seed"] != drawn["seed"]
+        player.status(fresh.json()["id"], "failed")
+
+
+def test_any_seed_joins_what_is_on_its_way_and_is_one_order_under_its_key(player, client):
+    first = client.submit("a hat on its way")
+    key = str(uuid.uuid4())
+    body = {"prompt": "a hat on its way", "cache": "any-seed"}
+    second = client.post(body, Idempotency_Key=key)
+    assert second.status_code == 202
+    assert second.json()["images"][0]["content_hash"] == first["images"][0]["content_hash"]
+    again = client.post(body, Idempotency_Key=key)
+    assert again.json()["id"] == second.json()["id"]
+    other = client.post({**body, "steps": 21}, Idempotency_Key=key)
+    assert other.status_code == 409
+    for job in (first, second.json()):
+        player.status(job["id"], "failed")
+
+
 # ---- Idempotency -------------------------------------------------------------------------------
 
 def test_one_idempotency_key_is_one_job(player, client):

@@ -102,15 +102,42 @@ def test_requests_are_what_r2_takes(uploader, s3):
     assert "transfer-encoding" not in headers
 
 
-def test_the_cache_entry_is_the_stored_picture_and_expires(uploader, redis):
-    result, = make_results()
-    uploader.topics.send("results", result)
-    status = wait_terminal(uploader, result.envelope.job_id)
-    key = f"crafterse:picture:{result.image.content_hash}"
-    image = messages.Image()
-    image.ParseFromString(redis.client.get(key))
-    assert image == status.images[0]
+def test_the_cache_entry_is_the_jobs_pictures_in_one_operation_and_expires(uploader, redis):
+    results = make_results(2, [png("red"), png("green")])
+    before = uploader.uploader.metric("crafterse_redis_operations_total")
+    for result in results:
+        result.cache_key = "ab" * 32
+        uploader.topics.send("results", result)
+    status = wait_terminal(uploader, results[0].envelope.job_id)
+    key = f"crafterse:order:{'ab' * 32}"
+    entry = messages.CacheEntry()
+    entry.ParseFromString(redis.client.get(key))
+    assert list(entry.images) == list(status.images)
     assert 0 < redis.client.ttl(key) <= 3600
+    assert uploader.uploader.metric("crafterse_redis_operations_total") == before + 1
+
+
+def test_what_is_not_to_be_remembered_or_is_not_whole_is_not(uploader, redis):
+    for key, change in (("", {}), ("cd" * 32, {"cache": 1}), ("ef" * 32, {"partial_steps": 3})):
+        result, = make_results()
+        result.cache_key = key
+        result.cache = change.get("cache", 0)
+        result.image.partial_steps = result.images[0].partial_steps = change.get("partial_steps", 0)
+        uploader.topics.send("results", result)
+        status = wait_terminal(uploader, result.envelope.job_id)
+        assert status.state == messages.State.STATE_SUCCEEDED
+        assert redis.client.get(f"crafterse:order:{key}") is None
+
+
+def test_a_full_redis_that_evicts_nothing_is_named(own_redis, make_stack, s3):
+    own_redis.client.config_set("maxmemory-policy", "noeviction")
+    own_redis.client.config_set("maxmemory", "1")
+    uploader = make_uploader(make_stack, s3=s3, redis=own_redis)
+    result, = make_results()
+    result.cache_key = "ab" * 32
+    uploader.topics.send("results", result)
+    assert wait_terminal(uploader, result.envelope.job_id).state == messages.State.STATE_SUCCEEDED
+    assert "allkeys-lru" in uploader.uploader.log()
 
 
 def test_all_pictures_of_a_job_are_stored_before_it_succeeds(uploader, s3):
@@ -256,6 +283,7 @@ def test_redis_away_costs_a_warning_and_nothing_else(own_redis, make_stack, s3):
     uploader = make_uploader(make_stack, s3=s3, redis=own_redis)
     own_redis.kill()
     result, = make_results()
+    result.cache_key = "ab" * 32
     uploader.topics.send("results", result)
     assert wait_terminal(uploader, result.envelope.job_id).state == messages.State.STATE_SUCCEEDED
     assert uploader.uploader.is_ready()

@@ -55,6 +55,10 @@ TEST(only_well_formed_object_keys_reach_the_folder)
 {
     CHECK(endpoint_is_object_key("ab/" HASH ".png"));
     CHECK(endpoint_is_object_key("team/v1.2/ab/" HASH ".png"));
+    CHECK(endpoint_is_object_key("ab/" HASH "-12.png"));
+    CHECK(!endpoint_is_object_key("ab/" HASH "-.png"));
+    CHECK(!endpoint_is_object_key("ab/" HASH "-1x.png"));
+    CHECK(!endpoint_is_object_key("ab/" HASH "-12345678901.png"));
     const char *const wrong[] = {
         "",
         HASH ".png",

@@ -10,17 +10,24 @@
 TEST(a_picture_lies_under_its_content_hash)
 {
     char key[OBJECT_KEY_SIZE];
-    object_key("", HASH, key);
+    object_key("", HASH, 0, key);
     CHECK_STR(key, "01/" HASH ".png");
-    object_key("art/v1/", HASH, key);
+    object_key("art/v1/", HASH, 0, key);
     CHECK_STR(key, "art/v1/01/" HASH ".png");
 }
 
-TEST(a_cache_entry_is_named_by_the_content_hash)
+TEST(a_picture_that_was_cut_short_is_another_object)
+{
+    char key[OBJECT_KEY_SIZE];
+    object_key("art/", HASH, 12, key);
+    CHECK_STR(key, "art/01/" HASH "-12.png");
+}
+
+TEST(a_cache_entry_is_named_by_the_orders_key)
 {
     char key[CACHE_ENTRY_KEY_SIZE];
     cache_entry_key(HASH, key);
-    CHECK_STR(key, "crafterse:picture:" HASH);
+    CHECK_STR(key, "crafterse:order:" HASH);
 }
 
 TEST_MAIN()

@@ -1,0 +1,61 @@
+"""Redis remembers what a gateway has forgotten, at two operations a job at most."""
+
+from support.processes import BUILD
+
+FORGETFUL = 16
+SMALL = {"width": 64, "height": 64, "steps": 1}
+STACK = {"worker_binary": BUILD / "test/bench/zero_worker",
+         "service_settings": {"gateway": {"CACHE_ENTRIES_MAX": str(FORGETFUL)},
+                              "router": {"LANE_CREDIT": "2"}}}
+
+
+def operations(stack):
+    return sum(service.metric("crafterse_redis_operations_total")
+               for service in (stack.gateway, stack.uploader))
+
+
+def redis_hits(stack):
+    return stack.gateway.metric("crafterse_gateway_cache_lookups_total", result="hit_redis")
+
+
+def draw_others(client, prompt):
+    """So many pictures that the gateway forgets all earlier ones."""
+    jobs = [client.submit(f"{prompt} {i}", seed=i, n=2, **SMALL)["id"] for i in range(FORGETFUL)]
+    for job in jobs:
+        assert client.wait(job)["state"] == "succeeded"
+    return jobs
+
+
+def test_orders_are_remembered_by_redis_at_two_operations_a_job(stack, client):
+    before = operations(stack)
+    exact = client.draw("a remembered sword", seed=1, n=2, **SMALL)
+    any_seed = client.draw("a sword of any kind", **SMALL)
+    jobs = 2 + len(draw_others(client, "something else"))
+    assert operations(stack) - before <= 2 * jobs
+
+    hits = redis_hits(stack)
+    answer = client.post({"prompt": "a remembered sword", "seed": 1, "n": 2, **SMALL})
+    assert answer.status_code == 200
+    assert [i["url"] for i in answer.json()["images"]] == [i["url"] for i in exact["images"]]
+    answer = client.post({"prompt": "a sword of any kind", "cache": "any-seed", **SMALL})
+    assert answer.status_code == 200
+    assert (answer.json()["url"], answer.json()["seed"]) == (any_seed["url"], any_seed["seed"])
+    assert redis_hits(stack) == hits + 2
+
+
+def test_an_entry_that_is_damaged_or_of_something_else_is_no_entry(stack, client, redis):
+    first = client.draw("a precious sword", seed=2, **SMALL)
+    other = client.draw("a cheap sword", seed=2, **SMALL)
+    draw_others(client, "still something else")
+    key, wrong = (f"crafterse:order:{job['images'][0]['content_hash']}" for job in (first, other))
+    redis.client.set(key, redis.client.get(wrong))
+    assert client.draw("a precious sword", seed=2, **SMALL)["url"] == first["url"]
+    redis.client.set(key, b"\xff\xff")
+    draw_others(client, "yet something else")
+    assert client.draw("a precious sword", seed=2, **SMALL)["url"] == first["url"]
+
+
+def test_who_bypasses_costs_redis_nothing(stack, client):
+    before = operations(stack)
+    client.draw("a secret sword", seed=3, cache="bypass", **SMALL)
+    assert operations(stack) == before
