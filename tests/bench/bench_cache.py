@@ -1,10 +1,10 @@
 """How many orders of a realistic mix the cache answers, by its mode.
 
 The mix is made up, but not to suit: 10,000 prompts that are asked for as Zipf's law has it (the
-k-th most popular one 1/k as often as the first), as is found for words, titles and search terms. Half of
-the orders name the seed that belongs to their prompt, as a game does that asks for "the iron sword"
-again; the other half name none, as people do who try what comes. Orders come several at a time, so
-some meet on their way: those share a run (drawn once, but not counted as hits).
+k-th most popular one 1/k as often as the first), as is found for words, titles and search terms.
+Half of the orders name the seed that belongs to their prompt, as a game does that asks for "the
+iron sword" again; the other half name none, as people do who try what comes. Orders come several at
+a time, so some meet on their way: those share a run (drawn once, but not counted as hits).
 
 Each mode is run on its own stack: devbroker, no Redis, one worker that takes no time.
 """
