@@ -11,6 +11,7 @@
 #include "common/base/panic.h"
 #include "worker/engine/config/json.h"
 #include "worker/engine/kernels/gemm.h"
+#include "worker/engine/kernels/primitives.h"
 #include "worker/engine/lora/lora_library.h"
 #include "worker/engine/pipeline/components.h"
 #include "worker/engine/pipeline/conditioning.h"
@@ -236,8 +237,12 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     uint64_t anonymous, files;
     memory_resident(&anonymous, &files);
     struct engine *engine = xcalloc(1, sizeof(*engine));
-    if ((result = parallel_create(&engine->ex.pool, options->threads, err)) < 0 ||
-        (result = open_components(engine, options, err)) < 0 ||
+    if ((result = parallel_create(&engine->ex.pool, options->threads, err)) < 0) {
+        engine_close(engine);
+        return result;
+    }
+    engine->ex.primitives = primitives_create(parallel_threads(engine->ex.pool));
+    if ((result = open_components(engine, options, err)) < 0 ||
         (result = open_embeddings(engine, options, err)) < 0 ||
         (result = open_schedulers(engine, err)) < 0 ||
         (result = digest_model(engine, options, err)) < 0 ||
@@ -255,6 +260,7 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     engine->ex.band_rows = options->band_rows;
     estimator_init(&engine->estimator, engine->components, parallel_threads(engine->ex.pool),
                    options->memory_limit > 0 ? options->memory_limit : memory_limit(), files);
+    engine->estimator.primitives = engine->ex.primitives;
     fill_info(engine);
     *out = engine;
     return STATUS_OK;
