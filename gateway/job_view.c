@@ -2,101 +2,96 @@
 #include "gateway/job_view.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/panic.h"
+#include "gateway/json_writer.h"
 
 /* After the last state of work (rendered, 4) and before the first terminal one (10). */
 #define STATE_UPLOADED 9
 
-static void add_time(cJSON *object, const char *name, uint64_t unix_ms)
+static void add_time(struct json_writer *json, const char *name, uint64_t unix_ms)
 {
     char text[CLOCK_TEXT_SIZE];
     if (unix_ms == 0) {
-        cJSON_AddNullToObject(object, name);
+        json_writer_null(json, name);
         return;
     }
     clock_format_utc(unix_ms, text);
-    cJSON_AddStringToObject(object, name, text);
+    json_writer_text(json, name, text);
 }
 
-/* Three decimals; negative = not known. */
-static void add_seconds(cJSON *object, const char *name, double seconds)
+/* Negative = not known. */
+static void add_seconds(struct json_writer *json, const char *name, double seconds)
 {
     if (seconds < 0) {
-        cJSON_AddNullToObject(object, name);
+        json_writer_null(json, name);
     } else {
-        cJSON_AddNumberToObject(object, name, round(seconds * 1000) / 1000);
+        json_writer_real(json, name, seconds);
     }
 }
 
-/* Exact, unlike cJSON's doubles. */
-static void add_integer(cJSON *object, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%" PRIu64, value);
-    cJSON_AddRawToObject(object, name, text);
-}
-
-static void add_url(cJSON *object, const char *name, const char *base, const char *key)
+static void add_url(struct json_writer *json, const char *name, const char *base, const char *key)
 {
     char url[1024];
     if (key[0] == '\0') {
-        cJSON_AddNullToObject(object, name);
+        json_writer_null(json, name);
         return;
     }
     snprintf(url, sizeof(url), "%s/%s", base, key);
-    cJSON_AddStringToObject(object, name, url);
+    json_writer_text(json, name, url);
 }
 
-static void add_links(cJSON *object, const struct job *job, const struct job_view *view)
+static void add_links(struct json_writer *json, const struct job *job, const struct job_view *view)
 {
     char url[1024];
-    cJSON *links = cJSON_AddObjectToObject(object, "links");
+    json_writer_open(json, "links", '{');
     snprintf(url, sizeof(url), "%s/v1/generations/%s", view->public_url, job->id);
-    cJSON_AddStringToObject(links, "self", url);
-    cJSON_AddStringToObject(links, "cancel", url);
+    json_writer_text(json, "self", url);
+    json_writer_text(json, "cancel", url);
     snprintf(url, sizeof(url), "%s/v1/generations/%s/events", view->public_url, job->id);
-    cJSON_AddStringToObject(links, "events", url);
+    json_writer_text(json, "events", url);
+    json_writer_close(json, '}');
 }
 
-static void add_images(cJSON *object, const struct job *job, const struct job_view *view)
+static void add_images(struct json_writer *json, const struct job *job, const struct job_view *view)
 {
-    cJSON *list = cJSON_AddArrayToObject(object, "images");
+    json_writer_open(json, "images", '[');
     for (size_t i = 0; i < job->image_count; i++) {
         const struct picture *picture = &job->images[i];
-        cJSON *image = cJSON_CreateObject();
-        add_integer(image, "index", i);
-        add_url(image, "url", view->cdn_base_url, picture->object_key);
-        add_integer(image, "seed", picture->seed);
-        add_integer(image, "width", picture->width);
-        add_integer(image, "height", picture->height);
-        add_integer(image, "bytes", picture->bytes);
+        json_writer_open(json, NULL, '{');
+        json_writer_integer(json, "index", i);
+        add_url(json, "url", view->cdn_base_url, picture->object_key);
+        json_writer_integer(json, "seed", picture->seed);
+        json_writer_integer(json, "width", picture->width);
+        json_writer_integer(json, "height", picture->height);
+        json_writer_integer(json, "bytes", picture->bytes);
         if (picture->partial_steps > 0) {
-            add_integer(image, "partial_steps", picture->partial_steps);
+            json_writer_integer(json, "partial_steps", picture->partial_steps);
         } else {
-            cJSON_AddNullToObject(image, "partial_steps");
+            json_writer_null(json, "partial_steps");
         }
-        cJSON_AddStringToObject(image, "content_hash", picture->content_hash);
-        cJSON_AddItemToArray(list, image);
+        json_writer_text(json, "content_hash", picture->content_hash);
+        json_writer_close(json, '}');
     }
+    json_writer_close(json, ']');
 }
 
-static void add_timings(cJSON *object, const struct job_timings *timings)
+static void add_timings(struct json_writer *json, const struct job_timings *timings)
 {
-    cJSON *list = cJSON_AddObjectToObject(object, "timings");
-    add_integer(list, "admit_ms", timings->admit_ms);
-    add_integer(list, "queue_ms", timings->queue_ms);
-    add_integer(list, "dispatch_ms", timings->dispatch_ms);
-    add_integer(list, "text_ms", timings->text_ms);
-    add_integer(list, "denoise_ms", timings->denoise_ms);
-    add_integer(list, "decode_ms", timings->decode_ms);
-    add_integer(list, "encode_ms", timings->encode_ms);
-    add_integer(list, "upload_ms", timings->upload_ms);
-    add_integer(list, "total_ms", timings->total_ms);
+    json_writer_open(json, "timings", '{');
+    json_writer_integer(json, "admit_ms", timings->admit_ms);
+    json_writer_integer(json, "queue_ms", timings->queue_ms);
+    json_writer_integer(json, "dispatch_ms", timings->dispatch_ms);
+    json_writer_integer(json, "text_ms", timings->text_ms);
+    json_writer_integer(json, "denoise_ms", timings->denoise_ms);
+    json_writer_integer(json, "decode_ms", timings->decode_ms);
+    json_writer_integer(json, "encode_ms", timings->encode_ms);
+    json_writer_integer(json, "upload_ms", timings->upload_ms);
+    json_writer_integer(json, "total_ms", timings->total_ms);
+    json_writer_close(json, '}');
 }
 
 static bool has_succeeded(const struct job *job)
@@ -104,29 +99,30 @@ static bool has_succeeded(const struct job *job)
     return job->state == CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
 }
 
-static void add_progress(cJSON *object, const struct job *job, const struct job_view *view)
+static void add_progress(struct json_writer *json, const struct job *job,
+                         const struct job_view *view)
 {
     bool is_current = job->progress.at_ms != 0 && job->progress.attempt == job->attempt;
     /* The order's number where it is known: it is the same at every gateway, progress is not. */
     uint32_t steps = job->steps > 0 ? job->steps : is_current ? job->progress.steps : 0;
     uint32_t step = is_current ? job->progress.step : 0;
     bool is_drawn = job->state == CRAFTERSE__V1__STATE__STATE_RENDERED || has_succeeded(job);
-    add_integer(object, "image",
-                is_drawn     ? job->n - 1
-                : is_current ? job->progress.image_index
-                             : 0);
-    add_integer(object, "step", is_drawn ? steps : step);
-    add_integer(object, "steps", steps);
+    json_writer_integer(json, "image",
+                        is_drawn     ? job->n - 1
+                        : is_current ? job->progress.image_index
+                                     : 0);
+    json_writer_integer(json, "step", is_drawn ? steps : step);
+    json_writer_integer(json, "steps", steps);
     uint64_t from = job->at_ms[MOMENT_ACCEPTED];
     uint64_t until = job_is_terminal(job) ? job->at_ms[MOMENT_FINISHED] : view->now_ms;
-    add_seconds(object, "elapsed_seconds", until > from ? (double)(until - from) / 1000 : 0);
-    add_seconds(object, "remaining_seconds", view->estimate.remaining_seconds);
+    add_seconds(json, "elapsed_seconds", until > from ? (double)(until - from) / 1000 : 0);
+    add_seconds(json, "remaining_seconds", view->estimate.remaining_seconds);
     if (view->estimate.queue_position > 0) {
-        add_integer(object, "queue_position", view->estimate.queue_position);
+        json_writer_integer(json, "queue_position", view->estimate.queue_position);
     } else {
-        cJSON_AddNullToObject(object, "queue_position");
+        json_writer_null(json, "queue_position");
     }
-    add_seconds(object, "eta_seconds", view->estimate.eta_seconds);
+    add_seconds(json, "eta_seconds", view->estimate.eta_seconds);
 }
 
 /* Its deadline cut it short: the last of its pictures has not had all steps. */
@@ -135,59 +131,48 @@ static bool is_partial(const struct job *job)
     return job->image_count > 0 && job->images[job->image_count - 1].partial_steps > 0;
 }
 
-static void add_end(cJSON *object, const struct job *job, const struct job_view *view)
+static void add_end(struct json_writer *json, const struct job *job, const struct job_view *view)
 {
-    add_images(object, job, view);
-    cJSON_AddBoolToObject(object, "partial", is_partial(job));
-    add_url(object, "url", view->cdn_base_url,
+    add_images(json, job, view);
+    json_writer_bool(json, "partial", is_partial(job));
+    add_url(json, "url", view->cdn_base_url,
             has_succeeded(job) && job->image_count > 0 ? job->images[0].object_key : "");
     if (!job_is_terminal(job) || has_succeeded(job)) {
-        cJSON_AddNullToObject(object, "error");
+        json_writer_null(json, "error");
         return;
     }
-    cJSON *error = cJSON_AddObjectToObject(object, "error");
-    cJSON_AddStringToObject(error, "code",
-                            job->reason[0] != '\0' ? job->reason : job_state_name(job->state));
-    cJSON_AddStringToObject(error, "message", job->message != NULL ? job->message : "");
-}
-
-cJSON *job_view_json(const struct job *job, const struct job_view *view)
-{
-    cJSON *object = cJSON_CreateObject();
-    cJSON_AddStringToObject(object, "id", job->id);
-    cJSON_AddStringToObject(object, "state", job_state_name(job->state));
-    add_links(object, job, view);
-    if (job->model != NULL) {
-        cJSON_AddStringToObject(object, "model", job->model);
-    } else {
-        cJSON_AddNullToObject(object, "model");
-    }
-    add_integer(object, "seed", job->seed);
-    add_integer(object, "n", job->n);
-    add_integer(object, "attempts", job->attempt);
-    add_time(object, "retry_at", job->retry_at_ms);
-    add_progress(object, job, view);
-    add_time(object, "accepted_at", job->at_ms[MOMENT_ACCEPTED]);
-    add_time(object, "finished_at", job->at_ms[MOMENT_FINISHED]);
-    add_time(object, "deadline", job->deadline_ms);
-    add_timings(object, &job->timings);
-    add_end(object, job, view);
-    return object;
-}
-
-static char *print_json(cJSON *json)
-{
-    char *printed = cJSON_PrintUnformatted(json);
-    ASSERT(printed != NULL);
-    char *text = xstrdup(printed);
-    cJSON_free(printed);
-    cJSON_Delete(json);
-    return text;
+    json_writer_open(json, "error", '{');
+    json_writer_text(json, "code",
+                     job->reason[0] != '\0' ? job->reason : job_state_name(job->state));
+    json_writer_text(json, "message", job->message != NULL ? job->message : "");
+    json_writer_close(json, '}');
 }
 
 char *job_view_body(const struct job *job, const struct job_view *view)
 {
-    return print_json(job_view_json(job, view));
+    struct json_writer writer, *json = &writer;
+    json_writer_init(json);
+    json_writer_open(json, NULL, '{');
+    json_writer_text(json, "id", job->id);
+    json_writer_text(json, "state", job_state_name(job->state));
+    add_links(json, job, view);
+    if (job->model != NULL) {
+        json_writer_text(json, "model", job->model);
+    } else {
+        json_writer_null(json, "model");
+    }
+    json_writer_integer(json, "seed", job->seed);
+    json_writer_integer(json, "n", job->n);
+    json_writer_integer(json, "attempts", job->attempt);
+    add_time(json, "retry_at", job->retry_at_ms);
+    add_progress(json, job, view);
+    add_time(json, "accepted_at", job->at_ms[MOMENT_ACCEPTED]);
+    add_time(json, "finished_at", job->at_ms[MOMENT_FINISHED]);
+    add_time(json, "deadline", job->deadline_ms);
+    add_timings(json, &job->timings);
+    add_end(json, job, view);
+    json_writer_close(json, '}');
+    return json_writer_finish(json);
 }
 
 /* ---- Events --------------------------------------------------------------------------------- */
@@ -268,42 +253,51 @@ static size_t list_events(const struct job *job, struct event events[9])
     return count;
 }
 
+static void add_event(struct json_writer *json, const struct job *job, const struct job_view *view,
+                      const struct event *event)
+{
+    json_writer_text(json, "id", job->id);
+    if (strcmp(event->name, "step") == 0) {
+        json_writer_integer(json, "attempt", job->attempt);
+        json_writer_integer(json, "n", job->n);
+        json_writer_text(json, "stage", job->progress.stage);
+        add_progress(json, job, view);
+        add_time(json, "at", job->progress.at_ms);
+        return;
+    }
+    if (strcmp(event->name, "retrying") == 0) {
+        json_writer_integer(json, "attempt", job->attempt);
+        add_time(json, "retry_at", job->retry_at_ms);
+        return;
+    }
+    add_time(json, "at", job->at_ms[event->moment]);
+    if (event->moment == MOMENT_ACCEPTED) {
+        json_writer_integer(json, "seed", job->seed);
+        json_writer_integer(json, "n", job->n);
+        json_writer_integer(json, "steps", job->steps);
+    } else if (event->moment == MOMENT_QUEUED && job->state == CRAFTERSE__V1__STATE__STATE_QUEUED) {
+        json_writer_integer(json, "queue_position", view->estimate.queue_position);
+        add_seconds(json, "eta_seconds", view->estimate.eta_seconds);
+    } else if (event->moment == MOMENT_RUNNING) {
+        json_writer_integer(json, "attempt", job->attempt);
+        json_writer_integer(json, "steps", job->steps);
+    } else if (event->moment == MOMENT_FINISHED) {
+        add_images(json, job, view);
+    }
+}
+
 static char *event_data(const struct job *job, const struct job_view *view,
                         const struct event *event)
 {
     if (strcmp(event->name, "done") == 0) {
         return job_view_body(job, view);
     }
-    cJSON *data = cJSON_CreateObject();
-    cJSON_AddStringToObject(data, "id", job->id);
-    if (strcmp(event->name, "step") == 0) {
-        add_integer(data, "attempt", job->attempt);
-        add_integer(data, "n", job->n);
-        cJSON_AddStringToObject(data, "stage", job->progress.stage);
-        add_progress(data, job, view);
-        add_time(data, "at", job->progress.at_ms);
-        return print_json(data);
-    }
-    if (strcmp(event->name, "retrying") == 0) {
-        add_integer(data, "attempt", job->attempt);
-        add_time(data, "retry_at", job->retry_at_ms);
-        return print_json(data);
-    }
-    add_time(data, "at", job->at_ms[event->moment]);
-    if (event->moment == MOMENT_ACCEPTED) {
-        add_integer(data, "seed", job->seed);
-        add_integer(data, "n", job->n);
-        add_integer(data, "steps", job->steps);
-    } else if (event->moment == MOMENT_QUEUED && job->state == CRAFTERSE__V1__STATE__STATE_QUEUED) {
-        add_integer(data, "queue_position", view->estimate.queue_position);
-        add_seconds(data, "eta_seconds", view->estimate.eta_seconds);
-    } else if (event->moment == MOMENT_RUNNING) {
-        add_integer(data, "attempt", job->attempt);
-        add_integer(data, "steps", job->steps);
-    } else if (event->moment == MOMENT_FINISHED) {
-        add_images(data, job, view);
-    }
-    return print_json(data);
+    struct json_writer json;
+    json_writer_init(&json);
+    json_writer_open(&json, NULL, '{');
+    add_event(&json, job, view, event);
+    json_writer_close(&json, '}');
+    return json_writer_finish(&json);
 }
 
 /* Goes with the step's event, under the same id: who has the one has the other. */

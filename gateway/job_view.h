@@ -11,8 +11,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <cjson/cJSON.h>
-
 #include "common/base/buf.h"
 #include "gateway/job.h"
 
@@ -23,9 +21,7 @@ struct job_view {
     uint64_t now_ms; /* Unix time */
 };
 
-/* Owned by the caller (cJSON_Delete). */
-cJSON *job_view_json(const struct job *job, const struct job_view *view);
-/* The same as text (xfree). */
+/* JSON text, owned by the caller (xfree). */
 char *job_view_body(const struct job *job, const struct job_view *view);
 
 /* The last event that a client has. */
