@@ -41,6 +41,7 @@
 #define LINGER_MS 3000
 #define SWEEP_MS 500
 #define HEADERS_MAX 12
+#define HEADER_ROOM_BYTES (16 * 1024)
 #define REQUEST_ID_SIZE 65
 #define STREAM_BLOCK_BYTES 4096 /* an event or two; held by every stream */
 
@@ -653,8 +654,9 @@ static struct MHD_Daemon *start_daemon(struct http_server *s, const struct addri
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
                      (address->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0U);
     unsigned idle_s = (unsigned)((o->idle_timeout_ms + 999) / 1000);
-    /* Room past our own limit, so that most oversized headers get our answer, not the library's. */
-    size_t memory = (size_t)o->header_bytes_max + 48 * 1024;
+    /* Room past our own limit, so that most oversized headers get our answer, not the library's. No
+     * more: the library clears all of it after each request. */
+    size_t memory = (size_t)o->header_bytes_max + HEADER_ROOM_BYTES;
     return MHD_start_daemon(
         flags, 0, NULL, NULL, access_handler, s, MHD_OPTION_EXTERNAL_LOGGER, log_library, NULL,
         MHD_OPTION_SOCK_ADDR, address->ai_addr, MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory,

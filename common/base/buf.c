@@ -57,12 +57,19 @@ int buf_append(struct buf *b, const void *data, size_t size, struct error *err)
     return 0;
 }
 
+/* Formats into the room that is there; only what does not fit is formatted a second time. */
 int buf_printf(struct buf *b, struct error *err, const char *format, ...)
 {
     va_list args;
+    size_t room = b->capacity - b->size;
     va_start(args, format);
-    int length = vsnprintf(NULL, 0, format, args);
+    int length = vsnprintf(b->data + b->size, room, format, args);
     va_end(args);
+    if (length >= 0 && (size_t)length < room) {
+        b->size += (size_t)length;
+        return 0;
+    }
+    b->data[b->size] = '\0';
     if (length < 0) {
         return ERROR(err, STATUS_INTERNAL, "cannot format \"%s\"", format);
     }

@@ -2,6 +2,8 @@
  * is broken, so failures abort. */
 #include "common/base/digest.h"
 
+#include <pthread.h>
+
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -12,9 +14,29 @@ struct digest {
     EVP_MD_CTX *context;
 };
 
+/* Looked up once: EVP_sha256() makes libcrypto search its providers at every use. */
+static struct {
+    pthread_once_t once;
+    EVP_MD *method;
+} sha256 = {.once = PTHREAD_ONCE_INIT};
+
+static void fetch_sha256(void)
+{
+    sha256.method = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (sha256.method == NULL) {
+        PANIC("libcrypto has no SHA-256");
+    }
+}
+
+static const EVP_MD *sha256_method(void)
+{
+    (void)pthread_once(&sha256.once, fetch_sha256);
+    return sha256.method;
+}
+
 void digest_sha256(const void *data, size_t size, uint8_t digest[DIGEST_SIZE])
 {
-    if (EVP_Digest(data, size, digest, NULL, EVP_sha256(), NULL) != 1) {
+    if (EVP_Digest(data, size, digest, NULL, sha256_method(), NULL) != 1) {
         PANIC("libcrypto refuses SHA-256");
     }
 }
@@ -30,7 +52,7 @@ void digest_hmac_sha256(const void *key, size_t key_size, const void *data, size
                         uint8_t digest[DIGEST_SIZE])
 {
     ASSERT(key_size <= INT32_MAX);
-    if (HMAC(EVP_sha256(), key, (int)key_size, data, size, digest, NULL) == NULL) {
+    if (HMAC(sha256_method(), key, (int)key_size, data, size, digest, NULL) == NULL) {
         PANIC("libcrypto refuses HMAC-SHA-256");
     }
 }
@@ -49,7 +71,7 @@ struct digest *digest_create(void)
 {
     struct digest *d = xmalloc(sizeof(*d));
     d->context = EVP_MD_CTX_new();
-    if (d->context == NULL || EVP_DigestInit_ex(d->context, EVP_sha256(), NULL) != 1) {
+    if (d->context == NULL || EVP_DigestInit_ex(d->context, sha256_method(), NULL) != 1) {
         PANIC("libcrypto refuses SHA-256");
     }
     return d;
