@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/panic.h"
+#include "worker/engine/kernels/attention_avx512.h"
 #include "worker/engine/kernels/gemm.h"
 #include "worker/engine/kernels/vector_math.h"
 
@@ -22,6 +23,8 @@ static size_t thread_workspace(const struct attention_shape *shape)
 {
     int64_t keys = shape->keys < KEYS ? shape->keys : KEYS;
     size_t floats = (size_t)(QUERIES * keys + 2 * QUERIES);
+    size_t other = attention_avx512_fits(shape) ? attention_avx512_workspace(shape) : 0;
+    floats = floats > other ? floats : other;
     return (floats + 15) / 16 * 16;
 }
 
@@ -159,12 +162,32 @@ static void attention_piece(void *argument, int64_t piece, int thread)
     }
 }
 
-void attention_run(struct parallel *pool, const struct attention_shape *shape,
-                   const struct attention_arguments *arguments)
+static void avx512_piece(void *argument, int64_t piece, int thread)
+{
+    const struct attention_call *call = argument;
+    attention_avx512_piece(call->shape, call->arguments, piece,
+                           call->arguments->workspace + (size_t)thread * call->thread_floats);
+}
+
+void attention_run_portable(struct parallel *pool, const struct attention_shape *shape,
+                            const struct attention_arguments *arguments)
 {
     ASSERT(!shape->causal || shape->queries == shape->keys);
     struct attention_call call = {.shape = shape, .arguments = arguments};
     call.query_tiles = (shape->queries + QUERIES - 1) / QUERIES;
     call.thread_floats = thread_workspace(shape);
     parallel_run(pool, shape->batch * shape->heads * call.query_tiles, attention_piece, &call);
+}
+
+void attention_run(struct parallel *pool, const struct attention_shape *shape,
+                   const struct attention_arguments *arguments)
+{
+    if (!attention_avx512_fits(shape)) {
+        attention_run_portable(pool, shape, arguments);
+        return;
+    }
+    ASSERT(!shape->causal || shape->queries == shape->keys);
+    struct attention_call call = {.shape = shape, .arguments = arguments};
+    call.thread_floats = thread_workspace(shape);
+    parallel_run(pool, attention_avx512_pieces(shape), avx512_piece, &call);
 }

@@ -29,7 +29,12 @@ struct attention_arguments {
     float *workspace;
 };
 
+/* By the fastest way that there is here for such heads. */
 void attention_run(struct parallel *pool, const struct attention_shape *shape,
                    const struct attention_arguments *arguments);
+
+/* The same on OpenBLAS, whatever the processor. */
+void attention_run_portable(struct parallel *pool, const struct attention_shape *shape,
+                            const struct attention_arguments *arguments);
 
 #endif
