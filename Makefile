@@ -168,11 +168,11 @@ unit-tests: $(UNIT_BIN) ## build the unit, golden and parity tests into build/MO
 # Measuring programs, linked the same way: tests/bench/bench_*.c -> build/MODE/test/bench.
 # zero_worker is the worker with an engine that takes no time, for benches and tests.
 # tests/support/*.c are programs that integration tests run.
-BENCH_BIN := $(patsubst tests/%.c,$(O)/test/%,$(wildcard tests/bench/bench_*.c \
+BENCH_BIN := $(patsubst tests/%.c,$(O)/test/%,$(wildcard tests/bench/bench_*.c tests/bench/engine/*.c \
     tests/bench/zero_worker.c tests/support/*.c))
 
 .PHONY: bench bench-programs
-bench: ## [BENCH=engine|pipeline|cache]: measure, print a table, write build/bench.json
+bench: ## [BENCH=engine|layers|pipeline|cache] [BENCH_ROWS=WORD]: measure, write build/bench.json
 	@deploy/local/install.sh build kafka test
 	@deploy/local/kafka.sh install build/kafka
 	@$(MAKE) --no-print-directory -j$(shell nproc) all bench-programs

@@ -1,12 +1,16 @@
 #!/usr/bin/python3
 """Runs the benches, prints a table and writes build/bench.json.
 
-    tests/bench/bench.py [engine|pipeline|cache|all]
+    tests/bench/bench.py [engine|layers|pipeline|cache|all]
+
+engine: the rows of docs/SPEED.md, on models of real size (BENCH_ROWS=WORD: those with WORD in their
+names). layers: what single layers cost on one thread. pipeline: orders through all
+services. cache: a picture that is asked for again.
 
 build/bench.json is a list of {"name", "value", "unit", "reference", "target", "holds"}: reference
 is the ceiling or peer that was measured in the same run (null = none), target what is promised
-(null = only told), holds whether the promise is kept. Rows of benches that do not run stay.
-The status is 1 when a promise is broken.
+(null = only told), holds whether the promise is kept; value is null where there is no figure, which
+breaks the promise. Rows of benches that do not run stay. The status is 1 when a promise is broken.
 """
 
 import json
@@ -23,10 +27,13 @@ RESULTS = TREE / "build/bench.json"
 
 
 def bench_engine():
-    model = next(folder for folder in (TREE / "worker/models/demo", TREE / "tests/golden/tiny-sdxl")
-                 if (folder / "model_index.json").exists())
-    done = subprocess.run([BUILD / "test/bench/bench_engine", model], stdout=subprocess.PIPE,
-                          text=True, check=True)
+    from engine import rows
+    return rows.measure()
+
+
+def bench_layers():
+    done = subprocess.run([BUILD / "test/bench/bench_layers"], stdout=subprocess.PIPE, text=True,
+                          check=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
@@ -40,7 +47,16 @@ def bench_cache():
     return cache.measure()
 
 
-BENCHES = {"engine": bench_engine, "pipeline": bench_pipeline, "cache": bench_cache}
+BENCHES = {"engine": bench_engine, "layers": bench_layers, "pipeline": bench_pipeline,
+           "cache": bench_cache}
+
+
+def bench_of(row):
+    return row.get("bench", row["name"].split(".")[0])
+
+
+def title(row):
+    return f"{row['name']}: {row['part']}" if row.get("part") else row["name"]
 
 
 def number(value):
@@ -49,13 +65,19 @@ def number(value):
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
+def target(row):
+    relation = {True: ">= ", False: "<= ", None: ""}[row.get("at_least")]
+    return relation + number(row["target"])
+
+
 def print_table(rows):
-    width = max(len(row["name"]) for row in rows)
-    print(f"{'':{width}}  {'value':>10}  {'unit':<10}  {'reference':>10}  {'target':>10}")
+    width = max(len(title(row)) for row in rows)
+    print(f"{'':{width}}  {'value':>10}  {'unit':<7}  {'target':>8}  {'':6}  {'reference':>10}")
     for row in rows:
         verdict = {True: "holds", False: "BROKEN", None: ""}[row["holds"]]
-        print(f"{row['name']:{width}}  {number(row['value']):>10}  {row['unit']:<10}  "
-              f"{number(row['reference']):>10}  {number(row['target']):>10}  {verdict}")
+        print(f"{title(row):{width}}  {number(row['value']):>10}  {row['unit']:<7}  "
+              f"{target(row):>8}  {verdict:6}  {number(row['reference']):>10}  "
+              f"{row.get('reference_is', '')}")
 
 
 def main():
@@ -67,12 +89,15 @@ def main():
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     rows = []
     for name in names:
-        kept = [row for row in kept if not row["name"].startswith(f"{name}.")]
+        kept = [row for row in kept if bench_of(row) != name]
         rows += BENCHES[name]()
+    if not rows:
+        print("no such row")
+        return 2
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text("[\n" + ",\n".join(json.dumps(row) for row in kept + rows) + "\n]\n")
     print_table(rows)
-    broken = [row["name"] for row in rows if row["holds"] is False]
+    broken = [title(row) for row in rows if row["holds"] is False]
     print(f"{len(rows)} rows, {len(broken)} promises broken; written to {RESULTS}")
     return 1 if broken else 0
 

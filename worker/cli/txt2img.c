@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -23,6 +22,7 @@
 #include "worker/cli/lora_options.h"
 #include "worker/cli/estimate_table.h"
 #include "worker/cli/picture_options.h"
+#include "worker/cli/stopwatch.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/image/parameters.h"
 #include "worker/engine/image/png.h"
@@ -57,6 +57,7 @@ struct options {
     int seed_count;
     enum engine_storage storage;
     int memory_limit_mb; /* 0: what there is */
+    int band_rows;       /* 0: the engine's choice */
     bool estimate;
     const char *lora_folder;
     struct lora_options loras;
@@ -88,6 +89,7 @@ enum option_key {
     KEY_PRECISION,
     KEY_STORAGE,
     KEY_MEMORY_LIMIT,
+    KEY_BAND_ROWS,
     KEY_ESTIMATE,
     KEY_CLIP_SKIP,
     KEY_EMBEDDING,
@@ -145,6 +147,8 @@ static const struct {
     {"precision", KEY_PRECISION, "NAME", "fp32 (bf16 and int8 are not in this version)"},
     {"storage", KEY_STORAGE, "NAME", "weights as in their file (default) or expanded: file or f32"},
     {"memory-limit", KEY_MEMORY_LIMIT, "MB", "refuse what takes more (default: what there is)"},
+    {"band-rows", KEY_BAND_ROWS, "N",
+     "rows of the VAE's bands; the picture is the same (default: few MB)"},
     {"estimate", KEY_ESTIMATE, NULL, "print how much memory pictures take, and make none"},
     {"clip-skip", KEY_CLIP_SKIP, "N", "leave out the last N layers of the text encoders (0)"},
     {"embedding", KEY_EMBEDDING, "FILE", "textual inversion, called by its name; repeatable"},
@@ -417,6 +421,8 @@ static int apply_option(int key, const char *value, struct options *options)
         return 0;
     case KEY_MEMORY_LIMIT:
         return parse_int("memory-limit", value, 1, 1 << 30, &options->memory_limit_mb);
+    case KEY_BAND_ROWS:
+        return parse_int("band-rows", value, 1, 1 << 20, &options->band_rows);
     case KEY_ESTIMATE:
         options->estimate = true;
         return 0;
@@ -492,7 +498,7 @@ static int parse_options(int argc, char **argv, struct options *options)
 
 struct progress {
     bool terminal;
-    double started;
+    struct stopwatch *watch;
     const char *preview_path;
 };
 
@@ -511,7 +517,8 @@ static bool on_progress(void *user, enum engine_stage stage, int step, int steps
 {
     static const char *const names[] = {"text", "denoise", "decode"};
     const struct progress *progress = user;
-    double seconds = clock_monotonic_seconds() - progress->started;
+    double seconds = clock_monotonic_seconds() - progress->watch->begun;
+    stopwatch_mark(progress->watch, stage, step);
     if (progress->terminal) {
         draw_bar(names[stage], step, steps, seconds);
     } else if (stage == ENGINE_STAGE_DENOISE && step > 0) {
@@ -603,23 +610,6 @@ static int write_png(const char *path, const struct picture *picture,
     return result;
 }
 
-static void print_timings(const struct picture *picture, const struct generation *generation)
-{
-    const struct engine_timings *timings = &picture->timings;
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    printf("{\"seed\":%" PRIu64 ",\"width\":%d,\"height\":%d,\"steps\":%d,\"text_seconds\":%.4f,"
-           "\"denoise_seconds\":%.4f,\"decode_seconds\":%.4f,\"total_seconds\":%.4f,"
-           "\"step_seconds\":%.4f,\"flop\":%.6g,\"gflop_per_second\":%.1f,"
-           "\"activation_peak_bytes\":%zu,\"rss_peak_bytes\":%lld}\n",
-           generation->seed, picture->width, picture->height, generation->steps,
-           timings->text_seconds, timings->denoise_seconds, timings->decode_seconds,
-           timings->total_seconds, timings->denoise_seconds / generation->steps, timings->flop,
-           timings->flop / timings->total_seconds * 1e-9, timings->peak_bytes,
-           (long long)usage.ru_maxrss * 1024);
-    fflush(stdout);
-}
-
 static void print_profile(const struct engine *engine)
 {
     char *text = engine_profile_text(engine);
@@ -630,14 +620,16 @@ static void print_profile(const struct engine *engine)
 /* ---- Main ------------------------------------------------------------------------------------ */
 
 static int make_picture(struct engine *engine, const struct options *options,
-                        const struct generation *generation, int number, struct error *err)
+                        const struct generation *generation, int number, struct stopwatch *watch,
+                        struct error *err)
 {
-    struct progress progress = {isatty(STDERR_FILENO) != 0, clock_monotonic_seconds(),
-                                options->pictures.preview_path};
+    struct progress progress = {isatty(STDERR_FILENO) != 0, watch, options->pictures.preview_path};
     struct engine_dump *dump = options->dump != NULL ? engine_dump_create() : NULL;
     char *path = picture_path(options, number);
     struct picture picture;
+    stopwatch_begin(watch);
     int result = engine_generate(engine, generation, on_progress, &progress, dump, &picture, err);
+    stopwatch_generated(watch);
     if (progress.terminal) {
         fprintf(stderr, "\n");
     }
@@ -652,7 +644,7 @@ static int make_picture(struct engine *engine, const struct options *options,
                 picture.height, generation->seed, picture.timings.total_seconds,
                 picture.prompt_truncated ? " (the prompt was too long and was cut)" : "");
         if (options->timings) {
-            print_timings(&picture, generation);
+            stopwatch_print(watch, &picture, generation, stdout);
         }
     }
     engine_dump_destroy(dump);
@@ -661,7 +653,7 @@ static int make_picture(struct engine *engine, const struct options *options,
     return result;
 }
 
-static int run(const struct options *options, struct error *err)
+static int run(const struct options *options, struct stopwatch *watch, struct error *err)
 {
     struct engine *engine = NULL;
     const struct engine_options engine_options = {
@@ -676,12 +668,14 @@ static int run(const struct options *options, struct error *err)
         .embedding_folder = options->embedding_folder,
         .embeddings = options->embeddings,
         .embedding_count = options->embedding_count,
+        .band_rows = options->band_rows,
         .profile = options->profile,
     };
     int result = engine_open(&engine, &engine_options, err);
     if (result < 0) {
         return result;
     }
+    stopwatch_opened(watch);
     const struct engine_info *info = engine_info(engine);
     struct generation generation = {
         .prompt = options->prompt != NULL ? options->prompt : "",
@@ -723,7 +717,7 @@ static int run(const struct options *options, struct error *err)
     }
     for (int i = 1; result == STATUS_OK && i <= options->batch; i++) {
         generation.seed = options->seed_count > 0 ? options->seeds[i - 1] : generation.seed;
-        result = make_picture(engine, options, &generation, i, err);
+        result = make_picture(engine, options, &generation, i, watch, err);
         generation.seed++;
     }
     if (result == STATUS_OK && options->profile) {
@@ -738,13 +732,15 @@ int main(int argc, char **argv)
 {
     struct options options = {.negative = "", .guidance = -1, .batch = 1};
     struct error err;
+    struct stopwatch watch;
+    stopwatch_start(&watch);
     int result, code = parse_options(argc, argv, &options);
     if (code >= 0) {
         goto out;
     }
     result = picture_options_load(&options.pictures, &err);
     if (result == STATUS_OK) {
-        result = run(&options, &err);
+        result = run(&options, &watch, &err);
     }
     if (result < 0) {
         fprintf(stderr, "txt2img: %s\n", err.text);

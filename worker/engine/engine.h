@@ -203,7 +203,8 @@ typedef bool (*engine_progress)(void *user, enum engine_stage stage, int step, i
 
 struct engine_timings {
     double text_seconds, denoise_seconds, decode_seconds, total_seconds;
-    double flop;       /* of all matrix products, multiply-add = 2; convolutions as plain sums */
+    double flop; /* of all matrix products, multiply-add = 2; convolutions as plain sums */
+    double text_flop, denoise_flop, decode_flop; /* the stages' shares of that */
     size_t peak_bytes; /* most memory held for activations; the weights are not in it */
 };
 

@@ -20,14 +20,14 @@ int generate(struct run *run, struct picture *out, struct error *err)
     if (run->drops_text) {
         components_drop_text_encoders(run->components);
     }
-    double text_done = clock_monotonic_seconds();
+    double text_done = clock_monotonic_seconds(), text_flop = run->ex->flop;
     if (!run_go_on(run, ENGINE_STAGE_TEXT, 1, 1)) {
         return run_stopped(run, err);
     }
     if ((result = latents_prepare(run, err)) < 0 || (result = denoise(run, err)) < 0) {
         return result;
     }
-    double denoise_done = clock_monotonic_seconds();
+    double denoise_done = clock_monotonic_seconds(), denoise_flop = run->ex->flop;
     result = decode(run, out, err);
     if (result < 0) {
         return result;
@@ -41,6 +41,9 @@ int generate(struct run *run, struct picture *out, struct error *err)
         .decode_seconds = decode_done - denoise_done,
         .total_seconds = decode_done - start,
         .flop = run->ex->flop - flop,
+        .text_flop = text_flop - flop,
+        .denoise_flop = denoise_flop - text_flop,
+        .decode_flop = run->ex->flop - denoise_flop,
     };
     return STATUS_OK;
 }

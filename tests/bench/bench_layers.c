@@ -1,29 +1,19 @@
-/* How fast the engine is, beside how fast the library it stands on is, in one run.
+/* What layers of the SDXL UNet cost, each in its true shape (512x512 pixels, guidance as a batch of
+ * two) with random weights on one thread; with weights as a file in f16 has them, and with LoRAs
+ * beside them. Prints JSON lines {"name", "value", "unit", "reference", "target", "holds"}.
  *
- *   bench_engine [MODEL_DIR [THREADS]]
- *
- * Prints JSON lines {"name", "value", "unit", "reference", "target", "holds"}.
- *
- * What a user waits for is measured on the wall clock with all threads: seconds a step of the model
- * that is given. It means little on a machine that does other things at the same time.
- *
- * How well the arithmetic is done is measured on one thread in GFLOP per second of its own CPU
- * time, which other load hardly changes, against OpenBLAS's sgemm of 2048 x 2048 x 2048 measured
- * the same way in the same moment. SDXL itself is too large to carry along, so its parts are
- * measured in their true shapes with random weights (512x512 pixels, guidance as a batch of two),
- * and a step is added up from how often each occurs in the UNet. Convolutions count as plain sums.
- * The same step with weights that stay in f16, as files hold them, is given as a share of that, and
- * the f16 step with a LoRA of rank 16 (transformer blocks alone; every layer) as a share of itself.
+ * Rates are GFLOP per second of the thread's own CPU time, which other load hardly changes, against
+ * OpenBLAS's sgemm of 2048 x 2048 x 2048 measured the same way in the same moment; convolutions
+ * count as plain sums. A step is added up from how often each layer occurs in the UNet. The same
+ * step with weights that stay in f16 is given as a share of that, and the f16 step with a LoRA of
+ * rank 16 (transformer blocks alone; every layer) as a share of itself. Whole models: engine/.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/base/arena.h"
-#include "common/base/clock.h"
 #include "common/base/panic.h"
-#include "worker/engine/engine.h"
 #include "worker/engine/kernels/gemm.h"
 #include "worker/engine/layers/resnet_block.h"
 #include "worker/engine/layers/sampling.h"
@@ -31,7 +21,6 @@
 
 #define SQUARE 2048
 #define ROUNDS 2
-#define PICTURES 3
 #define BATCH 2
 #define TIME_CHANNELS 1280
 #define CONTEXT_CHANNELS 2048
@@ -362,108 +351,37 @@ static void measure_part(struct bench *bench, const struct part *part)
     bench->step_flop += flop * part->count;
     bench->step_seconds_ideal += flop * part->count / (ceiling * 1e9);
     char name[96];
-    snprintf(name, sizeof(name), "engine.sdxl.%s_%lld_%lld_at_%lld", kind_names[part->kind],
+    snprintf(name, sizeof(name), "layers.sdxl.%s_%lld_%lld_at_%lld", kind_names[part->kind],
              (long long)part->channels_in, (long long)part->channels, (long long)part->side);
     print_rate(name, flop / expanded * 1e-9, ceiling);
-    snprintf(name, sizeof(name), "engine.sdxl.%s_%lld_%lld_at_%lld.f16", kind_names[part->kind],
+    snprintf(name, sizeof(name), "layers.sdxl.%s_%lld_%lld_at_%lld.f16", kind_names[part->kind],
              (long long)part->channels_in, (long long)part->channels, (long long)part->side);
     print_rate(name, flop / stored * 1e-9, ceiling);
-    snprintf(name, sizeof(name), "engine.sdxl.%s_%lld_%lld_at_%lld.lora", kind_names[part->kind],
+    snprintf(name, sizeof(name), "layers.sdxl.%s_%lld_%lld_at_%lld.lora", kind_names[part->kind],
              (long long)part->channels_in, (long long)part->channels, (long long)part->side);
     print_value(name, with_lora / stored, "times the CPU seconds");
 }
 
-/* ---- The whole pipeline ---------------------------------------------------------------------- */
-
-static struct engine *open_engine(const char *model_path, int threads)
+int main(void)
 {
-    struct engine *engine = NULL;
-    struct error err;
-    struct engine_options options = {.model_path = model_path, .threads = threads};
-    if (engine_open(&engine, &options, &err) < 0) {
-        fprintf(stderr, "bench_engine: %s\n", err.text);
-        exit(1);
-    }
-    return engine;
-}
-
-/* The best of some pictures at the model's defaults; *cpu: the CPU seconds of the least costly. */
-static struct engine_timings make_pictures(struct engine *engine, int *steps, double *cpu)
-{
-    const struct engine_info *info = engine_info(engine);
-    struct generation generation = {.prompt = "a flaming obsidian sword",
-                                    .negative_prompt = "",
-                                    .width = info->default_width,
-                                    .height = info->default_height,
-                                    .steps = info->default_steps,
-                                    .guidance = info->default_guidance,
-                                    .seed = 1};
-    struct engine_timings best = {.total_seconds = 0};
-    struct error err;
-    *steps = generation.steps;
-    for (int i = 0; i < PICTURES; i++) {
-        struct picture picture;
-        double start = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID);
-        if (engine_generate(engine, &generation, NULL, NULL, NULL, &picture, &err) < 0) {
-            fprintf(stderr, "bench_engine: %s\n", err.text);
-            exit(1);
-        }
-        double seconds = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID) - start;
-        *cpu = i == 0 || seconds < *cpu ? seconds : *cpu;
-        if (i == 0 || picture.timings.total_seconds < best.total_seconds) {
-            best = picture.timings;
-        }
-        picture_free(&picture);
-    }
-    return best;
-}
-
-static void measure_pipeline(struct bench *bench, const char *model_path, int threads)
-{
-    int steps = 0;
-    double cpu = 0, start = clock_monotonic_seconds();
-    struct engine *engine = open_engine(model_path, threads);
-    print_value("engine.open_seconds", clock_monotonic_seconds() - start, "s");
-    struct engine_timings best = make_pictures(engine, &steps, &cpu);
-    engine_close(engine);
-    print_value("engine.txt2img.step_seconds", best.denoise_seconds / steps, "s");
-    print_value("engine.txt2img.decode_seconds", best.decode_seconds, "s");
-    print_value("engine.txt2img.total_seconds", best.total_seconds, "s");
-    print_value("engine.txt2img.activation_peak", (double)best.peak_bytes / (1 << 20), "MiB");
-
-    measure_ceiling(bench);
-    engine = open_engine(model_path, 1);
-    best = make_pictures(engine, &steps, &cpu);
-    engine_close(engine);
-    print_rate("engine.txt2img.rate", best.flop / cpu * 1e-9, bench->ceiling);
-}
-
-int main(int argc, char **argv)
-{
-    const char *demo = "worker/models/demo";
-    const char *model = argc > 1                  ? argv[1]
-                        : access(demo, R_OK) == 0 ? demo
-                                                  : "tests/golden/tiny-sdxl";
-    int threads = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0;
     struct bench bench = {.ceiling = 0};
     struct error err;
     if (gemm_init(&err) < 0 || arena_create(&bench.ex.step, "step", (size_t)16 << 30, &err) < 0 ||
         arena_create(&bench.weights, "weights", (size_t)16 << 30, &err) < 0) {
         PANIC("%s", err.text);
     }
-    fprintf(stderr, "bench_engine: %s\n", gemm_library());
-    measure_pipeline(&bench, model, threads);
+    fprintf(stderr, "bench_layers: %s\n", gemm_library());
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         measure_part(&bench, &parts[i]);
     }
-    print_value("engine.sdxl_512.step_cpu_seconds", bench.step_seconds, "CPU-s");
-    print_promise("engine.sdxl_512.step_rate", bench.step_flop / bench.step_seconds * 1e-9,
+    print_value("layers.sdxl_512.step_cpu_seconds", bench.step_seconds, "CPU-s");
+    print_promise("layers.sdxl_512.step_rate", bench.step_flop / bench.step_seconds * 1e-9,
                   bench.step_flop / bench.step_seconds_ideal * 1e-9);
-    print_value("engine.sdxl_512.step_f16_over_f32", bench.step_seconds_stored / bench.step_seconds,
+    print_value("layers.sdxl_512.step_f16_over_f32", bench.step_seconds_stored / bench.step_seconds,
                 "times the CPU seconds");
-    print_value("engine.sdxl_512.step_lora_over_none",
+    print_value("layers.sdxl_512.step_lora_over_none",
                 1 + bench.step_seconds_lora / bench.step_seconds_stored, "times the CPU seconds");
-    print_value("engine.sdxl_512.step_locon_over_none",
+    print_value("layers.sdxl_512.step_locon_over_none",
                 1 + bench.step_seconds_locon / bench.step_seconds_stored, "times the CPU seconds");
     arena_destroy(bench.ex.step);
     arena_destroy(bench.weights);
