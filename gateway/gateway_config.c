@@ -18,6 +18,8 @@ const struct config_option gateway_config_options[] = {
      "Base of the links in answers, as clients reach this service; empty: http://<HTTP_LISTEN>."},
     {"CDN_BASE_URL", CONFIG_STRING, AT(cdn_base_url), "", 0, 0, NULL, 0,
      "Base of picture URLs; empty: <PUBLIC_URL>/objects."},
+    {"SECOND_CDN_BASE_URL", CONFIG_STRING, AT(second_cdn_base_url), "", 0, 0, NULL, 0,
+     "Base of the URLs of pictures that only the uploader's second store has; empty: as all."},
     {"OBJECTS_FOLDER", CONFIG_STRING, AT(objects_folder), "", 0, 0, NULL, 0,
      "The uploader's folder store; when set, GET /objects/<key> serves it, so URLs work on "
      "one machine."},
@@ -143,6 +145,9 @@ int gateway_config_check(const void *untyped, struct error *err)
     }
     if (result == 0) {
         result = check_url("CDN_BASE_URL", config->cdn_base_url, err);
+    }
+    if (result == 0) {
+        result = check_url("SECOND_CDN_BASE_URL", config->second_cdn_base_url, err);
     }
     if (result == 0 && config->jobs_in_flight_max > config->jobs_max) {
         result = ERROR(err, STATUS_INVALID,

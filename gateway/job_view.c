@@ -56,6 +56,13 @@ static void add_links(struct json_writer *json, const struct job *job, const str
     json_writer_close(json, '}');
 }
 
+static const char *base_of(const struct picture *picture, const struct job_view *view)
+{
+    bool is_elsewhere = picture->store != 0 && view->second_cdn_base_url != NULL &&
+                        view->second_cdn_base_url[0] != '\0';
+    return is_elsewhere ? view->second_cdn_base_url : view->cdn_base_url;
+}
+
 static void add_images(struct json_writer *json, const struct job *job, const struct job_view *view)
 {
     json_writer_open(json, "images", '[');
@@ -63,7 +70,7 @@ static void add_images(struct json_writer *json, const struct job *job, const st
         const struct picture *picture = &job->images[i];
         json_writer_open(json, NULL, '{');
         json_writer_integer(json, "index", i);
-        add_url(json, "url", view->cdn_base_url, picture->object_key);
+        add_url(json, "url", base_of(picture, view), picture->object_key);
         json_writer_integer(json, "seed", picture->seed);
         json_writer_integer(json, "width", picture->width);
         json_writer_integer(json, "height", picture->height);
@@ -135,8 +142,9 @@ static void add_end(struct json_writer *json, const struct job *job, const struc
 {
     add_images(json, job, view);
     json_writer_bool(json, "partial", is_partial(job));
-    add_url(json, "url", view->cdn_base_url,
-            has_succeeded(job) && job->image_count > 0 ? job->images[0].object_key : "");
+    bool has_one = has_succeeded(job) && job->image_count > 0;
+    add_url(json, "url", has_one ? base_of(&job->images[0], view) : "",
+            has_one ? job->images[0].object_key : "");
     if (!job_is_terminal(job) || has_succeeded(job)) {
         json_writer_null(json, "error");
         return;

@@ -17,6 +17,8 @@
 struct job_view {
     const char *public_url;   /* base of links, without '/' at the end */
     const char *cdn_base_url; /* base of pictures, without '/' at the end */
+    const char
+        *second_cdn_base_url; /* of those that only the second store has; NULL or "": as all */
     struct job_estimate estimate;
     uint64_t now_ms; /* Unix time */
 };

@@ -5,6 +5,7 @@
 
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
+#include "uploader/store_pair.h"
 
 #define CONTENT_HASH_LENGTH 64
 
@@ -83,6 +84,8 @@ int delivery_create(struct delivery **out, struct record *record, const char *pr
     d->result = result;
     d->keys = xcalloc(result->n_images, sizeof(*d->keys));
     d->sizes = xcalloc(result->n_images, sizeof(*d->sizes));
+    d->stores = xcalloc(result->n_images, sizeof(*d->stores));
+    d->lacks = STORE_PAIR_NEITHER;
     d->index = result->image->index;
     d->is_last = d->index + 1 == result->n_images;
     for (size_t i = 0; i < result->n_images; i++) {
@@ -104,6 +107,7 @@ void delivery_destroy(struct delivery *d)
     codec_free(&d->result->base);
     xfree(d->keys);
     xfree(d->sizes);
+    xfree(d->stores);
     xfree(d);
 }
 
@@ -118,6 +122,7 @@ Crafterse__V1__Image delivery_image(const struct delivery *d, size_t index)
     image.index = (uint32_t)index;
     image.object_key = d->keys[index];
     image.bytes = d->sizes[index];
+    image.store = d->stores[index];
     return image;
 }
 

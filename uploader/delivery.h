@@ -28,6 +28,8 @@ struct delivery {
     Crafterse__V1__Result *result;
     char (*keys)[OBJECT_KEY_SIZE]; /* where each of the job's pictures lies */
     uint64_t *sizes;               /* of the stored objects; 0 = not looked up */
+    uint32_t *stores;              /* that have them: 0 = the first, 1 = only the second */
+    int lacks;                     /* the store without this delivery's picture: store_pair.h */
     size_t index;                  /* which of them this delivery brings */
     bool is_last;                  /* its end is the job's end */
 

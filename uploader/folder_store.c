@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/buf.h"
 #include "common/base/id.h"
 #include "common/base/panic.h"
 
@@ -245,6 +246,47 @@ static int size_of(struct store *s, const char *key, uint64_t *size, struct erro
     return 0;
 }
 
+static int read_all(int fd, const char *path, struct buf *out, struct error *err)
+{
+    char chunk[16384];
+    for (;;) {
+        ssize_t got = read(fd, chunk, sizeof(chunk));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return got == 0 ? 0 : system_error(err, "read", path, errno);
+        }
+        int rc = buf_append(out, chunk, (size_t)got, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+}
+
+static int get(struct store *s, const char *key, void **data, size_t *size, struct error *err)
+{
+    char path[PATH_SIZE];
+    struct buf bytes;
+    int rc = join_path(path, from_store(s)->folder, key, err);
+    if (rc != 0) {
+        return rc;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ENOENT ? ERROR(err, STATUS_NOT_FOUND, "there is no object %s", path)
+                               : system_error(err, "open", path, errno);
+    }
+    buf_init(&bytes, STORE_OBJECT_BYTES_MAX);
+    rc = read_all(fd, path, &bytes, err);
+    close(fd);
+    if (rc == 0) {
+        *data = buf_take(&bytes, size);
+    }
+    buf_deinit(&bytes);
+    return rc;
+}
+
 static int check(struct store *s, struct error *err)
 {
     struct folder_store *f = from_store(s);
@@ -265,7 +307,8 @@ static void destroy(struct store *s)
     xfree(f);
 }
 
-static const struct store_operations operations = {put, size_of, check, destroy};
+static const struct store_operations operations = {
+    .put = put, .size = size_of, .get = get, .check = check, .destroy = destroy};
 
 struct store *folder_store_create(const char *folder, bool durable)
 {

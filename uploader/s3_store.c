@@ -25,6 +25,8 @@ struct s3_store {
     CURL *curl;
     char *answer; /* ANSWER_BYTES_MAX + 1 */
     size_t answer_size;
+    struct buf *body; /* where a successful answer's body goes too; NULL = nowhere */
+    bool body_overran;
 };
 
 struct request {
@@ -113,6 +115,12 @@ static size_t keep_answer(char *data, size_t size, size_t count, void *user)
     memcpy(s->answer + s->answer_size, data, kept);
     s->answer_size += kept;
     s->answer[s->answer_size] = '\0';
+    long http_status = 0;
+    curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, &http_status);
+    if (s->body != NULL && http_status == 200 && buf_append(s->body, data, bytes, NULL) != 0) {
+        s->body_overran = true;
+        return 0; /* curl gives up */
+    }
     return bytes;
 }
 
@@ -230,6 +238,8 @@ static void prepare(struct s3_store *s, const struct request *r, const char *url
     curl_easy_setopt(s->curl, CURLOPT_WRITEDATA, s);
     if (strcmp(r->method, "HEAD") == 0) {
         curl_easy_setopt(s->curl, CURLOPT_NOBODY, 1L);
+    } else if (strcmp(r->method, "GET") == 0) {
+        curl_easy_setopt(s->curl, CURLOPT_HTTPGET, 1L);
     } else {
         curl_easy_setopt(s->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_size);
         curl_easy_setopt(s->curl, CURLOPT_POSTFIELDS, r->body);
@@ -382,6 +392,31 @@ static int put(struct store *store, const char *key, const void *data, size_t si
     return rc;
 }
 
+static int get(struct store *store, const char *key, void **data, size_t *size, struct error *err)
+{
+    struct s3_store *s = from_store(store);
+    const struct request request = {.method = "GET", .key = key};
+    long http_status = 0;
+    struct buf what, body;
+    buf_init(&what, URL_BYTES_MAX);
+    buf_init(&body, STORE_OBJECT_BYTES_MAX);
+    s->body = &body;
+    s->body_overran = false;
+    int rc = perform(s, &request, &http_status, &what, err);
+    s->body = NULL;
+    if (s->body_overran) {
+        rc = ERROR(err, STATUS_TOO_LARGE, "%s: the object has more than %d bytes", what.data,
+                   STORE_OBJECT_BYTES_MAX);
+    }
+    rc = rc == 0 ? s3_store_judge(http_status, what.data, s->answer, err) : rc;
+    if (rc == 0) {
+        *data = buf_take(&body, size);
+    }
+    buf_deinit(&what);
+    buf_deinit(&body);
+    return rc;
+}
+
 static int size_of(struct store *store, const char *key, uint64_t *size, struct error *err)
 {
     return head(from_store(store), key, size, err);
@@ -409,7 +444,8 @@ static void destroy(struct store *store)
     xfree(s);
 }
 
-static const struct store_operations operations = {put, size_of, check, destroy};
+static const struct store_operations operations = {
+    .put = put, .size = size_of, .get = get, .check = check, .destroy = destroy};
 
 int s3_store_create(struct store **out, const struct s3_store_settings *settings, struct error *err)
 {

@@ -1,6 +1,8 @@
 /* Where pictures are kept: one interface, a folder (folder_store.h) or S3/R2 (s3_store.h) behind
  * it.
  *
+ * Two of them can stand for each other: store_pair.h.
+ *
  * Objects are created once and never changed. A key is made of what the picture was ordered as
  * (object_key.h), so an object that is already there is the same picture, drawn before: that is
  * success, not an error.
@@ -28,13 +30,16 @@ struct store_result {
 
 struct store;
 
-/* Errors of put, size and check: UNAVAILABLE and TIMEOUT (retriable) pass by themselves; DENIED,
- * NOT_FOUND (of put: the bucket), INVALID and UNSUPPORTED want an operator, and trying again helps
- * once that is done; TOO_LARGE is about this object alone and stays. */
+#define STORE_OBJECT_BYTES_MAX (32 * 1024 * 1024)
+
+/* Errors of put, size, get and check: UNAVAILABLE and TIMEOUT (retriable) pass by themselves;
+ * DENIED, NOT_FOUND (of put: the bucket), INVALID and UNSUPPORTED want an operator, and trying
+ * again helps once that is done; TOO_LARGE is about this object alone and stays. */
 struct store_operations {
     int (*put)(struct store *s, const char *key, const void *data, size_t size,
                struct store_result *result, struct error *err);
     int (*size)(struct store *s, const char *key, uint64_t *size, struct error *err);
+    int (*get)(struct store *s, const char *key, void **data, size_t *size, struct error *err);
     int (*check)(struct store *s, struct error *err);
     void (*destroy)(struct store *s);
 };
@@ -53,6 +58,13 @@ static inline int store_put(struct store *s, const char *key, const void *data, 
 static inline int store_size(struct store *s, const char *key, uint64_t *size, struct error *err)
 {
     return s->operations->size(s, key, size, err);
+}
+
+/* The whole object, xfree; at most STORE_OBJECT_BYTES_MAX. NOT_FOUND when there is none. */
+static inline int store_get(struct store *s, const char *key, void **data, size_t *size,
+                            struct error *err)
+{
+    return s->operations->get(s, key, data, size, err);
 }
 
 /* Whether the store could take an object now, as far as can be told without writing one. */

@@ -18,11 +18,10 @@
 
 struct uploading {
     struct upload_pool *pool;
-    struct store *store;
+    struct store_pair pair;
     pthread_t thread;
     bool started, checks_store;
-    bool failing;  /* its last attempt failed (pool's mutex) */
-    bool refusing; /* ... for a reason that stays */
+    bool failing; /* its last attempt failed (pool's mutex) */
 };
 
 struct queue {
@@ -35,7 +34,7 @@ struct upload_pool {
     pthread_cond_t changed;
     struct queue waiting, finished;
     bool hurry, stop;
-    size_t failing, refusing; /* threads whose last attempt failed, or was refused */
+    size_t failing; /* threads whose last attempt failed */
     size_t thread_count;
     struct uploading *threads;
 };
@@ -67,13 +66,14 @@ static struct delivery *queue_pop(struct queue *q)
 static int store_picture(struct uploading *u, struct delivery *d, struct error *err)
 {
     struct upload_pool *p = u->pool;
-    struct store_result stored = {0};
+    struct store_pair_result result = {.lacks = STORE_PAIR_NEITHER};
     const ProtobufCBinaryData *png = &d->result->png;
     double began = clock_monotonic_seconds();
-    int rc = store_put(u->store, d->keys[d->index], png->data, png->len, &stored, err);
+    int rc = store_pair_put(&u->pair, d->keys[d->index], png->data, png->len, &result, err);
     if (rc != 0) {
         return rc;
     }
+    const struct store_result stored = result.stored;
     metric_observe(p->options.metrics.seconds, clock_monotonic_seconds() - began);
     metric_increment(p->options.metrics.outcomes[stored.outcome]);
     if (stored.outcome == STORE_CREATED) {
@@ -85,6 +85,8 @@ static int store_picture(struct uploading *u, struct delivery *d, struct error *
                   (unsigned long long)stored.size);
     }
     d->sizes[d->index] = stored.size;
+    d->stores[d->index] = result.lacks == STORE_PAIR_FIRST ? STORE_PAIR_SECOND : STORE_PAIR_FIRST;
+    d->lacks = result.lacks;
     log_debug("stored", "key=%s bytes=%llu outcome=%d", d->keys[d->index],
               (unsigned long long)stored.size, (int)stored.outcome);
     return 0;
@@ -95,7 +97,9 @@ static int look_up_earlier(struct uploading *u, struct delivery *d, struct error
 {
     int rc = 0;
     for (size_t i = 0; d->is_last && i < d->index && rc == 0; i++) {
-        rc = store_size(u->store, d->keys[i], &d->sizes[i], err);
+        int lacks;
+        rc = store_pair_size(&u->pair, d->keys[i], &d->sizes[i], &lacks, err);
+        d->stores[i] = lacks == STORE_PAIR_FIRST ? STORE_PAIR_SECOND : STORE_PAIR_FIRST;
     }
     return rc;
 }
@@ -125,15 +129,12 @@ static bool attempt(struct uploading *u, struct delivery *d, struct error *err)
 /* ---- The store's state ------------------------------------------------------------------------
  */
 
-static void set_state(struct uploading *u, bool failing, bool refusing, const char *why)
+static void set_state(struct uploading *u, bool failing, const char *why)
 {
     struct upload_pool *p = u->pool;
     pthread_mutex_lock(&p->mutex);
     p->failing += (size_t)failing - (size_t)u->failing;
-    p->refusing += (size_t)refusing - (size_t)u->refusing;
     u->failing = failing;
-    u->refusing = refusing;
-    metric_set(p->options.metrics.refusing_now, p->refusing > 0 ? 1 : 0);
     health_set_ready("store", p->failing == 0, p->failing == 0 ? "" : why);
     pthread_mutex_unlock(&p->mutex);
 }
@@ -150,7 +151,7 @@ static void note_failure(struct uploading *u, uint32_t failures, uint32_t wait_m
         log_error("the store refuses: an operator must act; trying on",
                   "attempt=%u wait_ms=%u reason=%s", failures, wait_ms, LOG_QUOTED(err->text));
     }
-    set_state(u, true, !err->retriable, err->text);
+    set_state(u, true, err->text);
 }
 
 /* ---- Threads ----------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ static void persist(struct uploading *u, struct delivery *d)
     struct backoff backoff = {.first_ms = RETRY_FIRST_MS,
                               .max_ms = (uint32_t)u->pool->options.config->retry_max_ms};
     struct error err;
-    while (!(d != NULL ? attempt(u, d, &err) : store_check(u->store, &err) == 0)) {
+    while (!(d != NULL ? attempt(u, d, &err) : store_pair_check(&u->pair, &err) == 0)) {
         uint32_t wait_ms = backoff_next(&backoff, id_random());
         note_failure(u, backoff.failures, wait_ms, &err);
         if (wait_unhurried(u->pool, wait_ms)) {
@@ -194,7 +195,7 @@ static void persist(struct uploading *u, struct delivery *d)
         }
         return;
     }
-    set_state(u, false, false, "the store fails for other pictures");
+    set_state(u, false, "the store fails for other pictures");
 }
 
 static void deliver(struct uploading *u, struct delivery *d)
@@ -254,9 +255,6 @@ struct upload_pool_metrics upload_pool_metrics_create(void)
     help = "Attempts to store a picture that failed: the store was away, or refused.";
     m.failed = metric_create(METRIC_COUNTER, failures, "kind=\"away\"", help);
     m.refused = metric_create(METRIC_COUNTER, failures, "kind=\"refused\"", help);
-    m.refusing_now = metric_create(METRIC_GAUGE, "crafterse_uploader_store_refusing", "",
-                                   "1 while the store refuses pictures for a reason that an "
-                                   "operator must mend: alert on it.");
     m.bytes = metric_create(METRIC_COUNTER, "crafterse_uploader_stored_bytes_total", "",
                             "Bytes of new objects.");
     m.seconds = metric_create(METRIC_HISTOGRAM, "crafterse_uploader_put_seconds", "",
@@ -286,7 +284,8 @@ int upload_pool_create(struct upload_pool **out, const struct upload_pool_option
         struct uploading *u = &p->threads[i];
         u->pool = p;
         u->checks_store = i == 0;
-        rc = uploader_config_open_store(options->config, options->durable, &u->store, err);
+        u->pair.health = options->health;
+        rc = uploader_config_open_stores(options->config, options->durable, &u->pair, err);
         if (rc == 0 && pthread_create(&u->thread, NULL, run_thread, u) != 0) {
             rc = ERROR(err, STATUS_IO, "cannot start thread %zu of %zu for uploads", i + 1,
                        p->thread_count);
@@ -314,7 +313,7 @@ void upload_pool_destroy(struct upload_pool *p)
         if (p->threads[i].started) {
             pthread_join(p->threads[i].thread, NULL);
         }
-        store_destroy(p->threads[i].store);
+        store_pair_destroy(&p->threads[i].pair);
     }
     ASSERT(p->waiting.first == NULL && p->finished.first == NULL);
     pthread_cond_destroy(&p->changed);

@@ -1,9 +1,9 @@
-/* Threads that store deliveries, several at a time. Each has its own connection to the store.
+/* Threads that store deliveries, several at a time. Each has its own connections to the stores.
  *
- * A delivery is tried until the store has it: waits double, with jitter, up to a maximum, and what
- * an operator must mend (credentials, a missing bucket, a full disk) is logged as an error and
- * raised in crafterse_uploader_store_refusing. Only an object that the store will never take is
- * given back as refused.
+ * A delivery is tried until a store has it (store_pair.h): waits double, with jitter, up to a
+ * maximum, and what an operator must mend (credentials, a missing bucket, a full disk) is logged as
+ * an error and raised in crafterse_uploader_store_refusing. Only an object that the store will
+ * never take is given back as refused.
  *
  * Thread rule: one thread calls everything here.
  */
@@ -24,7 +24,7 @@ struct upload_pool;
 /* Counters of the process; make them once. Never freed. */
 struct upload_pool_metrics {
     struct metric *outcomes[3]; /* by enum store_outcome */
-    struct metric *failed, *refused, *refusing_now, *bytes, *seconds;
+    struct metric *failed, *refused, *bytes, *seconds;
 };
 struct upload_pool_metrics upload_pool_metrics_create(void);
 
@@ -32,6 +32,7 @@ struct upload_pool_options {
     const struct uploader_config *config;
     bool durable; /* pictures in a folder outlive the machine's power */
     struct cache_writer *cache;
+    struct store_health *health; /* of the stores that the config names */
     struct upload_pool_metrics metrics;
     void (*finished)(void *user); /* called on any thread when upload_pool_collect has one */
     void *user;

@@ -25,8 +25,10 @@
 #include "common/bus/topics.h"
 #include "common/obs/health.h"
 #include "common/obs/metrics.h"
+#include "proto/repair.pb-c.h"
 #include "uploader/cache_writer.h"
 #include "uploader/delivery.h"
+#include "uploader/repairer.h"
 #include "uploader/s3_store.h"
 #include "uploader/upload_pool.h"
 #include "uploader/uploader_config.h"
@@ -42,8 +44,11 @@ struct uploader {
     struct producer *producer;
     struct outbox *outbox;
     struct cache_writer *cache;
+    struct store_health *health;
     struct upload_pool *pool;
+    struct repairer *repairer; /* NULL with one store */
     size_t uploading;
+    char topic_repairs[TOPIC_NAME_MAX];
     char topic_results[TOPIC_NAME_MAX], topic_status[TOPIC_NAME_MAX];
     char topic_deadletter[TOPIC_NAME_MAX];
     struct metric *succeeded, *failed, *buried, *in_hand;
@@ -120,6 +125,19 @@ static void end_job(struct uploader *u, struct outbox_entry *entry, struct deliv
     delivery_status_deinit(&terminal);
 }
 
+/* Told before the job is: once the result is committed, only this record knows. */
+static void add_repair(struct uploader *u, struct outbox_entry *entry, struct delivery *d)
+{
+    Crafterse__V1__Repair repair = CRAFTERSE__V1__REPAIR__INIT;
+    Crafterse__V1__Envelope envelope = *d->result->envelope;
+    const struct outbox_target target = {.topic = u->topic_repairs,
+                                         .partition = PRODUCER_PARTITION_BY_KEY};
+    repair.envelope = &envelope;
+    repair.object_key = d->keys[d->index];
+    repair.store = (uint32_t)d->lacks;
+    outbox_add(entry, &target, &repair.base, &envelope);
+}
+
 static void finish(struct uploader *u, struct delivery *d)
 {
     u->uploading--;
@@ -134,11 +152,46 @@ static void finish(struct uploader *u, struct delivery *d)
                   LOG_QUOTED(d->error.text));
         add_dead_letter(u, entry, "storage_refused", d->error.text);
     }
+    if (d->lacks != STORE_PAIR_NEITHER) {
+        add_repair(u, entry, d);
+    }
     if (d->is_last || d->end != DELIVERY_STORED) {
         end_job(u, entry, d);
     }
     outbox_end(entry);
     delivery_destroy(d);
+}
+
+/* ---- Repairs ----------------------------------------------------------------------------------
+ */
+
+static void collect_repair(struct uploader *u)
+{
+    struct record record;
+    bool done;
+    if (u->repairer == NULL || !repairer_collect(u->repairer, &record, &done)) {
+        return;
+    }
+    if (done) {
+        outbox_end(outbox_begin(u->outbox, &record));
+    } else {
+        consumer_drop(u->consumer, &record);
+    }
+}
+
+static void take_repair(struct uploader *u)
+{
+    struct record record;
+    struct error err;
+    if (u->repairer == NULL || !repairer_is_free(u->repairer) ||
+        !consumer_take(u->consumer, u->topic_repairs, 1, &record)) {
+        return;
+    }
+    if (repairer_submit(u->repairer, &record, &err) != 0) {
+        struct outbox_entry *entry = outbox_begin(u->outbox, &record);
+        add_dead_letter(u, entry, "undecodable", err.text);
+        outbox_end(entry);
+    }
 }
 
 /* ---- The loop ---------------------------------------------------------------------------------
@@ -164,6 +217,7 @@ static void serve(struct uploader *u, bool draining)
          d = upload_pool_collect(u->pool)) {
         finish(u, d);
     }
+    collect_repair(u);
     outbox_service(u->outbox);
 }
 
@@ -171,9 +225,10 @@ static void take_records(struct uploader *u)
 {
     struct record record;
     while (u->uploading < (size_t)u->config->uploads &&
-           consumer_take(u->consumer, NULL, 1, &record)) {
+           consumer_take(u->consumer, u->topic_results, 1, &record)) {
         accept_record(u, &record);
     }
+    take_repair(u);
 }
 
 static void publish_state(struct uploader *u)
@@ -194,7 +249,11 @@ static void drain(struct uploader *u)
     log_info("draining", "in_hand=%zu", u->uploading + outbox_count(u->outbox));
     uint64_t limit_ms = clock_monotonic_ms() + (uint64_t)u->config->drain_limit_ms;
     bool hurried = false;
-    while (u->uploading > 0 || (outbox_count(u->outbox) > 0 && !hurried)) {
+    if (u->repairer != NULL) {
+        repairer_hurry(u->repairer);
+    }
+    while (u->uploading > 0 || (u->repairer != NULL && !repairer_is_free(u->repairer)) ||
+           (outbox_count(u->outbox) > 0 && !hurried)) {
         if (!hurried && clock_monotonic_ms() >= limit_ms) {
             log_warn("drain limit reached, leaving the rest uncommitted", "in_hand=%zu",
                      u->uploading + outbox_count(u->outbox));
@@ -241,6 +300,29 @@ static void wake_loop(void *user)
     consumer_wake(consumer);
 }
 
+static int start_stores(struct uploader *u, struct error *err)
+{
+    bool has_second = uploader_config_has_second(u->config);
+    /* devbroker forgets everything when it ends, so waiting for the disk would keep no promise. */
+    bool durable = !u->context->kafka->embedded;
+    u->health = store_health_create(has_second ? 2 : 1, (uint32_t)u->config->patience_ms,
+                                    (uint32_t)u->config->retry_max_ms);
+    const struct upload_pool_options pool = {.config = u->config,
+                                             .durable = durable,
+                                             .cache = u->cache,
+                                             .health = u->health,
+                                             .metrics = upload_pool_metrics_create(),
+                                             .finished = wake_loop,
+                                             .user = u->consumer};
+    const struct repairer_options repairs = {.config = u->config,
+                                             .durable = durable,
+                                             .health = u->health,
+                                             .finished = wake_loop,
+                                             .user = u->consumer};
+    int rc = upload_pool_create(&u->pool, &pool, err);
+    return rc == 0 && has_second ? repairer_create(&u->repairer, &repairs, err) : rc;
+}
+
 static int start(struct uploader *u, struct error *err)
 {
     const struct kafka_config *kafka = u->context->kafka;
@@ -252,8 +334,12 @@ static int start(struct uploader *u, struct error *err)
     create_metrics(u);
     health_set_ready("kafka", false, "not yet a member of the consumer group");
 
-    const char *const topics[] = {u->topic_results};
-    const struct consumer_options consumer = {.group = group, .topics = topics, .topic_count = 1};
+    topic_name(kafka, TOPIC_REPAIRS, "", u->topic_repairs);
+    const char *const topics[] = {u->topic_results, u->topic_repairs};
+    const struct consumer_options consumer = {.group = group,
+                                              .topics = topics,
+                                              .topic_count =
+                                                  uploader_config_has_second(u->config) ? 2 : 1};
     int rc = producer_create(&u->producer, kafka, err);
     rc = rc == 0 ? consumer_create(&u->consumer, kafka, &consumer, err) : rc;
     rc = rc == 0
@@ -264,19 +350,14 @@ static int start(struct uploader *u, struct error *err)
     }
     producer_prepare(u->producer, u->topic_status);
     u->outbox = outbox_create(u->producer, u->consumer, u->context->settings->instance);
-    /* devbroker forgets everything when it ends, so waiting for the disk would keep no promise. */
-    const struct upload_pool_options pool = {.config = u->config,
-                                             .durable = !kafka->embedded,
-                                             .cache = u->cache,
-                                             .metrics = upload_pool_metrics_create(),
-                                             .finished = wake_loop,
-                                             .user = u->consumer};
-    return upload_pool_create(&u->pool, &pool, err);
+    return start_stores(u, err);
 }
 
 static void stop(struct uploader *u)
 {
     upload_pool_destroy(u->pool);
+    repairer_destroy(u->repairer);
+    store_health_destroy(u->health);
     cache_writer_destroy(u->cache);
     if (u->producer != NULL) {
         (void)producer_flush(u->producer, FLUSH_TIMEOUT_MS, NULL);

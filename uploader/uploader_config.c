@@ -12,36 +12,76 @@
 const struct config_option uploader_config_options[] = {
     {.name = "STORE",
      .type = CONFIG_CHOICE,
-     .offset = AT(store),
+     .offset = AT(first.kind),
      .default_text = "folder",
      .choices = "folder|s3",
      .help = "Where pictures are kept: a folder of this machine, or S3 (AWS, Cloudflare R2, ...)."},
     {.name = "STORE_FOLDER",
      .type = CONFIG_STRING,
-     .offset = AT(store_folder),
+     .offset = AT(first.folder),
      .help = "The folder of STORE=folder; made when missing."},
     {.name = "S3_ENDPOINT",
      .type = CONFIG_STRING,
-     .offset = AT(s3_endpoint),
+     .offset = AT(first.s3_endpoint),
      .help = "Address of the S3 API, for example https://ACCOUNT.r2.cloudflarestorage.com."},
     {.name = "S3_REGION",
      .type = CONFIG_STRING,
-     .offset = AT(s3_region),
+     .offset = AT(first.s3_region),
      .default_text = "auto",
      .help = "Region that requests are signed for; R2 wants auto."},
     {.name = "S3_BUCKET",
      .type = CONFIG_STRING,
-     .offset = AT(s3_bucket),
+     .offset = AT(first.s3_bucket),
      .help = "Bucket that takes the pictures; it must exist."},
     {.name = "S3_ACCESS_KEY_ID",
      .type = CONFIG_STRING,
-     .offset = AT(s3_access_key_id),
+     .offset = AT(first.s3_access_key_id),
      .help = "Name of the key that may read and write the bucket's objects."},
     {.name = "S3_SECRET_ACCESS_KEY",
      .type = CONFIG_STRING,
-     .offset = AT(s3_secret_access_key),
+     .offset = AT(first.s3_secret_access_key),
      .flags = CONFIG_SECRET,
      .help = "The key's secret."},
+    {.name = "SECOND_STORE",
+     .type = CONFIG_CHOICE,
+     .offset = AT(second.kind),
+     .default_text = "none",
+     .choices = "none|folder|s3",
+     .help = "A second store, best with another provider: every picture goes to both, and while "
+             "the first is away the second alone is enough."},
+    {.name = "SECOND_STORE_FOLDER",
+     .type = CONFIG_STRING,
+     .offset = AT(second.folder),
+     .help = "As STORE_FOLDER, of the second store."},
+    {.name = "SECOND_S3_ENDPOINT",
+     .type = CONFIG_STRING,
+     .offset = AT(second.s3_endpoint),
+     .help = "As S3_ENDPOINT, of the second store."},
+    {.name = "SECOND_S3_REGION",
+     .type = CONFIG_STRING,
+     .offset = AT(second.s3_region),
+     .default_text = "auto",
+     .help = "As S3_REGION, of the second store."},
+    {.name = "SECOND_S3_BUCKET",
+     .type = CONFIG_STRING,
+     .offset = AT(second.s3_bucket),
+     .help = "As S3_BUCKET, of the second store."},
+    {.name = "SECOND_S3_ACCESS_KEY_ID",
+     .type = CONFIG_STRING,
+     .offset = AT(second.s3_access_key_id),
+     .help = "As S3_ACCESS_KEY_ID, of the second store."},
+    {.name = "SECOND_S3_SECRET_ACCESS_KEY",
+     .type = CONFIG_STRING,
+     .offset = AT(second.s3_secret_access_key),
+     .flags = CONFIG_SECRET,
+     .help = "As S3_SECRET_ACCESS_KEY, of the second store."},
+    {.name = "STORE_PATIENCE",
+     .type = CONFIG_DURATION,
+     .offset = AT(patience_ms),
+     .default_text = "5s",
+     .min = 0,
+     .max = 3600000,
+     .help = "How long the first store may fail before the second alone is enough."},
     {.name = "S3_TIMEOUT",
      .type = CONFIG_DURATION,
      .offset = AT(s3_timeout_ms),
@@ -103,62 +143,99 @@ static int check_prefix(const char *prefix, struct error *err)
     return 0;
 }
 
-static int check_s3(const struct uploader_config *config, struct error *err)
+static int check_s3(const struct uploader_place *place, const char *which, struct error *err)
 {
     const struct {
         const char *name, *value;
     } needed[] = {
-        {"S3_ENDPOINT", config->s3_endpoint},
-        {"S3_BUCKET", config->s3_bucket},
-        {"S3_ACCESS_KEY_ID", config->s3_access_key_id},
-        {"S3_SECRET_ACCESS_KEY", config->s3_secret_access_key},
+        {"S3_ENDPOINT", place->s3_endpoint},
+        {"S3_BUCKET", place->s3_bucket},
+        {"S3_ACCESS_KEY_ID", place->s3_access_key_id},
+        {"S3_SECRET_ACCESS_KEY", place->s3_secret_access_key},
     };
     for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
         if (needed[i].value[0] == '\0') {
-            return ERROR(err, STATUS_INVALID, "CRAFTERSE_STORE=s3 needs CRAFTERSE_%s",
-                         needed[i].name);
+            return ERROR(err, STATUS_INVALID, "CRAFTERSE_%sSTORE=s3 needs CRAFTERSE_%s%s", which,
+                         which, needed[i].name);
         }
     }
-    if (strchr(config->s3_bucket, '/') != NULL) {
-        return ERROR(err, STATUS_INVALID,
-                     "CRAFTERSE_S3_BUCKET is \"%s\": expected a bucket's name without /; a folder "
-                     "inside the bucket is CRAFTERSE_OBJECT_PREFIX",
-                     config->s3_bucket);
+    if (strchr(place->s3_bucket, '/') != NULL) {
+        return ERROR(
+            err, STATUS_INVALID,
+            "CRAFTERSE_%sS3_BUCKET is \"%s\": expected a bucket's name without /; a folder "
+            "inside the bucket is CRAFTERSE_OBJECT_PREFIX",
+            which, place->s3_bucket);
     }
-    return s3_store_check_endpoint(config->s3_endpoint, err);
+    return s3_store_check_endpoint(place->s3_endpoint, err);
+}
+
+/* which: "" or "SECOND_". */
+static int check_place(const struct uploader_place *place, const char *which, struct error *err)
+{
+    if (strcmp(place->kind, "s3") == 0) {
+        return check_s3(place, which, err);
+    }
+    return strcmp(place->kind, "folder") != 0 || place->folder[0] != '\0'
+               ? 0
+               : ERROR(err, STATUS_INVALID,
+                       "CRAFTERSE_%sSTORE=folder needs CRAFTERSE_%sSTORE_FOLDER, the folder that "
+                       "takes the pictures",
+                       which, which);
+}
+
+bool uploader_config_has_second(const struct uploader_config *config)
+{
+    return strcmp(config->second.kind, "none") != 0;
+}
+
+static bool is_same_place(const struct uploader_place *a, const struct uploader_place *b)
+{
+    if (strcmp(a->kind, b->kind) != 0) {
+        return false;
+    }
+    return strcmp(a->kind, "folder") == 0 ? strcmp(a->folder, b->folder) == 0
+                                          : strcmp(a->s3_endpoint, b->s3_endpoint) == 0 &&
+                                                strcmp(a->s3_bucket, b->s3_bucket) == 0;
 }
 
 int uploader_config_check(const void *config, struct error *err)
 {
     const struct uploader_config *settings = config;
     int rc = check_prefix(settings->object_prefix, err);
-    if (rc != 0) {
-        return rc;
+    rc = rc == 0 ? check_place(&settings->first, "", err) : rc;
+    rc = rc == 0 ? check_place(&settings->second, "SECOND_", err) : rc;
+    if (rc == 0 && is_same_place(&settings->first, &settings->second)) {
+        return ERROR(err, STATUS_INVALID,
+                     "CRAFTERSE_SECOND_STORE is the first store once more: name another folder or "
+                     "bucket");
     }
-    if (strcmp(settings->store, "s3") == 0) {
-        return check_s3(settings, err);
-    }
-    return settings->store_folder[0] != '\0'
-               ? 0
-               : ERROR(err, STATUS_INVALID,
-                       "CRAFTERSE_STORE=folder needs CRAFTERSE_STORE_FOLDER, the folder that "
-                       "takes the pictures");
+    return rc;
 }
 
-int uploader_config_open_store(const struct uploader_config *config, bool durable,
-                               struct store **out, struct error *err)
+static int open_place(const struct uploader_config *config, const struct uploader_place *place,
+                      bool durable, struct store **out, struct error *err)
 {
-    if (strcmp(config->store, "folder") == 0) {
-        *out = folder_store_create(config->store_folder, durable);
+    if (strcmp(place->kind, "folder") == 0) {
+        *out = folder_store_create(place->folder, durable);
         return 0;
     }
     const struct s3_store_settings settings = {
-        .endpoint = config->s3_endpoint,
-        .region = config->s3_region,
-        .bucket = config->s3_bucket,
-        .access_key_id = config->s3_access_key_id,
-        .secret_access_key = config->s3_secret_access_key,
+        .endpoint = place->s3_endpoint,
+        .region = place->s3_region,
+        .bucket = place->s3_bucket,
+        .access_key_id = place->s3_access_key_id,
+        .secret_access_key = place->s3_secret_access_key,
         .timeout_ms = config->s3_timeout_ms,
     };
     return s3_store_create(out, &settings, err);
+}
+
+int uploader_config_open_stores(const struct uploader_config *config, bool durable,
+                                struct store_pair *out, struct error *err)
+{
+    int rc = open_place(config, &config->first, durable, &out->stores[0], err);
+    if (rc == 0 && uploader_config_has_second(config)) {
+        rc = open_place(config, &config->second, durable, &out->stores[1], err);
+    }
+    return rc;
 }

@@ -211,14 +211,14 @@ def test_refused_credentials_are_raised_and_lose_nothing(uploader, s3):
     result, = make_results()
     uploader.topics.send("results", result)
     name = "crafterse_uploader_store_refusing"
-    wait_until(lambda: uploader.uploader.metric(name) == 1, 10)
+    wait_until(lambda: uploader.uploader.metric(name, store="first") == 1, 10)
     wait_until(lambda: s3.count("PUT", 403) >= 3, 10)
     assert "AccessDenied" in uploader.uploader.log()
     assert "level=error" in uploader.uploader.log()
     assert uploader.topics.lag("results", "uploader") == 1
     s3.fault = None
     assert wait_terminal(uploader, result.envelope.job_id).state == messages.State.STATE_SUCCEEDED
-    wait_until(lambda: uploader.uploader.metric(name) == 0, 10)
+    wait_until(lambda: uploader.uploader.metric(name, store="first") == 0, 10)
 
 
 def test_a_picture_that_the_store_never_takes_fails_its_job(uploader, s3):

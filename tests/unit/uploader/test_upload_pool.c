@@ -18,6 +18,7 @@
 
 /* What a process has once. */
 static struct cache_writer *cache;
+static struct store_health *health;
 static struct upload_pool_metrics metrics;
 
 struct fixture {
@@ -42,8 +43,9 @@ static void setup(struct fixture *f)
         exit(1);
     }
     snprintf(f->objects, sizeof(f->objects), "%s/objects", f->folder);
-    f->config = (struct uploader_config){.store = "folder",
-                                         .store_folder = f->objects,
+    f->config = (struct uploader_config){.second = {.kind = "none"},
+                                         .first.kind = "folder",
+                                         .first.folder = f->objects,
                                          .object_prefix = "",
                                          .uploads = 2,
                                          .retry_max_ms = 100,
@@ -52,6 +54,7 @@ static void setup(struct fixture *f)
     if (cache == NULL) {
         CHECK_INT(cache_writer_create(&cache, "", 1000, &err), 0);
         metrics = upload_pool_metrics_create();
+        health = store_health_create(1, 0, 100);
     }
 }
 
@@ -60,6 +63,7 @@ static void start(struct fixture *f)
     struct error err;
     const struct upload_pool_options options = {.config = &f->config,
                                                 .cache = cache,
+                                                .health = health,
                                                 .metrics = metrics,
                                                 .finished = count_finished,
                                                 .user = &f->finished};

@@ -5,19 +5,21 @@
 
 static struct uploader_config folder_settings(void)
 {
-    return (struct uploader_config){
-        .store = "folder", .store_folder = "/tmp/x", .object_prefix = ""};
+    return (struct uploader_config){.first = {.kind = "folder", .folder = "/tmp/x"},
+                                    .second = {.kind = "none"},
+                                    .object_prefix = ""};
 }
 
 static struct uploader_config s3_settings(void)
 {
-    return (struct uploader_config){.store = "s3",
-                                    .store_folder = "",
-                                    .s3_endpoint = "https://example.com",
-                                    .s3_region = "auto",
-                                    .s3_bucket = "art",
-                                    .s3_access_key_id = "id",
-                                    .s3_secret_access_key = "secret",
+    return (struct uploader_config){.second = {.kind = "none"},
+                                    .first.kind = "s3",
+                                    .first.folder = "",
+                                    .first.s3_endpoint = "https://example.com",
+                                    .first.s3_region = "auto",
+                                    .first.s3_bucket = "art",
+                                    .first.s3_access_key_id = "id",
+                                    .first.s3_secret_access_key = "secret",
                                     .object_prefix = ""};
 }
 
@@ -41,24 +43,24 @@ TEST(what_fits_together_is_accepted)
 TEST(a_folder_store_needs_its_folder)
 {
     struct uploader_config config = folder_settings();
-    config.store_folder = "";
+    config.first.folder = "";
     check_refused(&config, "CRAFTERSE_STORE_FOLDER");
 }
 
 TEST(an_s3_store_names_the_first_setting_that_is_missing)
 {
     struct uploader_config config = s3_settings();
-    config.s3_bucket = "";
+    config.first.s3_bucket = "";
     check_refused(&config, "CRAFTERSE_S3_BUCKET");
     config = s3_settings();
-    config.s3_secret_access_key = "";
-    config.s3_access_key_id = "";
+    config.first.s3_secret_access_key = "";
+    config.first.s3_access_key_id = "";
     check_refused(&config, "CRAFTERSE_S3_ACCESS_KEY_ID");
     config = s3_settings();
-    config.s3_endpoint = "example.com:bucket/x";
+    config.first.s3_endpoint = "example.com:bucket/x";
     check_refused(&config, "S3_ENDPOINT");
     config = s3_settings();
-    config.s3_bucket = "art/sprites";
+    config.first.s3_bucket = "art/sprites";
     check_refused(&config, "CRAFTERSE_OBJECT_PREFIX");
 }
 
@@ -78,6 +80,26 @@ TEST(a_prefix_cannot_leave_its_place)
         config.object_prefix = bad[i];
         check_refused(&config, "CRAFTERSE_OBJECT_PREFIX");
     }
+}
+
+TEST(a_second_store_is_checked_like_the_first_and_is_another_one)
+{
+    struct error err;
+    struct uploader_config config = folder_settings();
+    CHECK(!uploader_config_has_second(&config));
+    config.second = (struct uploader_place){.kind = "folder", .folder = ""};
+    CHECK(uploader_config_has_second(&config));
+    CHECK_INT(uploader_config_check(&config, &err), STATUS_INVALID);
+    CHECK(strstr(err.text, "CRAFTERSE_SECOND_STORE_FOLDER") != NULL);
+    config.second.folder = "/tmp/x";
+    CHECK_INT(uploader_config_check(&config, &err), STATUS_INVALID);
+    CHECK(strstr(err.text, "first store once more") != NULL);
+    config.second.folder = "/tmp/y";
+    CHECK_INT(uploader_config_check(&config, &err), 0);
+    config.second = s3_settings().first;
+    config.second.s3_bucket = "";
+    CHECK_INT(uploader_config_check(&config, &err), STATUS_INVALID);
+    CHECK(strstr(err.text, "CRAFTERSE_SECOND_S3_BUCKET") != NULL);
 }
 
 TEST_MAIN()
