@@ -14,7 +14,9 @@ from pathlib import Path
 STATEFUL = {"common/base/log", "common/base/shutdown", "common/base/clock", "common/obs/metrics",
             "common/obs/health", "common/service/service",
             # A library is loaded once in a process.
-            "worker/engine/kernels/blas", "worker/engine/kernels/onednn"}
+            "worker/engine/kernels/blas", "worker/engine/kernels/onednn",
+            # What the processor has.
+            "worker/engine/kernels/product_tile"}
 # panic.c holds the xmalloc family; a service's entry point is <name>_service.
 PREFIXES = {"common/base/error": ("error", "status"),
             "worker/engine/engine": ("engine", "picture"),

@@ -1,0 +1,234 @@
+#include "worker/engine/kernels/product.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/harness/test.h"
+#include "tests/support/ref_kernels.h"
+
+static const int64_t shapes[][3] = {
+    {1, 1, 1},    {1, 300, 7},     {2, 1280, 320}, {3, 5, 7},    {13, 32, 64},   {14, 33, 65},
+    {77, 64, 96}, {255, 257, 131}, {1000, 33, 20}, {33, 640, 2}, {27, 96, 1280},
+};
+
+struct case_data {
+    int64_t m, n, k;
+    float *a, *b, *bias, *c;
+    void *packed, *memory;
+    struct product_weights weights;
+    struct product_rows rows;
+};
+
+static struct case_data make(enum arithmetic arithmetic, const int64_t *shape, bool gated)
+{
+    struct case_data data = {.m = shape[0], .n = shape[1], .k = shape[2]};
+    data.a = ref_random(data.m * data.k, 1);
+    data.b = ref_random(data.n * data.k, 2);
+    data.bias = ref_random(data.n, 3);
+    data.c = ref_random(data.m * data.n, 4);
+    data.packed = malloc(product_packed_bytes(arithmetic, data.n, data.k));
+    data.memory = malloc(product_rows_bytes(arithmetic, data.m, data.k));
+    data.weights = (struct product_weights){
+        .arithmetic = arithmetic, .n = data.n, .k = data.k, .gated = gated, .packed = data.packed};
+    product_pack(NULL, &data.weights, (struct stored){data.b, DTYPE_F32}, data.packed);
+    data.rows = product_rows_place(arithmetic, data.m, data.k, data.memory);
+    product_round(NULL, &data.rows, data.a);
+    return data;
+}
+
+static void drop(struct case_data *data)
+{
+    free(data->a), free(data->b), free(data->bias), free(data->c);
+    free(data->packed), free(data->memory);
+}
+
+/* Numbers as the arithmetic rounds them, row by row. */
+static float *rounded(enum arithmetic arithmetic, const float *x, int64_t rows, int64_t k)
+{
+    float *out = malloc((size_t)(rows * k) * sizeof(float));
+    for (int64_t i = 0; i < rows; i++) {
+        float most = 0;
+        for (int64_t j = 0; j < k; j++) {
+            most = fmaxf(most, fabsf(x[i * k + j]));
+        }
+        for (int64_t j = 0; j < k; j++) {
+            float value = x[i * k + j];
+            uint32_t bits;
+            memcpy(&bits, &value, sizeof(bits));
+            bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000U;
+            memcpy(&value, &bits, sizeof(bits));
+            out[i * k + j] = arithmetic == ARITHMETIC_BF16
+                                 ? value
+                                 : floorf(x[i * k + j] * (127 / most) + 0.5F) * (most / 127);
+        }
+    }
+    return out;
+}
+
+static void check_shape(enum arithmetic arithmetic, struct parallel *pool, const int64_t *shape)
+{
+    struct case_data data = make(arithmetic, shape, false);
+    float *a = rounded(arithmetic, data.a, data.m, data.k);
+    float *b = rounded(arithmetic, data.b, data.n, data.k);
+    float *expected = ref_random(data.m * data.n, 5);
+    ref_gemm(data.m, data.n, data.k, a, b, expected);
+    struct product product = {.a = &data.rows, .b = &data.weights, .c = data.c, .c_stride = data.n};
+    product_run(pool, &product);
+    /* A number in the middle of two bytes may be rounded either way. */
+    CHECK_NEAR(ref_difference(data.c, expected, data.m * data.n), 0, 1e-3);
+
+    for (int64_t i = 0; i < data.m * data.n; i++) {
+        expected[i] = 2 * expected[i] + data.bias[i % data.n];
+    }
+    product.accumulate = true;
+    product.bias = data.bias;
+    product_run(pool, &product);
+    CHECK_NEAR(ref_difference(data.c, expected, data.m * data.n), 0, 1e-3);
+    free(a), free(b), free(expected);
+    drop(&data);
+}
+
+static bool can(enum arithmetic arithmetic)
+{
+    if (!product_has(arithmetic)) {
+        printf("  not run: this processor has no instructions for arithmetic %d\n",
+               (int)arithmetic);
+    }
+    return product_has(arithmetic);
+}
+
+static void check_shapes(enum arithmetic arithmetic)
+{
+    for (int threads = 1; threads <= 3 && can(arithmetic); threads++) {
+        struct parallel *pool = NULL;
+        CHECK_INT(parallel_create(&pool, threads, NULL), 0);
+        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+            check_shape(arithmetic, pool, shapes[i]);
+        }
+        parallel_destroy(pool);
+    }
+}
+
+TEST(products_in_bf16_are_those_of_the_rounded_numbers)
+{
+    check_shapes(ARITHMETIC_BF16);
+}
+
+TEST(products_in_int8_are_those_of_the_rounded_numbers)
+{
+    check_shapes(ARITHMETIC_INT8);
+}
+
+TEST(rounding_to_int8_costs_less_than_two_percent_and_to_bf16_less_than_one)
+{
+    const int64_t shape[] = {256, 640, 640};
+    const double most[] = {[ARITHMETIC_BF16] = 0.005, [ARITHMETIC_INT8] = 0.02};
+    for (enum arithmetic arithmetic = ARITHMETIC_BF16; arithmetic <= ARITHMETIC_INT8;
+         arithmetic++) {
+        if (!can(arithmetic)) {
+            continue;
+        }
+        struct case_data data = make(arithmetic, shape, false);
+        float *expected = ref_random(data.m * data.n, 5);
+        ref_gemm(data.m, data.n, data.k, data.a, data.b, expected);
+        product_run(NULL,
+                    &(struct product){
+                        .a = &data.rows, .b = &data.weights, .c = data.c, .c_stride = data.n});
+        double error = ref_difference(data.c, expected, data.m * data.n);
+        printf("  arithmetic %d: %.4f\n", (int)arithmetic, error);
+        CHECK(error < most[arithmetic]);
+        free(expected);
+        drop(&data);
+    }
+}
+
+/* Sums that would not fit 16 bits, where older instructions saturate. */
+TEST(sums_of_the_largest_bytes_are_exact)
+{
+    const int64_t shape[] = {2, 32, 5120};
+    if (!can(ARITHMETIC_INT8)) {
+        return;
+    }
+    struct case_data data = make(ARITHMETIC_INT8, shape, false);
+    for (int64_t i = 0; i < data.n * data.k; i++) {
+        data.b[i] = 1;
+    }
+    for (int64_t i = 0; i < data.m * data.k; i++) {
+        data.a[i] = i < data.k ? 1 : -1;
+    }
+    product_pack(NULL, &data.weights, (struct stored){data.b, DTYPE_F32}, data.packed);
+    product_round(NULL, &data.rows, data.a);
+    product_run(NULL, &(struct product){
+                          .a = &data.rows, .b = &data.weights, .c = data.c, .c_stride = data.n});
+    for (int64_t i = 0; i < data.m * data.n; i++) {
+        CHECK_NEAR(data.c[i], i < data.n ? 5120 : -5120, 0.01);
+    }
+    drop(&data);
+}
+
+TEST(results_are_the_same_bits_with_any_number_of_threads)
+{
+    const int64_t shape[] = {321, 416, 260};
+    for (enum arithmetic arithmetic = ARITHMETIC_BF16; arithmetic <= ARITHMETIC_INT8;
+         arithmetic++) {
+        if (!can(arithmetic)) {
+            continue;
+        }
+        struct case_data data = make(arithmetic, shape, false);
+        float *first = malloc((size_t)(data.m * data.n) * sizeof(float));
+        struct product product = {
+            .a = &data.rows, .b = &data.weights, .c = first, .c_stride = data.n};
+        product_run(NULL, &product);
+        product.c = data.c;
+        for (int threads = 2; threads <= 4; threads++) {
+            struct parallel *pool = NULL;
+            CHECK_INT(parallel_create(&pool, threads, NULL), 0);
+            product_run(pool, &product);
+            CHECK(memcmp(first, data.c, (size_t)(data.m * data.n) * sizeof(float)) == 0);
+            parallel_destroy(pool);
+        }
+        free(first);
+        drop(&data);
+    }
+}
+
+TEST(gated_weights_give_both_halves_or_their_gated_product)
+{
+    const int64_t shape[] = {29, 192, 70};
+    for (enum arithmetic arithmetic = ARITHMETIC_BF16; arithmetic <= ARITHMETIC_INT8;
+         arithmetic++) {
+        if (!can(arithmetic)) {
+            continue;
+        }
+        struct case_data plain = make(arithmetic, shape, false);
+        struct case_data gated = make(arithmetic, shape, true);
+        int64_t width = plain.n / 2;
+        float *gates = malloc((size_t)(plain.m * width) * sizeof(float));
+        struct product product = {.a = &plain.rows,
+                                  .b = &plain.weights,
+                                  .bias = plain.bias,
+                                  .c = plain.c,
+                                  .c_stride = plain.n};
+        product_run(NULL, &product);
+        product.b = &gated.weights;
+        product.c = gated.c;
+        product_run(NULL, &product);
+        CHECK(memcmp(plain.c, gated.c, (size_t)(plain.m * plain.n) * sizeof(float)) == 0);
+        product.c = gates;
+        product.c_stride = width;
+        product.gate = true;
+        product_run(NULL, &product);
+        for (int64_t i = 0; i < plain.m * width; i++) {
+            const float *row = plain.c + i / width * plain.n;
+            double gate = (double)row[width + i % width];
+            double gelu = 0.5 * gate * (1 + erf(gate / sqrt(2)));
+            CHECK_NEAR(gates[i], (double)row[i % width] * gelu, 1e-4);
+        }
+        free(gates);
+        drop(&plain);
+        drop(&gated);
+    }
+}
+
+TEST_MAIN()

@@ -1,0 +1,278 @@
+#include "worker/engine/kernels/product_tile.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/panic.h"
+
+struct choice {
+    product_tile tile;
+    const char *name;
+};
+
+/* What the processor has; asking it takes long inside a virtual machine. */
+static struct {
+    pthread_once_t once;
+    struct choice bf16, int8;
+} state = {.once = PTHREAD_ONCE_INIT, .bf16 = {NULL, ""}, .int8 = {NULL, ""}};
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+#include <immintrin.h>
+
+#define COLUMNS PRODUCT_TILE_COLUMNS
+#define STEP PRODUCT_TILE_STEP
+#define PANEL_STEP (COLUMNS * STEP)
+
+/* Bodies take the number of rows as a constant, so that their sums are registers; a switch over it
+ * calls each. */
+#define TILE_INLINE(features) __attribute__((target(features), always_inline)) static inline
+#define TILE_SWITCH(body) \
+    switch (rows) { \
+        TILE_CASE(body, 1) \
+        TILE_CASE(body, 2) TILE_CASE(body, 3) TILE_CASE(body, 4) TILE_CASE(body, 5) \
+            TILE_CASE(body, 6) TILE_CASE(body, 7) TILE_CASE(body, 8) TILE_CASE(body, 9) \
+                TILE_CASE(body, 10) TILE_CASE(body, 11) TILE_CASE(body, 12) \
+                    TILE_CASE(body, 13) default : PANIC("a tile of %d rows", (int)rows); \
+    }
+#define TILE_CASE(body, count) \
+    case count: \
+        body(count, a, stride, panel, steps, sums); \
+        break;
+
+/* ---- AVX-512: a vector holds four bytes of 16 columns, and a sum of each -----------------------
+ */
+
+#define VNNI_512 "avx512f,avx512bw,avx512vl,avx512vnni"
+#define BF16_512 "avx512f,avx512bw,avx512vl,avx512bf16"
+
+TILE_INLINE(VNNI_512)
+void body_512_int8(const int rows, const uint8_t *a, int64_t stride, const uint8_t *panel,
+                   int64_t steps, void *sums)
+{
+    __m512i sum[PRODUCT_TILE_ROWS][2];
+#pragma GCC unroll 13
+    for (int i = 0; i < rows; i++) {
+        sum[i][0] = sum[i][1] = _mm512_setzero_si512();
+    }
+    for (int64_t step = 0; step < steps; step++) {
+        __m512i left = _mm512_loadu_si512(panel + step * PANEL_STEP);
+        __m512i right = _mm512_loadu_si512(panel + step * PANEL_STEP + PANEL_STEP / 2);
+#pragma GCC unroll 13
+        for (int i = 0; i < rows; i++) {
+            int32_t bytes;
+            memcpy(&bytes, a + i * stride + step * STEP, sizeof(bytes));
+            __m512i four = _mm512_set1_epi32(bytes);
+            sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], four, left);
+            sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], four, right);
+        }
+    }
+#pragma GCC unroll 13
+    for (int i = 0; i < rows; i++) {
+        _mm512_storeu_si512((int32_t *)sums + i * COLUMNS, sum[i][0]);
+        _mm512_storeu_si512((int32_t *)sums + i * COLUMNS + COLUMNS / 2, sum[i][1]);
+    }
+}
+
+__attribute__((target(VNNI_512))) static void
+tile_512_int8(int64_t rows, const uint8_t *a, int64_t stride, const uint8_t *panel, int64_t steps,
+              void *sums){TILE_SWITCH(body_512_int8)}
+
+TILE_INLINE(BF16_512) void body_512_bf16(const int rows, const uint8_t *a, int64_t stride,
+                                         const uint8_t *panel, int64_t steps, void *sums)
+{
+    __m512 sum[PRODUCT_TILE_ROWS][2];
+#pragma GCC unroll 13
+    for (int i = 0; i < rows; i++) {
+        sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    }
+    for (int64_t step = 0; step < steps; step++) {
+        __m512bh left = (__m512bh)_mm512_loadu_si512(panel + step * PANEL_STEP);
+        __m512bh right = (__m512bh)_mm512_loadu_si512(panel + step * PANEL_STEP + PANEL_STEP / 2);
+#pragma GCC unroll 13
+        for (int i = 0; i < rows; i++) {
+            int32_t bytes;
+            memcpy(&bytes, a + i * stride + step * STEP, sizeof(bytes));
+            __m512bh pair = (__m512bh)_mm512_set1_epi32(bytes);
+            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], pair, left);
+            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], pair, right);
+        }
+    }
+#pragma GCC unroll 13
+    for (int i = 0; i < rows; i++) {
+        _mm512_storeu_ps((float *)sums + i * COLUMNS, sum[i][0]);
+        _mm512_storeu_ps((float *)sums + i * COLUMNS + COLUMNS / 2, sum[i][1]);
+    }
+}
+
+__attribute__((target(BF16_512))) static void
+tile_512_bf16(int64_t rows, const uint8_t *a, int64_t stride, const uint8_t *panel, int64_t steps,
+              void *sums){TILE_SWITCH(body_512_bf16)}
+
+/* ---- AVX-VNNI: vectors of 8 columns, half as many registers ------------------------------------
+
+   A tile is done in blocks of up to 6 rows by 16 columns: 12 sums, two vectors of the panel and one
+   of A, of 16 registers. */
+
+#define VNNI_256 "avx2,avxvnni"
+#define ROWS_256 6
+
+TILE_INLINE(VNNI_256) void body_256_int8(const int rows, const uint8_t *a, int64_t stride,
+                                         const uint8_t *panel, int64_t steps, int32_t *sums)
+{
+    __m256i sum[ROWS_256][2];
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++) {
+        sum[i][0] = sum[i][1] = _mm256_setzero_si256();
+    }
+    for (int64_t step = 0; step < steps; step++) {
+        const __m256i *at = (const __m256i *)(const void *)(panel + step * PANEL_STEP);
+        __m256i left = _mm256_loadu_si256(at), right = _mm256_loadu_si256(at + 1);
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            int32_t bytes;
+            memcpy(&bytes, a + i * stride + step * STEP, sizeof(bytes));
+            __m256i four = _mm256_set1_epi32(bytes);
+            sum[i][0] = _mm256_dpbusd_avx_epi32(sum[i][0], four, left);
+            sum[i][1] = _mm256_dpbusd_avx_epi32(sum[i][1], four, right);
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++) {
+        __m256i *at = (__m256i *)(void *)(sums + i * COLUMNS);
+        _mm256_storeu_si256(at, sum[i][0]);
+        _mm256_storeu_si256(at + 1, sum[i][1]);
+    }
+}
+
+__attribute__((target(VNNI_256))) static void block_256_int8(int64_t rows, const uint8_t *a,
+                                                             int64_t stride, const uint8_t *panel,
+                                                             int64_t steps, int32_t *sums)
+{
+    switch (rows) {
+        TILE_CASE(body_256_int8, 1)
+        TILE_CASE(body_256_int8, 2)
+        TILE_CASE(body_256_int8, 3)
+        TILE_CASE(body_256_int8, 4)
+        TILE_CASE(body_256_int8, 5)
+        TILE_CASE(body_256_int8, 6)
+    default:
+        PANIC("a block of %d rows", (int)rows);
+    }
+}
+
+static void tile_256_int8(int64_t rows, const uint8_t *a, int64_t stride, const uint8_t *panel,
+                          int64_t steps, void *sums)
+{
+    for (int64_t row = 0; row < rows; row += ROWS_256) {
+        int64_t count = rows - row < ROWS_256 ? rows - row : ROWS_256;
+        int32_t *to = (int32_t *)sums + row * COLUMNS;
+        block_256_int8(count, a + row * stride, stride, panel, steps, to);
+        block_256_int8(count, a + row * stride, stride, panel + PANEL_STEP / 2, steps,
+                       to + COLUMNS / 2);
+    }
+}
+
+/* ---- The processor -----------------------------------------------------------------------------
+ */
+
+struct features {
+    bool avx512, vnni_512, bf16_512, vnni_256;
+};
+
+/* __builtin_cpu_supports of gcc 12 has no name for it. */
+static bool has_avx_vnni(void)
+{
+    unsigned a = 0, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0 &&
+           __builtin_cpu_supports("avx2");
+}
+
+static struct features processor_features(void)
+{
+    __builtin_cpu_init();
+    return (struct features){
+        .avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512vl"),
+        .vnni_512 = __builtin_cpu_supports("avx512vnni"),
+        .bf16_512 = __builtin_cpu_supports("avx512bf16"),
+        .vnni_256 = has_avx_vnni(),
+    };
+}
+
+/* What oneDNN's variable leaves of them, so that one setting makes the whole engine compute as on a
+ * smaller processor. */
+static struct features limited_features(void)
+{
+    static const struct {
+        const char *name;
+        struct features most;
+    } limits[] = {
+        {"SSE41", {false, false, false, false}},
+        {"AVX", {false, false, false, false}},
+        {"AVX2", {false, false, false, false}},
+        {"AVX2_VNNI", {false, false, false, true}},
+        {"AVX512_CORE", {true, false, false, false}},
+        {"AVX512_CORE_VNNI", {true, true, false, false}},
+    };
+    struct features features = processor_features();
+    const char *limit = getenv("ONEDNN_MAX_CPU_ISA");
+    for (size_t i = 0; limit != NULL && i < sizeof(limits) / sizeof(limits[0]); i++) {
+        if (strcmp(limit, limits[i].name) == 0) {
+            features.avx512 = features.avx512 && limits[i].most.avx512;
+            features.vnni_512 = features.vnni_512 && limits[i].most.vnni_512;
+            features.bf16_512 = features.bf16_512 && limits[i].most.bf16_512;
+            features.vnni_256 = features.vnni_256 && limits[i].most.vnni_256;
+        }
+    }
+    return features;
+}
+
+static void find_tiles(void)
+{
+    struct features features = limited_features();
+    if (features.avx512 && features.bf16_512) {
+        state.bf16 = (struct choice){tile_512_bf16, "avx512-bf16"};
+    }
+    if (features.avx512 && features.vnni_512) {
+        state.int8 = (struct choice){tile_512_int8, "avx512-vnni"};
+    } else if (features.vnni_256) {
+        state.int8 = (struct choice){tile_256_int8, "avx-vnni"};
+    }
+}
+
+#else
+
+static void find_tiles(void)
+{
+}
+
+#endif
+
+static struct choice best(enum arithmetic arithmetic)
+{
+    (void)pthread_once(&state.once, find_tiles);
+    switch (arithmetic) {
+    case ARITHMETIC_F32:
+        break;
+    case ARITHMETIC_BF16:
+        return state.bf16;
+    case ARITHMETIC_INT8:
+        return state.int8;
+    }
+    return (struct choice){NULL, ""};
+}
+
+product_tile product_tile_of(enum arithmetic arithmetic)
+{
+    return best(arithmetic).tile;
+}
+
+const char *product_tile_name(enum arithmetic arithmetic)
+{
+    return best(arithmetic).name;
+}
