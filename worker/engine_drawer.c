@@ -58,6 +58,15 @@ static void describe(struct engine_drawer *d, const struct worker_config *settin
     describe_loras(d);
 }
 
+/* worker_config_check has seen the name. */
+static enum engine_precision precision_of(const char *name)
+{
+    if (strcmp(name, "int8") == 0) {
+        return ENGINE_PRECISION_INT8;
+    }
+    return strcmp(name, "bf16") == 0 ? ENGINE_PRECISION_BF16 : ENGINE_PRECISION_F32;
+}
+
 static int open_engine(void **drawer, const void *settings, struct error *err)
 {
     const struct worker_config *config = settings;
@@ -66,6 +75,7 @@ static int open_engine(void **drawer, const void *settings, struct error *err)
         .vae_path = config->vae_path,
         .threads = (int)config->threads,
         .storage = strcmp(config->weights, "f32") == 0 ? ENGINE_STORAGE_F32 : ENGINE_STORAGE_FILE,
+        .precision = precision_of(config->precision),
         .memory_limit = (uint64_t)config->memory_limit,
         .lora_folder = config->lora_folder,
         .embedding_folder = config->embedding_folder};
@@ -78,8 +88,8 @@ static int open_engine(void **drawer, const void *settings, struct error *err)
     struct engine_drawer *d = xcalloc(1, sizeof(*d));
     d->engine = engine;
     describe(d, config);
-    log_info("model open", "model=%s digest=%.12s parameters=%llu seconds=%.2f",
-             LOG_QUOTED(d->model.name), d->model.digest,
+    log_info("model open", "model=%s digest=%.12s arithmetic=%s parameters=%llu seconds=%.2f",
+             LOG_QUOTED(d->model.name), d->model.digest, engine_info(engine)->arithmetic,
              (unsigned long long)engine_info(engine)->parameter_count,
              clock_monotonic_seconds() - started);
     *drawer = d;
@@ -282,6 +292,7 @@ static int encode(const struct engine_drawer *d, const struct drawer_request *re
     const char *scheduler =
         request->scheduler[0] != '\0' ? request->scheduler : d->model.scheduler_default;
     const struct picture_parameters parameters = {.prompt = request->prompt,
+                                                  .arithmetic = engine_info(d->engine)->arithmetic,
                                                   .negative_prompt = request->negative_prompt,
                                                   .steps = request->steps,
                                                   .scheduler = scheduler,

@@ -51,6 +51,15 @@ const struct config_option worker_config_options[] = {
      .help = "file: weights are used where their file is mapped, in its precision. f32: they are "
              "expanded at the start, which takes longer and two to three times the memory; steps "
              "are a few hundredths faster."},
+    {.name = "PRECISION",
+     .type = CONFIG_CHOICE,
+     .offset = AT(precision),
+     .default_text = "f32",
+     .choices = "f32|bf16|int8",
+     .help = "How far the operands of matrix products may be rounded for speed: not at all, to "
+             "bfloat16, to bytes. The fastest arithmetic within it, as measured at the start, is "
+             "used; when that rounds, the model is announced as another one, because its pictures "
+             "differ."},
     {.name = "MEMORY_LIMIT",
      .type = CONFIG_BYTES,
      .offset = AT(memory_limit),

@@ -56,6 +56,8 @@ struct options {
     uint64_t seeds[SEEDS_MAX]; /* of --seeds, in place of seed and batch */
     int seed_count;
     enum engine_storage storage;
+    enum engine_precision precision;
+    bool force_precision;
     int memory_limit_mb; /* 0: what there is */
     int band_rows;       /* 0: the engine's choice */
     bool estimate;
@@ -87,6 +89,7 @@ enum option_key {
     KEY_BATCH,
     KEY_THREADS,
     KEY_PRECISION,
+    KEY_FORCE_PRECISION,
     KEY_STORAGE,
     KEY_MEMORY_LIMIT,
     KEY_BAND_ROWS,
@@ -144,7 +147,10 @@ static const struct {
     {"eta", KEY_ETA, "F", "noise between the steps of ddim and tcd, 0 (default) to 1"},
     {"batch", KEY_BATCH, "N", "make N pictures with seeds SEED, SEED+1, ... into FILE-1.png, ..."},
     {"threads", KEY_THREADS, "N", "default: as many as the cgroup's CPU quota allows"},
-    {"precision", KEY_PRECISION, "NAME", "fp32 (bf16 and int8 are not in this version)"},
+    {"precision", KEY_PRECISION, "NAME",
+     "how far products may be rounded for speed: f32 (default), bf16 or int8"},
+    {"force-precision", KEY_FORCE_PRECISION, NULL,
+     "compute in that precision, also where another one is faster here"},
     {"storage", KEY_STORAGE, "NAME", "weights as in their file (default) or expanded: file or f32"},
     {"memory-limit", KEY_MEMORY_LIMIT, "MB", "refuse what takes more (default: what there is)"},
     {"band-rows", KEY_BAND_ROWS, "N",
@@ -295,15 +301,16 @@ static int apply_picture_option(int key, const char *value, struct picture_optio
     }
 }
 
-static int parse_precision(const char *text)
+static int parse_precision(const char *text, enum engine_precision *precision)
 {
-    if (strcmp(text, "fp32") == 0) {
-        return 0;
+    static const char *const names[] = {"f32", "bf16", "int8"}; /* by enum engine_precision */
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *precision = (enum engine_precision)i;
+            return 0;
+        }
     }
-    if (strcmp(text, "bf16") == 0 || strcmp(text, "int8") == 0) {
-        return usage_error("not in this version, which computes in fp32", "precision", text);
-    }
-    return usage_error("expected fp32", "precision", text);
+    return usage_error("expected f32, bf16 or int8", "precision", text);
 }
 
 static int parse_storage(const char *text, enum engine_storage *storage)
@@ -429,7 +436,10 @@ static int apply_option(int key, const char *value, struct options *options)
     case KEY_STORAGE:
         return parse_storage(value, &options->storage);
     case KEY_PRECISION:
-        return parse_precision(value);
+        return parse_precision(value, &options->precision);
+    case KEY_FORCE_PRECISION:
+        options->force_precision = true;
+        return 0;
     default:
         return apply_sampling_option(key, value, options);
     }
@@ -562,6 +572,7 @@ static int write_png(const char *path, const struct picture *picture,
     char *tags, *hashes;
     engine_lora_texts(engine, generation, &tags, &hashes);
     struct picture_parameters parameters = {
+        .arithmetic = engine_info(engine)->arithmetic,
         .prompt = generation->prompt,
         .negative_prompt = generation->negative_prompt,
         .steps = (uint32_t)generation->steps,
@@ -661,6 +672,8 @@ static int run(const struct options *options, struct stopwatch *watch, struct er
         .vae_path = options->vae,
         .threads = options->threads,
         .storage = options->storage,
+        .precision = options->precision,
+        .precision_is_forced = options->force_precision,
         .memory_limit = (uint64_t)options->memory_limit_mb * 1000000,
         .lora_folder = options->lora_folder,
         .lora_files = options->loras.files,

@@ -21,6 +21,7 @@
 #include "worker/engine/pipeline/init_image.h"
 #include "worker/engine/pipeline/lora_uses.h"
 #include "worker/engine/pipeline/memory.h"
+#include "worker/engine/pipeline/precision.h"
 #include "worker/engine/pipeline/preview.h"
 #include "worker/engine/pipeline/profile_table.h"
 #include "worker/engine/pipeline/shortcuts.h"
@@ -50,6 +51,7 @@ struct engine {
     struct arena *job;
     struct preview *preview; /* made for the first generation that asks */
     enum engine_storage storage;
+    enum arithmetic arithmetic;
     struct estimator estimator;
 };
 
@@ -163,6 +165,16 @@ static void digest_embeddings(struct engine *engine)
     }
 }
 
+/* Rounding changes pictures. */
+static void digest_arithmetic(struct engine *engine)
+{
+    if (engine->arithmetic != ARITHMETIC_F32) {
+        char both[DIGEST_HEX_SIZE + 16];
+        snprintf(both, sizeof(both), "%s %s", engine->info.digest, engine->info.arithmetic);
+        digest_sha256_hex(both, strlen(both), engine->info.digest);
+    }
+}
+
 /* Of the model, of its learnt words, and of the VAE that stands in for its own. */
 static int digest_model(struct engine *engine, const struct engine_options *options,
                         struct error *err)
@@ -190,6 +202,7 @@ static int open_components(struct engine *engine, const struct engine_options *o
         .path = options->model_path,
         .vae_path = options->vae_path,
         .expand = options->storage == ENGINE_STORAGE_F32,
+        .arithmetic = engine->arithmetic,
         .pool = engine->ex.pool,
     };
     return components_open(&engine->components, &wanted, err);
@@ -242,7 +255,9 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
         return result;
     }
     engine->ex.primitives = primitives_create(parallel_threads(engine->ex.pool));
-    if ((result = open_components(engine, options, err)) < 0 ||
+    if ((result = precision_choose(options->precision, options->precision_is_forced,
+                                   &engine->arithmetic, err)) < 0 ||
+        (result = open_components(engine, options, err)) < 0 ||
         (result = open_embeddings(engine, options, err)) < 0 ||
         (result = open_schedulers(engine, err)) < 0 ||
         (result = digest_model(engine, options, err)) < 0 ||
@@ -255,6 +270,8 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     if (options->profile) {
         engine->ex.profile = profile_create();
     }
+    engine->info.arithmetic = precision_name(engine->arithmetic);
+    digest_arithmetic(engine);
     name_model(engine, options->model_path);
     engine->storage = options->storage;
     engine->ex.band_rows = options->band_rows;

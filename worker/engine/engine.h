@@ -1,8 +1,9 @@
 /* The diffusion engine as the rest of the worker sees it: open a model folder, make pictures.
  *
  * This is the only header of worker/engine that a service may include. The engine reads model
- * folders as the diffusers library writes them, computes in float32 on OpenBLAS, and knows nothing
- * of Kafka, HTTP or object stores. The same seed gives the same picture as diffusers on a CPU.
+ * folders as the diffusers library writes them, computes in float32 on OpenBLAS, or coarser where
+ * that is allowed, and knows nothing of Kafka, HTTP or object stores. The same seed gives the same
+ * picture as diffusers on a CPU.
  *
  * An engine owns its memory (mapped weights, arenas) and its threads. Opening one maps the weights
  * and checks every tensor; after that a generation cannot fail for want of a tensor or a shape:
@@ -33,6 +34,15 @@ enum engine_storage {
     ENGINE_STORAGE_F32,
 };
 
+/* How far the operands of matrix products and convolutions may be rounded. A permission: what is
+ * computed in is the fastest within it, measured on this machine when the engine is opened
+ * (engine_info.arithmetic). Layers that feel it most stay in float32: docs/ENGINE.md. */
+enum engine_precision {
+    ENGINE_PRECISION_F32,  /* as diffusers computes */
+    ENGINE_PRECISION_BF16, /* to 8 bits of mantissa */
+    ENGINE_PRECISION_INT8, /* also to bytes with a scale for each channel and row (W8A8) */
+};
+
 /* At most so many LoRAs in one picture, with weights from -ENGINE_LORA_WEIGHT_MAX to that. */
 #define ENGINE_LORAS_MAX 16
 #define ENGINE_LORA_WEIGHT_MAX 10
@@ -45,6 +55,10 @@ struct engine_options {
     const char *vae_path;
     int threads; /* 0 = as many as the cgroup's quota (else the affinity mask) allows */
     enum engine_storage storage;
+    enum engine_precision precision;
+    /* Compute in the arithmetic of the precision itself, also where another is faster; engine_open
+     * fails with STATUS_UNSUPPORTED where the processor has none. For tests and measurements. */
+    bool precision_is_forced;
     /* Bytes that the process may use; 0 = the control group's limit, or else the machine's memory.
      * Pictures that would take more are refused. */
     uint64_t memory_limit;
@@ -97,8 +111,10 @@ struct engine_lora {
 struct engine_info {
     char model_name[128]; /* the folder's own name */
     /* SHA-256 in hex over every file's relative path, size and content (large files sampled): see
-     * weights/model_digest.h. Folders with the same digest make the same pictures. */
+     * weights/model_digest.h; and over the arithmetic, where it is not float32. Engines with the
+     * same digest make the same pictures. */
     char digest[65];
+    const char *arithmetic; /* what most products are computed in: "f32", "bf16" or "int8" */
     int default_width, default_height, default_steps;
     double default_guidance;
     char default_scheduler[32];      /* what "" means in a request: "ddim", "euler", ... */

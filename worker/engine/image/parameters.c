@@ -103,6 +103,9 @@ char *parameters_text(const struct picture_parameters *p)
                      ", Seed: %" PRIu64 ", Size: %" PRIu32 "x%" PRIu32
                      ", Model hash: %.64s, Model: %s",
                      p->seed, p->width, p->height, p->model_digest, model);
+    if (p->arithmetic != NULL && strcmp(p->arithmetic, "f32") != 0) {
+        (void)buf_printf(&text, NULL, ", Precision: %.16s", p->arithmetic);
+    }
     append_controls(&text, p);
     if (p->steps_done > 0) {
         (void)buf_printf(&text, NULL, ", Steps done: %" PRIu32, p->steps_done);

@@ -21,7 +21,8 @@ struct picture_parameters {
     uint64_t seed;
     uint32_t width, height;
     const char *model_name, *model_digest;
-    int clip_skip; /* layers left out; "Clip skip" counts one more: 1 leaves none out */
+    const char *arithmetic; /* "Precision: int8"; NULL or "f32": not written */
+    int clip_skip;          /* layers left out; "Clip skip" counts one more: 1 leaves none out */
     /* LoRAs: what stands after the prompt, "<lora:a:0.8>", and after "Lora hashes", "a: HASH"; ""
      * or NULL: none. */
     const char *lora_tags, *lora_hashes;

@@ -12,10 +12,12 @@ void attention_load(struct attention *attention, struct loader *loader, const ch
     *attention = (struct attention){.options = *options};
     linear_load(&attention->to_q, loader, weight_name(prefix, "%s", names->q).text, channels,
                 channels, options->bias);
-    linear_load(&attention->to_k, loader, weight_name(prefix, "%s", names->k).text, context,
-                channels, options->bias);
-    linear_load(&attention->to_v, loader, weight_name(prefix, "%s", names->v).text, context,
-                channels, options->bias);
+    struct linear_options of_context = {.with_bias = options->bias,
+                                        .is_sensitive = options->context_is_sensitive};
+    linear_load_with(&attention->to_k, loader, weight_name(prefix, "%s", names->k).text, context,
+                     channels, &of_context);
+    linear_load_with(&attention->to_v, loader, weight_name(prefix, "%s", names->v).text, context,
+                     channels, &of_context);
     linear_load(&attention->to_out, loader, weight_name(prefix, "%s", names->out).text, channels,
                 channels, true);
 }
@@ -65,8 +67,12 @@ void attention_self_add(const struct attention *attention, struct exec *ex, stru
 {
     ASSERT(x.rank == 3);
     size_t mark = arena_mark(ex->step);
-    struct tensor q = linear_forward(&attention->to_q, ex, x);
-    struct attention_context own = attention_context_of(attention, ex, x, ex->step);
+    struct linear_input input = linear_input_of(&attention->to_q, ex, x);
+    struct tensor q = linear_forward_input(&attention->to_q, ex, &input);
+    struct attention_context own = {
+        .k = linear_forward_input(&attention->to_k, ex, &input),
+        .v = linear_forward_input(&attention->to_v, ex, &input),
+    };
     attend(attention, ex, q, &own, y);
     arena_release(ex->step, mark);
 }

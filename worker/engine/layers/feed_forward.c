@@ -1,13 +1,12 @@
 #include "worker/engine/layers/feed_forward.h"
 
-#include "worker/engine/kernels/activation.h"
-
 void feed_forward_load(struct feed_forward *feed, struct loader *loader, const char *prefix,
                        int64_t channels)
 {
     feed->width = 4 * channels;
-    linear_load(&feed->net0_proj, loader, weight_name(prefix, "net.0.proj").text, channels,
-                2 * feed->width, true);
+    linear_load_with(&feed->net0_proj, loader, weight_name(prefix, "net.0.proj").text, channels,
+                     2 * feed->width,
+                     &(struct linear_options){.with_bias = true, .is_gated = true});
     linear_load(&feed->net2, loader, weight_name(prefix, "net.2").text, feed->width, channels,
                 true);
 }
@@ -16,9 +15,7 @@ void feed_forward_add(const struct feed_forward *feed, struct exec *ex, struct t
                       struct tensor y)
 {
     size_t mark = arena_mark(ex->step);
-    struct tensor gated = tensor_like(ex->step, x, feed->width);
-    struct tensor h = linear_forward(&feed->net0_proj, ex, x); /* [n, t, 2 * width] */
-    activation_geglu(ex->pool, h.data, gated.data, tensor_rows(h), feed->width);
-    linear_add(&feed->net2, ex, gated, y);
+    struct tensor h = linear_forward_gated(&feed->net0_proj, ex, x); /* [n, t, width] */
+    linear_add(&feed->net2, ex, h, y);
     arena_release(ex->step, mark);
 }

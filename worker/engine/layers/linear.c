@@ -1,6 +1,7 @@
 #include "worker/engine/layers/linear.h"
 
 #include "common/base/panic.h"
+#include "worker/engine/kernels/activation.h"
 #include "worker/engine/kernels/gemm.h"
 
 static void enter_module(struct linear *linear, struct loader *loader, const char *prefix)
@@ -14,33 +15,85 @@ static void enter_module(struct linear *linear, struct loader *loader, const cha
     loader_enter_module(loader, prefix, &module);
 }
 
+/* Pack the weight for the layer's arithmetic, and let the file's go. */
+static void pack(struct linear *linear, struct loader *loader, const char *prefix, bool is_gated)
+{
+    static const char *const names[] = {
+        [ARITHMETIC_F32] = "", [ARITHMETIC_BF16] = "bf16", [ARITHMETIC_INT8] = "int8"};
+    int64_t n = linear->channels_out, k = linear->channels_in;
+    if (linear->weight.data == NULL) {
+        return; /* a problem, told by weights_finish */
+    }
+    linear->packed = (struct product_weights){
+        .arithmetic = linear->arithmetic, .n = n, .k = k, .gated = is_gated && n % 64 == 0};
+    bool is_made;
+    void *room = loader_pack_room(loader, prefix, names[linear->arithmetic],
+                                  product_packed_bytes(linear->arithmetic, n, k), &is_made);
+    if (!is_made) {
+        product_pack(loader->pool, &linear->packed, linear->weight, room);
+    }
+    linear->packed.packed = room;
+    loader_drop_source(loader, linear->weight, n * k);
+    linear->weight.data = NULL;
+}
+
+/* The weight has this rank, trailing sizes being 1. */
+static void load(struct linear *linear, struct loader *loader, const char *prefix, int rank,
+                 const struct linear_options *options)
+{
+    int64_t shape[4] = {linear->channels_out, linear->channels_in, 1, 1};
+    linear->arithmetic = options->is_sensitive ? ARITHMETIC_F32 : loader->arithmetic;
+    if (linear->arithmetic == ARITHMETIC_F32) {
+        linear->weight = loader_take_stored(loader, prefix, "weight", rank, shape);
+    } else {
+        linear->weight = loader_take_raw(loader, prefix, "weight", rank, shape, false);
+        pack(linear, loader, prefix, options->is_gated);
+    }
+    if (options->with_bias) {
+        linear->bias = loader_take_vector(loader, prefix, "bias", linear->channels_out);
+    }
+    enter_module(linear, loader, prefix);
+}
+
+void linear_load_with(struct linear *linear, struct loader *loader, const char *prefix,
+                      int64_t channels_in, int64_t channels_out,
+                      const struct linear_options *options)
+{
+    *linear = (struct linear){.channels_in = channels_in, .channels_out = channels_out};
+    load(linear, loader, prefix, 2, options);
+}
+
 void linear_load(struct linear *linear, struct loader *loader, const char *prefix,
                  int64_t channels_in, int64_t channels_out, bool with_bias)
 {
-    *linear = (struct linear){.channels_in = channels_in, .channels_out = channels_out};
-    linear->weight =
-        loader_take_stored(loader, prefix, "weight", 2, (int64_t[]){channels_out, channels_in});
-    if (with_bias) {
-        linear->bias = loader_take_vector(loader, prefix, "bias", channels_out);
-    }
-    enter_module(linear, loader, prefix);
+    linear_load_with(linear, loader, prefix, channels_in, channels_out,
+                     &(struct linear_options){.with_bias = with_bias});
 }
 
 void linear_load_pointwise(struct linear *linear, struct loader *loader, const char *prefix,
                            int64_t channels_in, int64_t channels_out)
 {
     *linear = (struct linear){.channels_in = channels_in, .channels_out = channels_out};
-    linear->weight = loader_take_stored(loader, prefix, "weight", 4,
-                                        (int64_t[]){channels_out, channels_in, 1, 1});
-    linear->bias = loader_take_vector(loader, prefix, "bias", channels_out);
-    enter_module(linear, loader, prefix);
+    load(linear, loader, prefix, 4, &(struct linear_options){.with_bias = true});
 }
 
-static void product(const struct linear *linear, struct exec *ex, struct tensor x, struct tensor y,
-                    bool accumulate)
+struct linear_input linear_input_of(const struct linear *linear, struct exec *ex, struct tensor x)
 {
     ASSERT(tensor_channels(x) == linear->channels_in);
-    ASSERT(tensor_channels(y) == linear->channels_out && tensor_rows(x) == tensor_rows(y));
+    struct linear_input input = {.x = x};
+    if (linear->arithmetic != ARITHMETIC_F32) {
+        int64_t rows = tensor_rows(x), k = linear->channels_in;
+        void *room = arena_alloc(ex->step, product_rows_bytes(linear->arithmetic, rows, k));
+        input.rows = product_rows_place(linear->arithmetic, rows, k, room);
+        product_round(ex->pool, &input.rows, x.data);
+    }
+    return input;
+}
+
+/* y (+)= x W^T + b in float32. */
+static void float_product(const struct linear *linear, struct exec *ex, struct tensor x,
+                          struct tensor y, bool accumulate)
+{
     struct gemm gemm = {
         .m = tensor_rows(x),
         .n = linear->channels_out,
@@ -57,33 +110,109 @@ static void product(const struct linear *linear, struct exec *ex, struct tensor 
         .accumulate = accumulate,
         .bias = linear->bias,
     };
-    struct profile_time began = profile_begin(ex->profile);
     size_t mark = arena_mark(ex->step);
     gemm.workspace = arena_floats(ex->step, gemm_workspace(&gemm, parallel_threads(ex->pool)));
     gemm_run(ex->pool, &gemm);
     arena_release(ex->step, mark);
-    ex->flop += gemm_flop(&gemm);
+}
+
+/* The same with rounded operands, or the gated product of its halves. */
+static void rounded_product(const struct linear *linear, struct exec *ex,
+                            const struct linear_input *input, struct tensor y, bool accumulate,
+                            bool gate)
+{
+    ASSERT(input->rows.arithmetic == linear->arithmetic);
+    product_run(ex->pool, &(struct product){.a = &input->rows,
+                                            .b = &linear->packed,
+                                            .bias = linear->bias,
+                                            .c = y.data,
+                                            .c_stride = tensor_channels(y),
+                                            .accumulate = accumulate,
+                                            .gate = gate});
+}
+
+static struct profile_work work_of(const struct linear *linear, struct tensor x)
+{
+    int64_t m = tensor_rows(x), n = linear->channels_out, k = linear->channels_in;
+    return (struct profile_work){
+        PROFILE_LINEAR, 2.0 * (double)m * (double)n * (double)k, {m, n, k}};
+}
+
+static void product(const struct linear *linear, struct exec *ex, const struct linear_input *input,
+                    struct tensor y, bool accumulate)
+{
+    struct tensor x = input->x;
+    ASSERT(tensor_channels(x) == linear->channels_in);
+    ASSERT(tensor_channels(y) == linear->channels_out && tensor_rows(x) == tensor_rows(y));
+    if (linear->arithmetic == ARITHMETIC_F32) {
+        float_product(linear, ex, x, y, accumulate);
+    } else {
+        rounded_product(linear, ex, input, y, accumulate, false);
+    }
     if (!parallel_is_idle(ex->pool)) { /* which may not look at what another thread binds */
         adapter_linear_add(linear->adapters, ex, x, y);
     }
-    profile_end(ex->profile, &began,
-                &(struct profile_work){PROFILE_LINEAR, gemm_flop(&gemm), {gemm.m, gemm.n, gemm.k}});
+}
+
+static void run(const struct linear *linear, struct exec *ex, struct tensor x, struct tensor y,
+                bool accumulate)
+{
+    struct profile_time began = profile_begin(ex->profile);
+    struct profile_work work = work_of(linear, x);
+    size_t mark = arena_mark(ex->step);
+    struct linear_input input = linear_input_of(linear, ex, x);
+    product(linear, ex, &input, y, accumulate);
+    arena_release(ex->step, mark);
+    ex->flop += work.flop;
+    profile_end(ex->profile, &began, &work);
+}
+
+struct tensor linear_forward_input(const struct linear *linear, struct exec *ex,
+                                   const struct linear_input *input)
+{
+    struct profile_time began = profile_begin(ex->profile);
+    struct profile_work work = work_of(linear, input->x);
+    struct tensor y = tensor_like(ex->step, input->x, linear->channels_out);
+    product(linear, ex, input, y, false);
+    ex->flop += work.flop;
+    profile_end(ex->profile, &began, &work);
+    return y;
+}
+
+struct tensor linear_forward_gated(const struct linear *linear, struct exec *ex, struct tensor x)
+{
+    int64_t width = linear->channels_out / 2;
+    struct tensor y = tensor_like(ex->step, x, width);
+    size_t mark = arena_mark(ex->step);
+    if (linear->packed.gated && (parallel_is_idle(ex->pool) || linear->adapters == NULL)) {
+        struct profile_time began = profile_begin(ex->profile);
+        struct profile_work work = work_of(linear, x);
+        struct linear_input input = linear_input_of(linear, ex, x);
+        rounded_product(linear, ex, &input, y, false, true);
+        ex->flop += work.flop;
+        profile_end(ex->profile, &began, &work);
+    } else {
+        struct tensor h = linear_forward(linear, ex, x);
+        activation_geglu(ex->pool, h.data, y.data, tensor_rows(h), width);
+    }
+    arena_release(ex->step, mark);
+    return y;
 }
 
 struct tensor linear_forward(const struct linear *linear, struct exec *ex, struct tensor x)
 {
     struct tensor y = tensor_like(ex->step, x, linear->channels_out);
-    product(linear, ex, x, y, false);
+    run(linear, ex, x, y, false);
     return y;
 }
 
 void linear_forward_into(const struct linear *linear, struct exec *ex, struct tensor x,
                          struct tensor y)
 {
-    product(linear, ex, x, y, false);
+    run(linear, ex, x, y, false);
 }
 
 void linear_add(const struct linear *linear, struct exec *ex, struct tensor x, struct tensor y)
 {
-    product(linear, ex, x, y, true);
+    run(linear, ex, x, y, true);
 }

@@ -1,10 +1,15 @@
 /* torch.nn.Linear: y = x W^T + b over the last dimension.
+ *
+ * In float32, or with both operands rounded (kernels/product): then x is rounded row by row just
+ * before, once for several layers that read the same x (struct linear_input). LoRAs beside a layer
+ * see x as it was.
  */
 #ifndef WORKER_ENGINE_LAYERS_LINEAR_H
 #define WORKER_ENGINE_LAYERS_LINEAR_H
 
 #include <stdbool.h>
 
+#include "worker/engine/kernels/product.h"
 #include "worker/engine/layers/adapter.h"
 #include "worker/engine/layers/exec.h"
 #include "worker/engine/layers/loader.h"
@@ -12,12 +17,24 @@
 
 struct linear {
     int64_t channels_in, channels_out;
-    struct stored weight;           /* [channels_out, channels_in] */
+    enum arithmetic arithmetic;
+    struct stored weight;           /* [channels_out, channels_in], of float32 arithmetic */
+    struct product_weights packed;  /* of the others */
     const float *bias;              /* [channels_out], or NULL */
     const struct adapter *adapters; /* beside the product; NULL: none */
 };
 
+/* How a layer is loaded, beyond its size. */
+struct linear_options {
+    bool with_bias;
+    bool is_sensitive; /* float32 whatever the loader's arithmetic: rounding would cost too much */
+    bool is_gated;     /* the result is used by linear_forward_gated */
+};
+
 /* Load prefix.weight and, with_bias, prefix.bias. */
+void linear_load_with(struct linear *linear, struct loader *loader, const char *prefix,
+                      int64_t channels_in, int64_t channels_out,
+                      const struct linear_options *options);
 void linear_load(struct linear *linear, struct loader *loader, const char *prefix,
                  int64_t channels_in, int64_t channels_out, bool with_bias);
 
@@ -25,6 +42,23 @@ void linear_load(struct linear *linear, struct loader *loader, const char *prefi
  * are one thing. */
 void linear_load_pointwise(struct linear *linear, struct loader *loader, const char *prefix,
                            int64_t channels_in, int64_t channels_out);
+
+/* x as layers of one arithmetic read it. */
+struct linear_input {
+    struct tensor x;
+    struct product_rows rows; /* of x, rounded; of float32 arithmetic nothing */
+};
+
+/* x, rounded in ex->step for this layer and all others that read it and were loaded alike. */
+struct linear_input linear_input_of(const struct linear *linear, struct exec *ex, struct tensor x);
+
+/* What linear_forward gives for x. */
+struct tensor linear_forward_input(const struct linear *linear, struct exec *ex,
+                                   const struct linear_input *input);
+
+/* GEGLU of the layer's result, [..., channels_out / 2]: value * gelu(gate), which are its first and
+ * its second half. */
+struct tensor linear_forward_gated(const struct linear *linear, struct exec *ex, struct tensor x);
 
 /* x [..., channels_in] -> [..., channels_out] in ex->step. */
 struct tensor linear_forward(const struct linear *linear, struct exec *ex, struct tensor x);

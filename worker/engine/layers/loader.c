@@ -96,6 +96,20 @@ struct stored loader_take_stored(struct loader *loader, const char *prefix, cons
     return keep(loader, numbers, count, loader->expand);
 }
 
+void *loader_pack_room(struct loader *loader, const char *prefix, const char *what, size_t size,
+                       bool *is_made)
+{
+    (void)prefix;
+    (void)what;
+    *is_made = false;
+    return arena_alloc(loader->model, size);
+}
+
+void loader_drop_source(const struct loader *loader, struct stored numbers, int64_t count)
+{
+    weights_drop_data(loader->weights, numbers.data, (size_t)count * stored_size(numbers.dtype));
+}
+
 const float *loader_take_vector(struct loader *loader, const char *prefix, const char *name,
                                 int64_t count)
 {

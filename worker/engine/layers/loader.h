@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "common/base/arena.h"
+#include "worker/engine/kernels/arithmetic.h"
 #include "worker/engine/kernels/parallel.h"
 #include "worker/engine/layers/module_table.h"
 #include "worker/engine/weights/weights.h"
@@ -26,10 +27,13 @@ struct loader {
     struct arena *model;          /* what cannot be used in place in the mapped file goes here */
     struct parallel *pool;        /* converts and repacks; may be NULL */
     bool expand;                  /* see above */
-    uint64_t parameter_count;     /* taken so far */
-    size_t mapped_bytes;          /* of the file that are used in place */
-    size_t stored_bytes;          /* that large weights take, or would, as they are stored, */
-    size_t expanded_bytes;        /* and expanded */
+    /* Of the layers that bear it: their weights are packed for it now, once, and the file's are no
+     * longer needed. The sensitive ones stay as expand says. */
+    enum arithmetic arithmetic;
+    uint64_t parameter_count; /* taken so far */
+    size_t mapped_bytes;      /* of the file that are used in place */
+    size_t stored_bytes;      /* that large weights take, or would, as they are stored, */
+    size_t expanded_bytes;    /* and expanded */
 };
 
 /* A parameter's or module's dotted name. */
@@ -55,6 +59,16 @@ struct stored loader_take_stored(struct loader *loader, const char *prefix, cons
  * says that it will be used after loading. */
 struct stored loader_take_raw(struct loader *loader, const char *prefix, const char *name, int rank,
                               const int64_t *shape, bool is_kept);
+
+/* Room for a weight packed another way, size bytes aligned to 64, that lives as long as the model.
+ * what tells several of one layer apart; size depends on what, shapes and arithmetic alone.
+ * *is_made: the room holds already what was to be packed, and must not be written; else fill it
+ * before the next call. */
+void *loader_pack_room(struct loader *loader, const char *prefix, const char *what, size_t size,
+                       bool *is_made);
+
+/* The file's numbers are not needed in memory any more, as they were packed. */
+void loader_drop_source(const struct loader *loader, struct stored numbers, int64_t count);
 
 /* A vector of count numbers in float32. */
 const float *loader_take_vector(struct loader *loader, const char *prefix, const char *name,

@@ -16,8 +16,9 @@ void resnet_block_load(struct resnet_block *block, struct loader *loader, const 
                     shape->epsilon);
     conv_load(&block->conv1, loader, weight_name(prefix, "conv1").text, in, out, 1);
     if (shape->time_channels > 0) {
-        linear_load(&block->time_emb_proj, loader, weight_name(prefix, "time_emb_proj").text,
-                    shape->time_channels, out, true);
+        linear_load_with(&block->time_emb_proj, loader, weight_name(prefix, "time_emb_proj").text,
+                         shape->time_channels, out,
+                         &(struct linear_options){.with_bias = true, .is_sensitive = true});
     }
     group_norm_load(&block->norm2, loader, weight_name(prefix, "norm2").text, out, shape->groups,
                     shape->epsilon);

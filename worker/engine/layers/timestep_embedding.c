@@ -41,14 +41,16 @@ void timestep_embedding_load(struct timestep_embedding *embedding, struct loader
                              const char *prefix, int64_t channels_in, int64_t channels,
                              int64_t condition_channels)
 {
+    const struct linear_options biased = {.with_bias = true, .is_sensitive = true};
+    const struct linear_options plain = {.is_sensitive = true};
     if (condition_channels > 0) {
-        linear_load(&embedding->cond_proj, loader, weight_name(prefix, "cond_proj").text,
-                    condition_channels, channels_in, false);
+        linear_load_with(&embedding->cond_proj, loader, weight_name(prefix, "cond_proj").text,
+                         condition_channels, channels_in, &plain);
     }
-    linear_load(&embedding->linear_1, loader, weight_name(prefix, "linear_1").text, channels_in,
-                channels, true);
-    linear_load(&embedding->linear_2, loader, weight_name(prefix, "linear_2").text, channels,
-                channels, true);
+    linear_load_with(&embedding->linear_1, loader, weight_name(prefix, "linear_1").text,
+                     channels_in, channels, &biased);
+    linear_load_with(&embedding->linear_2, loader, weight_name(prefix, "linear_2").text, channels,
+                     channels, &biased);
 }
 
 struct tensor timestep_embedding_forward(const struct timestep_embedding *embedding,

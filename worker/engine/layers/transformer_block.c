@@ -16,6 +16,7 @@ void transformer_block_load(struct transformer_block *block, struct loader *load
         .channels = channels, .context_channels = channels, .heads = shape->heads};
     struct attention_options cross = self;
     cross.context_channels = shape->context_channels;
+    cross.context_is_sensitive = true; /* of the prompt: once a picture */
     attention_load(&block->attn1, loader, weight_name(prefix, "attn1").text,
                    shape->only_cross_attention ? &cross : &self, NULL);
     attention_load(&block->attn2, loader, weight_name(prefix, "attn2").text, &cross, NULL);

@@ -166,6 +166,7 @@ static int open_unet(struct components *components, struct error *err)
         return result;
     }
     loader.modules = &components->modules[LORA_UNET];
+    loader.arithmetic = components->arithmetic;
     unet_load(&components->unet, &loader, &config);
     return finish_weights(components, &loader, err);
 }
@@ -330,6 +331,7 @@ int components_open(struct components **out, const struct components_options *op
     *out = NULL;
     struct components *components = xcalloc(1, sizeof(*components));
     components->is_expanded = options->expand;
+    components->arithmetic = options->arithmetic;
     components->pool = options->pool;
     int result = model_source_open(&components->source, options->path, err);
     if (result < 0 || (result = read_index(components, err)) < 0) {

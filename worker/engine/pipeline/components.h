@@ -52,6 +52,7 @@ struct components {
     int weight_file_count;
     struct arena *model; /* converted and repacked weights */
     bool is_expanded;    /* see components_options */
+    enum arithmetic arithmetic;
     struct parallel *pool;
 };
 
@@ -62,7 +63,8 @@ struct components_options {
     /* Convert and repack all weights to float32 now, instead of using them in the precision and in
      * the place where the file has them: faster steps for two to four times the memory. */
     bool expand;
-    struct parallel *pool; /* for that work; used only while opening; may be NULL */
+    enum arithmetic arithmetic; /* of the UNet's layers; see loader.h */
+    struct parallel *pool;      /* for that work; used only while opening; may be NULL */
 };
 
 /* Open the model. On failure *out is NULL and err names the file and its problems. Free with

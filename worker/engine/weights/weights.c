@@ -286,16 +286,21 @@ void weights_close(struct weights *weights)
     xfree(weights);
 }
 
+void weights_drop_data(const struct weights *weights, const void *data, size_t size)
+{
+    if (weights->lender != NULL) {
+        safetensors_drop_pages(weights->lender, data, size);
+    }
+    for (size_t i = 0; i < weights->shard_count; i++) {
+        safetensors_drop_pages(weights->shards[i], data, size);
+    }
+}
+
 void weights_drop_pages(const struct weights *weights)
 {
     for (size_t i = 0; i < weights->slot_count; i++) {
         const struct safetensors_entry *entry = weights->slots[i].entry;
-        if (weights->lender != NULL) {
-            safetensors_drop_pages(weights->lender, entry->data, entry->size);
-        }
-        for (size_t k = 0; k < weights->shard_count; k++) {
-            safetensors_drop_pages(weights->shards[k], entry->data, entry->size);
-        }
+        weights_drop_data(weights, entry->data, entry->size);
     }
 }
 

@@ -58,6 +58,9 @@ void weights_close(struct weights *weights);
  * which others need the memory. From the thread that reads the weights. */
 void weights_drop_pages(const struct weights *weights);
 
+/* The same for one tensor's data, or a part of it. */
+void weights_drop_data(const struct weights *weights, const void *data, size_t size);
+
 /* The file (or index file) that was opened, for messages. */
 const char *weights_path(const struct weights *weights);
 
