@@ -47,13 +47,13 @@ static void add_url(struct json_writer *json, const char *name, const char *base
 static void add_links(struct json_writer *json, const struct job *job, const struct job_view *view)
 {
     char url[1024];
-    json_writer_open(json, "links", '{');
+    json_writer_open_object(json, "links");
     snprintf(url, sizeof(url), "%s/v1/generations/%s", view->public_url, job->id);
     json_writer_text(json, "self", url);
     json_writer_text(json, "cancel", url);
     snprintf(url, sizeof(url), "%s/v1/generations/%s/events", view->public_url, job->id);
     json_writer_text(json, "events", url);
-    json_writer_close(json, '}');
+    json_writer_close_object(json);
 }
 
 static const char *base_of(const struct picture *picture, const struct job_view *view)
@@ -65,10 +65,10 @@ static const char *base_of(const struct picture *picture, const struct job_view 
 
 static void add_images(struct json_writer *json, const struct job *job, const struct job_view *view)
 {
-    json_writer_open(json, "images", '[');
+    json_writer_open_array(json, "images");
     for (size_t i = 0; i < job->image_count; i++) {
         const struct picture *picture = &job->images[i];
-        json_writer_open(json, NULL, '{');
+        json_writer_open_object(json, NULL);
         json_writer_integer(json, "index", i);
         add_url(json, "url", base_of(picture, view), picture->object_key);
         json_writer_integer(json, "seed", picture->seed);
@@ -81,14 +81,14 @@ static void add_images(struct json_writer *json, const struct job *job, const st
             json_writer_null(json, "partial_steps");
         }
         json_writer_text(json, "content_hash", picture->content_hash);
-        json_writer_close(json, '}');
+        json_writer_close_object(json);
     }
-    json_writer_close(json, ']');
+    json_writer_close_array(json);
 }
 
 static void add_timings(struct json_writer *json, const struct job_timings *timings)
 {
-    json_writer_open(json, "timings", '{');
+    json_writer_open_object(json, "timings");
     json_writer_integer(json, "admit_ms", timings->admit_ms);
     json_writer_integer(json, "queue_ms", timings->queue_ms);
     json_writer_integer(json, "dispatch_ms", timings->dispatch_ms);
@@ -98,7 +98,7 @@ static void add_timings(struct json_writer *json, const struct job_timings *timi
     json_writer_integer(json, "encode_ms", timings->encode_ms);
     json_writer_integer(json, "upload_ms", timings->upload_ms);
     json_writer_integer(json, "total_ms", timings->total_ms);
-    json_writer_close(json, '}');
+    json_writer_close_object(json);
 }
 
 static bool has_succeeded(const struct job *job)
@@ -149,18 +149,18 @@ static void add_end(struct json_writer *json, const struct job *job, const struc
         json_writer_null(json, "error");
         return;
     }
-    json_writer_open(json, "error", '{');
+    json_writer_open_object(json, "error");
     json_writer_text(json, "code",
                      job->reason[0] != '\0' ? job->reason : job_state_name(job->state));
     json_writer_text(json, "message", job->message != NULL ? job->message : "");
-    json_writer_close(json, '}');
+    json_writer_close_object(json);
 }
 
 char *job_view_body(const struct job *job, const struct job_view *view)
 {
     struct json_writer writer, *json = &writer;
     json_writer_init(json);
-    json_writer_open(json, NULL, '{');
+    json_writer_open_object(json, NULL);
     json_writer_text(json, "id", job->id);
     json_writer_text(json, "state", job_state_name(job->state));
     add_links(json, job, view);
@@ -179,7 +179,7 @@ char *job_view_body(const struct job *job, const struct job_view *view)
     add_time(json, "deadline", job->deadline_ms);
     add_timings(json, &job->timings);
     add_end(json, job, view);
-    json_writer_close(json, '}');
+    json_writer_close_object(json);
     return json_writer_finish(json);
 }
 
@@ -302,9 +302,9 @@ static char *event_data(const struct job *job, const struct job_view *view,
     }
     struct json_writer json;
     json_writer_init(&json);
-    json_writer_open(&json, NULL, '{');
+    json_writer_open_object(&json, NULL);
     add_event(&json, job, view, event);
-    json_writer_close(&json, '}');
+    json_writer_close_object(&json);
     return json_writer_finish(&json);
 }
 

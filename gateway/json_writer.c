@@ -1,102 +1,96 @@
-/* JSON text, front to back: see json_writer.h. */
+/* yajl's generator: see json_writer.h. It fails only when values and names do not alternate as they
+ * must, or numbers are infinite: our mistakes. */
 #include "gateway/json_writer.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include <yajl/yajl_gen.h>
+
 #include "common/base/panic.h"
 
-/* What is written is bounded by what Kafka carries, far below this. */
-#define BYTES_MAX ((size_t)64 << 20)
-
-static void put(struct json_writer *w, const char *data, size_t size)
+static void *take_memory(void *context, size_t size)
 {
-    struct error err;
-    if (buf_append(&w->text, data, size, &err) != 0) {
-        PANIC("JSON: %s", err.text);
-    }
+    (void)context;
+    return xmalloc(size);
 }
 
-static void put_escaped(struct json_writer *w, unsigned char c)
+static void *resize_memory(void *context, void *memory, size_t size)
 {
-    static const char letters[] = "btn-fr"; /* 8 to 13; 11 has none */
-    char text[8];
-    int size = c == '"' || c == '\\'          ? snprintf(text, sizeof(text), "\\%c", c)
-               : c >= 8 && c <= 13 && c != 11 ? snprintf(text, sizeof(text), "\\%c", letters[c - 8])
-                                              : snprintf(text, sizeof(text), "\\u%04x", c);
-    put(w, text, (size_t)size);
+    (void)context;
+    return xrealloc(memory, size);
 }
 
-static bool must_escape(unsigned char c)
+static void free_memory(void *context, void *memory)
 {
-    return c < 0x20 || c == '"' || c == '\\';
+    (void)context;
+    xfree(memory);
 }
 
-static void put_quoted(struct json_writer *w, const char *text)
+static void check(yajl_gen_status status)
 {
-    put(w, "\"", 1);
-    for (;;) {
-        size_t size = 0;
-        while (!must_escape((unsigned char)text[size])) {
-            size++;
-        }
-        put(w, text, size);
-        if (text[size] == '\0') {
-            break;
-        }
-        put_escaped(w, (unsigned char)text[size]);
-        text += size + 1;
-    }
-    put(w, "\"", 1);
+    ASSERT(status == yajl_gen_status_ok);
 }
 
-static void begin_value(struct json_writer *w, const char *name)
+static void put_text(struct json_writer *w, const char *text)
 {
-    if (w->has_sibling) {
-        put(w, ",", 1);
-    }
-    w->has_sibling = true;
+    check(yajl_gen_string(w->generator, (const unsigned char *)text, strlen(text)));
+}
+
+static void put_name(struct json_writer *w, const char *name)
+{
     if (name != NULL) {
-        put_quoted(w, name);
-        put(w, ":", 1);
+        put_text(w, name);
     }
 }
 
 void json_writer_init(struct json_writer *w)
 {
-    buf_init(&w->text, BYTES_MAX);
-    w->has_sibling = false;
+    static const yajl_alloc_funcs memory = {take_memory, resize_memory, free_memory, NULL};
+    w->generator = yajl_gen_alloc(&memory);
+    ASSERT(w->generator != NULL);
 }
 
 char *json_writer_finish(struct json_writer *w)
 {
+    const unsigned char *text;
     size_t size;
-    char *text = buf_take(&w->text, &size);
-    buf_deinit(&w->text);
-    return text;
+    check(yajl_gen_get_buf(w->generator, &text, &size));
+    char *copy = xmalloc(size + 1);
+    memcpy(copy, text, size);
+    copy[size] = '\0';
+    yajl_gen_free(w->generator);
+    w->generator = NULL;
+    return copy;
 }
 
-void json_writer_open(struct json_writer *w, const char *name, char bracket)
+void json_writer_open_object(struct json_writer *w, const char *name)
 {
-    ASSERT(bracket == '{' || bracket == '[');
-    begin_value(w, name);
-    put(w, &bracket, 1);
-    w->has_sibling = false;
+    put_name(w, name);
+    check(yajl_gen_map_open(w->generator));
 }
 
-void json_writer_close(struct json_writer *w, char bracket)
+void json_writer_close_object(struct json_writer *w)
 {
-    ASSERT(bracket == '}' || bracket == ']');
-    put(w, &bracket, 1);
-    w->has_sibling = true;
+    check(yajl_gen_map_close(w->generator));
+}
+
+void json_writer_open_array(struct json_writer *w, const char *name)
+{
+    put_name(w, name);
+    check(yajl_gen_array_open(w->generator));
+}
+
+void json_writer_close_array(struct json_writer *w)
+{
+    check(yajl_gen_array_close(w->generator));
 }
 
 void json_writer_text(struct json_writer *w, const char *name, const char *text)
 {
-    begin_value(w, name);
-    put_quoted(w, text);
+    put_name(w, name);
+    put_text(w, text);
 }
 
 void json_writer_integer(struct json_writer *w, const char *name, uint64_t value)
@@ -107,8 +101,8 @@ void json_writer_integer(struct json_writer *w, const char *name, uint64_t value
         digits[--at] = (char)('0' + value % 10);
         value /= 10;
     } while (value > 0);
-    begin_value(w, name);
-    put(w, digits + at, sizeof(digits) - at);
+    put_name(w, name);
+    check(yajl_gen_number(w->generator, digits + at, sizeof(digits) - at));
 }
 
 void json_writer_real(struct json_writer *w, const char *name, double value)
@@ -116,18 +110,18 @@ void json_writer_real(struct json_writer *w, const char *name, double value)
     char text[32];
     ASSERT(isfinite(value));
     int size = snprintf(text, sizeof(text), "%.15g", round(value * 1000) / 1000);
-    begin_value(w, name);
-    put(w, text, (size_t)size);
+    put_name(w, name);
+    check(yajl_gen_number(w->generator, text, (size_t)size));
 }
 
 void json_writer_bool(struct json_writer *w, const char *name, bool value)
 {
-    begin_value(w, name);
-    put(w, value ? "true" : "false", value ? 4 : 5);
+    put_name(w, name);
+    check(yajl_gen_bool(w->generator, value));
 }
 
 void json_writer_null(struct json_writer *w, const char *name)
 {
-    begin_value(w, name);
-    put(w, "null", 4);
+    put_name(w, name);
+    check(yajl_gen_null(w->generator));
 }

@@ -13,10 +13,9 @@ set -euo pipefail
 }
 architecture=$1
 folder=$2
-[[ -e $folder/ready ]] && exit 0
-
 list=$(dirname "${BASH_SOURCE[0]}")/packages
 packages=$(awk '$1 == "build" && $2 ~ /^lib.*-dev$/ { print $2 }' "$list" | paste -sd,)
+[[ -e $folder/ready && $(< "$folder/ready") == "$packages" ]] && exit 0
 # shellcheck source=/dev/null
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 
@@ -44,4 +43,4 @@ for libraries in "$folder"/usr/lib/*-linux-gnu*; do
     ln -sfn openblas-pthread/libopenblas.so.0 "$libraries/libopenblas.so.0"
     ln -sfn ../openblas-pthread/pkgconfig/openblas.pc "$libraries/pkgconfig/openblas.pc"
 done
-touch "$folder/ready"
+echo "$packages" > "$folder/ready"

@@ -11,20 +11,20 @@ TEST(members_values_and_nesting)
 {
     struct json_writer w;
     json_writer_init(&w);
-    json_writer_open(&w, NULL, '{');
+    json_writer_open_object(&w, NULL);
     json_writer_text(&w, "id", "a");
-    json_writer_open(&w, "empty", '[');
-    json_writer_close(&w, ']');
-    json_writer_open(&w, "list", '[');
+    json_writer_open_array(&w, "empty");
+    json_writer_close_array(&w);
+    json_writer_open_array(&w, "list");
     json_writer_integer(&w, NULL, 0);
     json_writer_integer(&w, NULL, UINT64_MAX);
-    json_writer_open(&w, NULL, '{');
+    json_writer_open_object(&w, NULL);
     json_writer_null(&w, "n");
-    json_writer_close(&w, '}');
-    json_writer_close(&w, ']');
+    json_writer_close_object(&w);
+    json_writer_close_array(&w);
     json_writer_bool(&w, "yes", true);
     json_writer_bool(&w, "no", false);
-    json_writer_close(&w, '}');
+    json_writer_close_object(&w);
     char *text = json_writer_finish(&w);
     CHECK_STR(text, "{\"id\":\"a\",\"empty\":[],\"list\":[0,18446744073709551615,{\"n\":null}],"
                     "\"yes\":true,\"no\":false}");
@@ -46,9 +46,9 @@ TEST(reals_have_three_decimals_at_most)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct json_writer w;
         json_writer_init(&w);
-        json_writer_open(&w, NULL, '[');
+        json_writer_open_array(&w, NULL);
         json_writer_real(&w, NULL, cases[i].value);
-        json_writer_close(&w, ']');
+        json_writer_close_array(&w);
         char *text = json_writer_finish(&w);
         CHECK_STR(text, cases[i].text);
         xfree(text);
@@ -64,15 +64,15 @@ TEST(every_character_comes_back_from_a_parser)
     memcpy(all + 127, "\xc3\xa9", 3);
     struct json_writer w;
     json_writer_init(&w);
-    json_writer_open(&w, NULL, '{');
+    json_writer_open_object(&w, NULL);
     json_writer_text(&w, all, all);
-    json_writer_close(&w, '}');
+    json_writer_close_object(&w);
     char *text = json_writer_finish(&w);
     cJSON *json = cJSON_Parse(text);
     CHECK(json != NULL);
     CHECK_STR(json->child->string, all);
     CHECK_STR(json->child->valuestring, all);
-    CHECK_CONTAINS(text, "\\b\\t\\n\\u000b\\f\\r\\u000e");
+    CHECK_CONTAINS(text, "\\b\\t\\n\\u000B\\f\\r\\u000E");
     cJSON_Delete(json);
     xfree(text);
 }
