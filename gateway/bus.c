@@ -23,6 +23,7 @@ METRIC_DEFINE_GAUGE(metric_broker, "crafterse_gateway_kafka_reachable", "",
                     "1 when the broker answered the last question.");
 
 #define TICK_MS 500
+#define RECORD_LINGER_MS 10
 #define PROBE_MS 5000
 #define PROBE_AWAY_MS 1000
 #define CONNECT_TIMEOUT_MS 5000
@@ -36,7 +37,7 @@ enum { FOLLOW_REQUESTS, FOLLOW_STATUS, FOLLOW_WORKERS, FOLLOW_PROGRESS, FOLLOW_C
 struct bus {
     struct bus_options options;
     char names[TOPIC_COUNT][TOPIC_NAME_MAX];
-    struct producer *producer;
+    struct producer *producer, *recorder;
     struct follower *follower; /* NULL until connected */
     uv_loop_t *loop;
     uv_poll_t producer_poll, follower_poll;
@@ -315,6 +316,7 @@ static void on_tick(uv_timer_t *timer)
     struct bus *b = timer->data;
     uint64_t now_ms = clock_monotonic_ms();
     producer_poll(b->producer, 0);
+    producer_poll(b->recorder, 0);
     if (b->follower == NULL) {
         if (!b->is_connecting && now_ms >= b->next_connect_ms) {
             b->is_connecting = true;
@@ -342,12 +344,17 @@ int bus_start(struct bus **out, uv_loop_t *loop, const struct bus_options *optio
         topic_name(options->kafka, used[i], "", b->names[used[i]]);
     }
     int result = producer_create(&b->producer, options->kafka, err);
+    if (result == 0) {
+        result = producer_create_lingering(&b->recorder, options->kafka, RECORD_LINGER_MS, err);
+    }
     if (result != 0) {
+        producer_destroy(b->producer, 0);
         xfree(b);
         return result;
     }
     producer_prepare(b->producer, b->names[TOPIC_REQUESTS]);
     producer_prepare(b->producer, b->names[TOPIC_STATUS]);
+    producer_prepare(b->recorder, b->names[TOPIC_STATUS]);
     producer_prepare(b->producer, b->names[TOPIC_CONTROL]);
     producer_prepare(b->producer, b->names[TOPIC_INPUTS]);
     metric_register(&metric_undecodable);
@@ -383,6 +390,7 @@ void bus_destroy(struct bus *b, int timeout_ms)
     }
     follower_destroy(b->follower);
     producer_destroy(b->producer, timeout_ms);
+    producer_destroy(b->recorder, timeout_ms);
     xfree(b);
 }
 
@@ -397,14 +405,26 @@ bool bus_is_ready(const struct bus *b, const char **why_not)
 
 bool bus_is_fatal(const struct bus *b, struct error *err)
 {
-    return producer_is_fatal(b->producer, err);
+    return producer_is_fatal(b->producer, err) || producer_is_fatal(b->recorder, err);
+}
+
+static int send_by(struct producer *producer, struct bus *b, enum topic topic,
+                   ProtobufCMessage *message, producer_delivered delivered, void *user,
+                   struct error *err)
+{
+    const struct codec_target target = {.topic = b->names[topic],
+                                        .partition = PRODUCER_PARTITION_BY_KEY,
+                                        .sender = b->options.sender};
+    return codec_send(producer, &target, message, delivered, user, err);
 }
 
 int bus_send(struct bus *b, enum topic topic, ProtobufCMessage *message,
              producer_delivered delivered, void *user, struct error *err)
 {
-    const struct codec_target target = {.topic = b->names[topic],
-                                        .partition = PRODUCER_PARTITION_BY_KEY,
-                                        .sender = b->options.sender};
-    return codec_send(b->producer, &target, message, delivered, user, err);
+    return send_by(b->producer, b, topic, message, delivered, user, err);
+}
+
+int bus_record(struct bus *b, enum topic topic, ProtobufCMessage *message, struct error *err)
+{
+    return send_by(b->recorder, b, topic, message, NULL, NULL, err);
 }

@@ -1,5 +1,6 @@
-/* Kafka on the libuv loop: one producer and one follower, both served when their descriptors say
- * so; what can block (metadata at the start, asking for end offsets) runs in libuv's thread pool.
+/* Kafka on the libuv loop: a producer for what somebody waits for, one for what nobody does, and a
+ * follower, served when their descriptors say so; what can block (metadata at the start, asking for
+ * end offsets) runs in libuv's thread pool.
  *
  * The follower reads `requests`, `status` and `workers` from the beginning and `progress` from the
  * end. Messages that are not protobuf are counted, logged and skipped.
@@ -49,6 +50,11 @@ bool bus_is_fatal(const struct bus *b, struct error *err);
 /* Sends on one of our topics; delivered as in producer.h, on the loop. */
 int bus_send(struct bus *b, enum topic topic, ProtobufCMessage *message,
              producer_delivered delivered, void *user, struct error *err) MUST_CHECK;
+
+/* Sends what nobody waits for, a few milliseconds later and many together: thousands a second cost
+ * little. One that does not arrive is counted and logged. */
+int bus_record(struct bus *b, enum topic topic, ProtobufCMessage *message,
+               struct error *err) MUST_CHECK;
 
 /* Calls reached(waiter, true) once everything that is in `requests` and `status` at this moment
  * has been folded; false when Kafka does not answer. Embed it. */

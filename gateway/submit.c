@@ -315,16 +315,6 @@ static void on_delivered(void *user, const struct error *err, const struct produ
     operation_release(op);
 }
 
-static void on_hit_recorded(void *user, const struct error *err, const struct producer_place *place)
-{
-    (void)user;
-    (void)place;
-    if (err != NULL) {
-        log_warn("a job that the cache answered is known to this gateway only", "reason=%s",
-                 LOG_QUOTED(err->text));
-    }
-}
-
 /* Its pictures are there: nothing is promised that Kafka would have to keep, so the client need not
  * wait for it; the record lets other gateways know the job. Not with an Idempotency-Key: two orders
  * under one key at two gateways are told apart by what Kafka has. False when Kafka's client takes
@@ -334,8 +324,7 @@ static bool answer_hit(struct operation *op)
     struct gateway *g = op->gateway;
     struct submission *s = op->submission;
     uint64_t now_ms = clock_unix_ms();
-    if (s->is_idempotent ||
-        bus_send(g->bus, TOPIC_STATUS, &s->ended.base, on_hit_recorded, NULL, NULL) != 0) {
+    if (s->is_idempotent || bus_record(g->bus, TOPIC_STATUS, &s->ended.base, NULL) != 0) {
         return false;
     }
     job_table_fold_request(g->jobs, &s->job, now_ms);

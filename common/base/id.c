@@ -1,7 +1,6 @@
 #include "common/base/id.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -9,16 +8,34 @@
 #include "common/base/digest.h"
 #include "common/base/panic.h"
 
-static void random_bytes(void *data, size_t size)
+/* The kernel is asked for many bytes at once: the call costs more than the rest of an id. */
+#define POOL_BYTES 512
+
+static _Thread_local struct {
+    uint8_t bytes[POOL_BYTES];
+    size_t left; /* at the end */
+} pool;
+
+static void refill(void)
 {
-    size_t done = 0;
-    while (done < size) {
-        ssize_t got = getrandom((char *)data + done, size - done, 0);
+    while (pool.left < POOL_BYTES) {
+        ssize_t got = getrandom(pool.bytes + pool.left, POOL_BYTES - pool.left, 0);
         if (got < 0 && errno != EINTR) {
             PANIC("the kernel gives no random bytes: %s", strerror(errno));
         }
-        done += got > 0 ? (size_t)got : 0;
+        pool.left += got > 0 ? (size_t)got : 0;
     }
+}
+
+static void random_bytes(void *data, size_t size)
+{
+    ASSERT(size <= POOL_BYTES);
+    if (pool.left < size) {
+        pool.left = 0;
+        refill();
+    }
+    memcpy(data, pool.bytes + POOL_BYTES - pool.left, size);
+    pool.left -= size;
 }
 
 uint64_t id_random(void)
@@ -38,9 +55,17 @@ void id_make(char id[ID_SIZE])
     }
     bytes[6] = (uint8_t)(0x70 | (bytes[6] & 0x0F)); /* version 7 */
     bytes[8] = (uint8_t)(0x80 | (bytes[8] & 0x3F)); /* variant of RFC 9562 */
-    char hex[33];
-    digest_hex(bytes, sizeof(bytes), hex);
-    snprintf(id, ID_SIZE, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
+    /* The parts and their dashes; each part's NUL is the next one's dash. */
+    static const size_t sizes[] = {4, 2, 2, 2, 6};
+    const uint8_t *from = bytes;
+    char *to = id;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        digest_hex(from, sizes[i], to);
+        from += sizes[i];
+        to += 2 * sizes[i] + 1;
+        to[-1] = '-';
+    }
+    id[ID_SIZE - 1] = '\0';
 }
 
 static bool is_hex(const char *text, size_t count)
@@ -62,10 +87,11 @@ void id_traceparent_make(char traceparent[TRACEPARENT_SIZE])
         random_bytes(bytes, sizeof(bytes));
         /* All-zero ids are invalid by the specification. */
     } while (bytes[0] == 0 || bytes[16] == 0);
-    char trace[33], span[17];
-    digest_hex(bytes, 16, trace);
-    digest_hex(bytes + 16, 8, span);
-    snprintf(traceparent, TRACEPARENT_SIZE, "00-%s-%s-01", trace, span);
+    memcpy(traceparent, "00-", 3);
+    digest_hex(bytes, 16, traceparent + 3);
+    traceparent[35] = '-';
+    digest_hex(bytes + 16, 8, traceparent + 36);
+    memcpy(traceparent + 52, "-01", 4);
 }
 
 bool id_traceparent_is_valid(const char *text)

@@ -97,12 +97,16 @@ static void watch(struct producer *p)
     rd_kafka_queue_io_event_enable(p->main_queue, p->event_fd, &one, sizeof(one));
 }
 
-static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, struct error *err)
+static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, int linger_ms,
+                                  struct error *err)
 {
+    char linger[16];
+    snprintf(linger, sizeof(linger), "%d", linger_ms);
     const struct kafka_client_property properties[] = {
         {"enable.idempotence", "true"},
         {"acks", "all"},
-        {"linger.ms", "0"},
+        {"linger.ms", linger},
+        {"delivery.report.only.error", linger_ms > 0 ? "true" : "false"},
         {"message.max.bytes", TEXT(TOPIC_PAYLOAD_BYTES_MAX)},
         /* Long enough for a broker's restart; then the stage decides, not the client. */
         {"message.timeout.ms", "30000"},
@@ -116,9 +120,15 @@ static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, struct error
 
 int producer_create(struct producer **out, const struct kafka_config *kafka, struct error *err)
 {
+    return producer_create_lingering(out, kafka, 0, err);
+}
+
+int producer_create_lingering(struct producer **out, const struct kafka_config *kafka,
+                              int linger_ms, struct error *err)
+{
     *out = NULL;
     pthread_once(&metric_once, register_metrics);
-    rd_kafka_conf_t *conf = make_conf(kafka, err);
+    rd_kafka_conf_t *conf = make_conf(kafka, linger_ms, err);
     if (conf == NULL) {
         return err->status;
     }
