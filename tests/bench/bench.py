@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 """Runs the benches, prints a table and writes build/bench.json.
 
-    tests/bench/bench.py [engine|layers|pipeline|cache|all]
+    tests/bench/bench.py [engine|layers|pipeline|gateway|cache|all]
 
 engine: the rows of docs/SPEED.md, on models of real size (BENCH_ROWS=WORD: those with WORD in their
-names). layers: what single layers cost on one thread. pipeline: orders through all
-services. cache: a picture that is asked for again.
+names). layers: what single layers cost on one thread. pipeline: orders through all services.
+gateway: cache hits, event streams, slow clients. cache: a picture that is asked for again.
 
 build/bench.json is a list of {"name", "value", "unit", "reference", "target", "holds"}: reference
 is the ceiling or peer that was measured in the same run (null = none), target what is promised
@@ -42,13 +42,18 @@ def bench_pipeline():
     return pipeline.measure()
 
 
+def bench_gateway():
+    import bench_gateway as gateway
+    return gateway.measure()
+
+
 def bench_cache():
     import bench_cache as cache
     return cache.measure()
 
 
 BENCHES = {"engine": bench_engine, "layers": bench_layers, "pipeline": bench_pipeline,
-           "cache": bench_cache}
+           "gateway": bench_gateway, "cache": bench_cache}
 
 
 def bench_of(row):
