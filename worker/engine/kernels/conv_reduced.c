@@ -1,5 +1,6 @@
 #include "worker/engine/kernels/conv_reduced.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -40,20 +41,17 @@ static size_t operand_size(enum arithmetic arithmetic)
 
 /* A convolution without edges: a band of the padded input to a band of sums. */
 struct geometry {
-    enum arithmetic arithmetic;
-    int64_t channels_in, channels_out;
-    int stride;
+    struct conv_reduced reduced;
     int64_t rows, width; /* of the band of sums */
 };
 
 static struct geometry geometry_of(const struct primitives_key *key)
 {
-    return (struct geometry){(enum arithmetic)key->values[1],
-                             key->values[2],
-                             key->values[3],
-                             (int)key->values[4],
-                             key->values[5],
-                             key->values[6]};
+    const int64_t *values = key->values;
+    return (struct geometry){
+        {(enum arithmetic)values[1], values[2], values[3], (int)values[4], NULL},
+        values[5],
+        values[6]};
 }
 
 /* *description of the convolution; weights: their layout, or one without dimensions for oneDNN's
@@ -62,12 +60,13 @@ static int describe(const struct geometry *g, const dnnl_memory_desc_t *weights,
                     dnnl_primitive_desc_t *description, struct error *err)
 {
     const struct onednn *library = onednn();
-    bool is_int8 = g->arithmetic == ARITHMETIC_INT8;
-    dnnl_dims_t x_dims = {1, g->channels_in, (g->rows - 1) * g->stride + KERNEL,
-                          (g->width - 1) * g->stride + KERNEL};
-    dnnl_dims_t weight_dims = {g->channels_out, g->channels_in, KERNEL, KERNEL};
-    dnnl_dims_t y_dims = {1, g->channels_out, g->rows, g->width};
-    dnnl_dims_t strides = {g->stride, g->stride}, padding = {0, 0};
+    const struct conv_reduced *reduced = &g->reduced;
+    bool is_int8 = reduced->arithmetic == ARITHMETIC_INT8;
+    dnnl_dims_t x_dims = {1, reduced->channels_in, (g->rows - 1) * reduced->stride + KERNEL,
+                          (g->width - 1) * reduced->stride + KERNEL};
+    dnnl_dims_t weight_dims = {reduced->channels_out, reduced->channels_in, KERNEL, KERNEL};
+    dnnl_dims_t y_dims = {1, reduced->channels_out, g->rows, g->width};
+    dnnl_dims_t strides = {reduced->stride, reduced->stride}, padding = {0, 0};
     dnnl_memory_desc_t x, y, any;
     dnnl_convolution_desc_t convolution;
     dnnl_primitive_attr_t attributes = NULL;
@@ -100,7 +99,7 @@ static int describe(const struct geometry *g, const dnnl_memory_desc_t *weights,
         (void)library->primitive_attr_destroy(attributes);
     }
     return onednn_check(status, err, "do a convolution of %lld to %lld channels",
-                        (long long)g->channels_in, (long long)g->channels_out);
+                        (long long)reduced->channels_in, (long long)reduced->channels_out);
 }
 
 /* The layout in which the kernels are packed: what oneDNN chooses for this map. It has not been
@@ -109,11 +108,10 @@ static int describe(const struct geometry *g, const dnnl_memory_desc_t *weights,
 #define TYPICAL_ROWS 4
 #define TYPICAL_WIDTH 32
 
-static int packed_layout(enum arithmetic arithmetic, int64_t channels_in, int64_t channels_out,
-                         int stride, dnnl_memory_desc_t *layout, struct error *err)
+static int packed_layout(const struct conv_reduced *reduced, dnnl_memory_desc_t *layout,
+                         struct error *err)
 {
-    const struct geometry typical = {arithmetic, channels_in,  channels_out,
-                                     stride,     TYPICAL_ROWS, TYPICAL_WIDTH};
+    const struct geometry typical = {*reduced, TYPICAL_ROWS, TYPICAL_WIDTH};
     dnnl_primitive_desc_t description;
     int result = describe(&typical, NULL, &description, err);
     if (result == STATUS_OK) {
@@ -128,7 +126,7 @@ static int describe_key(const struct primitives_key *key, dnnl_primitive_desc_t 
 {
     struct geometry g = geometry_of(key);
     dnnl_memory_desc_t layout;
-    int result = packed_layout(g.arithmetic, g.channels_in, g.channels_out, g.stride, &layout, err);
+    int result = packed_layout(&g.reduced, &layout, err);
     return result < 0 ? result : describe(&g, &layout, description, err);
 }
 
@@ -178,22 +176,23 @@ static struct parts parts_of(enum arithmetic arithmetic, int64_t channels_out, v
 bool conv_reduced_fits(enum arithmetic arithmetic, int64_t channels_in, int64_t channels_out,
                        int stride)
 {
+    const struct conv_reduced reduced = {arithmetic, channels_in, channels_out, stride, NULL};
     dnnl_memory_desc_t layout;
     /* So that the sums of bytes stay within 32 bits. */
     bool is_summable = channels_in <= INT32_MAX / (TAPS * 255 * 127);
     return arithmetic != ARITHMETIC_F32 && channels_in % SIMD_WIDTH == 0 &&
            channels_out % SIMD_WIDTH == 0 && is_summable && onednn_load(NULL) == STATUS_OK &&
            (arithmetic == ARITHMETIC_INT8 ? onednn_has_int8() : onednn_has_bf16()) &&
-           packed_layout(arithmetic, channels_in, channels_out, stride, &layout, NULL) == STATUS_OK;
+           packed_layout(&reduced, &layout, NULL) == STATUS_OK;
 }
 
-size_t conv_reduced_bytes(enum arithmetic arithmetic, int64_t channels_in, int64_t channels_out,
-                          int stride)
+size_t conv_reduced_bytes(const struct conv_reduced *reduced)
 {
     dnnl_memory_desc_t layout;
-    int result = packed_layout(arithmetic, channels_in, channels_out, stride, &layout, NULL);
+    int result = packed_layout(reduced, &layout, NULL);
     ASSERT(result == STATUS_OK); /* conv_reduced_fits said so */
-    return kernels_offset(arithmetic, channels_out) + onednn()->memory_desc_get_size(&layout);
+    return kernels_offset(reduced->arithmetic, reduced->channels_out) +
+           onednn()->memory_desc_get_size(&layout);
 }
 
 SIMD_CLONES static float largest(const float *x, int64_t count)
@@ -254,6 +253,12 @@ SIMD_CLONES static int32_t quantise_weights(const float *x, float inverse, int8_
     return sum;
 }
 
+/* 0 for a channel or a picture of zeros. */
+static float inverse_of(float scale)
+{
+    return scale > FLT_MIN ? 1.0f / scale : 0;
+}
+
 struct pack_call {
     enum arithmetic arithmetic;
     int64_t channels_out, kernel; /* numbers of one output channel */
@@ -283,8 +288,7 @@ static void pack_channel(const struct pack_call *call, int64_t channel)
         int64_t count = i + PACKED_AT_ONCE < end ? PACKED_AT_ONCE : end - i;
         stored_to_f32(stored_from(call->oihw, i), converted, count);
         if (is_int8) {
-            sum += quantise_weights(converted, scale > 0 ? 1.0f / scale : 0,
-                                    (int8_t *)call->plain + i, count);
+            sum += quantise_weights(converted, inverse_of(scale), (int8_t *)call->plain + i, count);
         } else {
             round_bf16(converted, (uint16_t *)call->plain + i, count);
         }
@@ -306,27 +310,27 @@ static void pack_piece(void *argument, int64_t piece, int thread)
     }
 }
 
-void conv_reduced_pack(struct parallel *pool, enum arithmetic arithmetic, int64_t channels_in,
-                       int64_t channels_out, int stride, struct stored oihw, void *blob,
-                       void *scratch)
+void conv_reduced_pack(const struct conv_reduced *reduced, struct parallel *pool,
+                       struct stored oihw, void *blob, void *scratch)
 {
-    struct pack_call call = {arithmetic,
-                             channels_out,
-                             channels_in * TAPS,
-                             oihw,
-                             parts_of(arithmetic, channels_out, blob),
-                             scratch,
-                             1};
-    call.pieces = parallel_pieces(pool, channels_out, GRAIN / call.kernel + 1);
+    bool is_int8 = reduced->arithmetic == ARITHMETIC_INT8;
+    int64_t channels_in = reduced->channels_in, channels_out = reduced->channels_out;
+    struct pack_call call = {
+        .arithmetic = reduced->arithmetic,
+        .channels_out = channels_out,
+        .kernel = channels_in * TAPS,
+        .oihw = oihw,
+        .parts = parts_of(reduced->arithmetic, channels_out, blob),
+        .plain = scratch,
+        .pieces = parallel_pieces(pool, channels_out, GRAIN / (channels_in * TAPS) + 1),
+    };
     parallel_run(pool, call.pieces, pack_piece, &call);
     dnnl_memory_desc_t layout, plain;
     dnnl_dims_t dims = {channels_out, channels_in, KERNEL, KERNEL};
-    int result = packed_layout(arithmetic, channels_in, channels_out, stride, &layout, NULL);
-    ASSERT(result == STATUS_OK);
-    result = onednn_check(
-        onednn()->memory_desc_init_by_tag(
-            &plain, 4, dims, arithmetic == ARITHMETIC_INT8 ? dnnl_s8 : dnnl_bf16, dnnl_oihw),
-        NULL, "describe kernels");
+    dnnl_status_t status = onednn()->memory_desc_init_by_tag(
+        &plain, 4, dims, is_int8 ? dnnl_s8 : dnnl_bf16, dnnl_oihw);
+    ASSERT(status == dnnl_success);
+    int result = packed_layout(reduced, &layout, NULL);
     ASSERT(result == STATUS_OK);
     result = onednn_reorder(&plain, scratch, &layout, call.parts.kernels, NULL);
     ASSERT(result == STATUS_OK);
@@ -461,8 +465,7 @@ static void lay_out_pixels(const struct reduced_call *call, int64_t n, const flo
         memset(to, is_int8 ? BYTE_ZERO : 0,
                (size_t)count * operand_size(call->reduced->arithmetic));
     } else if (is_int8) {
-        float scale = call->scales[n];
-        quantise(x, scale > 0 ? 1.0f / scale : 0, to, count);
+        quantise(x, inverse_of(call->scales[n]), to, count);
     } else {
         round_bf16(x, (void *)to, count);
     }

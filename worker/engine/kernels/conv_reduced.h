@@ -33,16 +33,14 @@ struct conv_reduced {
 bool conv_reduced_fits(enum arithmetic arithmetic, int64_t channels_in, int64_t channels_out,
                        int stride);
 
-/* Bytes of the packed kernels: they hold no addresses, and their layout depends only on the
- * arguments and onednn_library(). */
-size_t conv_reduced_bytes(enum arithmetic arithmetic, int64_t channels_in, int64_t channels_out,
-                          int stride);
+/* Bytes of the packed kernels of a layer, whose blob is not looked at: they hold no addresses, and
+ * their layout depends only on its other fields and onednn_library(). After conv_reduced_fits. */
+size_t conv_reduced_bytes(const struct conv_reduced *reduced);
 
 /* Pack kernels in torch's order [channels_out, channels_in, 3, 3] into blob. scratch: as many bytes
  * as the blob has, not needed afterwards. */
-void conv_reduced_pack(struct parallel *pool, enum arithmetic arithmetic, int64_t channels_in,
-                       int64_t channels_out, int stride, struct stored oihw, void *blob,
-                       void *scratch);
+void conv_reduced_pack(const struct conv_reduced *reduced, struct parallel *pool,
+                       struct stored oihw, void *blob, void *scratch);
 
 /* Make the code for a shape, if it is not there yet. False when oneDNN has none: then do not run.
  */

@@ -1,5 +1,6 @@
 #include "worker/engine/layers/conv.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/panic.h"
@@ -27,6 +28,28 @@ static void pack(const struct conv *conv, struct parallel *pool, float *packed)
     }
 }
 
+/* Pack the kernels for the loader's arithmetic. They stay readable where they are mapped. */
+static void reduce(struct conv *conv, struct loader *loader, const char *prefix)
+{
+    struct conv_reduced reduced = {loader->arithmetic, conv->channels_in, conv->channels_out,
+                                   conv->stride, NULL};
+    size_t bytes = conv_reduced_bytes(&reduced);
+    char what[128];
+    bool is_made;
+    (void)snprintf(what, sizeof(what), "conv %s %s",
+                   reduced.arithmetic == ARITHMETIC_INT8 ? "int8" : "bf16", onednn_library());
+    void *blob = loader_pack_room(loader, prefix, what, bytes, &is_made);
+    if (!is_made) {
+        void *scratch = xmalloc(bytes);
+        conv_reduced_pack(&reduced, loader->pool, conv->kernels, blob, scratch);
+        xfree(scratch);
+    }
+    loader_drop_source(loader, conv->kernels,
+                       conv->channels_in * conv->channels_out * KERNEL * KERNEL);
+    reduced.blob = blob;
+    conv->reduced = reduced;
+}
+
 static void load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
                  int64_t channels_out, int stride, bool with_bias)
 {
@@ -44,16 +67,19 @@ static void load(struct conv *conv, struct loader *loader, const char *prefix, i
     };
     loader_enter_module(loader, prefix, &module);
 
-    bool pack_now = loader->expand || !conv->is_winograd;
+    bool is_reduced = conv_reduced_fits(loader->arithmetic, channels_in, channels_out, stride);
+    bool pack_now = !is_reduced && (loader->expand || !conv->is_winograd);
     size_t pairs = (size_t)(channels_in * channels_out), taps = (size_t)KERNEL * KERNEL;
     size_t positions = conv->is_winograd ? WINOGRAD_POSITIONS : taps;
-    conv->kernels =
-        loader_take_raw(loader, prefix, "weight", 4,
-                        (int64_t[]){channels_out, channels_in, KERNEL, KERNEL}, !pack_now);
+    conv->kernels = loader_take_raw(loader, prefix, "weight", 4,
+                                    (int64_t[]){channels_out, channels_in, KERNEL, KERNEL},
+                                    !pack_now && !is_reduced);
     loader->expanded_bytes += pairs * positions * sizeof(float);
     loader->stored_bytes += conv->is_winograd ? pairs * taps * stored_size(conv->kernels.dtype)
                                               : pairs * positions * sizeof(float);
-    if (pack_now && conv->kernels.data != NULL) {
+    if (is_reduced && conv->kernels.data != NULL) {
+        reduce(conv, loader, prefix);
+    } else if (pack_now && conv->kernels.data != NULL) {
         float *packed = arena_floats(loader->model, pairs * positions);
         pack(conv, loader->pool, packed);
         conv->weight = packed;
@@ -116,6 +142,36 @@ static const float *packed_weights(const struct conv *conv, struct exec *ex)
     return packed;
 }
 
+/* Whether the shape is done in the layer's reduced arithmetic. An idle pool's exec may be used
+ * beside others, so it makes no code, and takes it for granted. */
+static bool is_reduced(const struct conv *conv, struct exec *ex, const struct conv2d *shape)
+{
+    return conv->reduced.blob != NULL &&
+           (parallel_is_idle(ex->pool) ||
+            conv_reduced_prepare(ex->primitives, &conv->reduced, shape));
+}
+
+static void run_kernel(const struct conv *conv, struct exec *ex, const struct conv2d *shape,
+                       struct conv2d_arguments *arguments)
+{
+    int threads = parallel_threads(ex->pool);
+    if (is_reduced(conv, ex, shape)) {
+        arguments->workspace =
+            arena_alloc(ex->step, conv_reduced_workspace(&conv->reduced, shape,
+                                                         conv_reduced_blocks(shape), threads));
+        conv_reduced_run(ex->pool, ex->primitives, &conv->reduced, shape, arguments);
+        return;
+    }
+    arguments->weight = packed_weights(conv, ex);
+    if (conv->is_winograd) {
+        arguments->workspace = arena_floats(ex->step, winograd_workspace(shape, threads));
+        winograd_run(ex->pool, shape, arguments);
+    } else {
+        arguments->workspace = arena_floats(ex->step, conv2d_workspace(shape));
+        conv2d_run(ex->pool, shape, arguments);
+    }
+}
+
 static void run(const struct conv *conv, struct exec *ex, struct tensor x,
                 struct conv2d_arguments *arguments)
 {
@@ -124,16 +180,8 @@ static void run(const struct conv *conv, struct exec *ex, struct tensor x,
     struct profile_work work = work_of(&shape);
     size_t mark = arena_mark(ex->step);
     arguments->x = x.data;
-    arguments->weight = packed_weights(conv, ex);
     arguments->bias = conv->bias;
-    if (conv->is_winograd) {
-        size_t workspace = winograd_workspace(&shape, parallel_threads(ex->pool));
-        arguments->workspace = arena_floats(ex->step, workspace);
-        winograd_run(ex->pool, &shape, arguments);
-    } else {
-        arguments->workspace = arena_floats(ex->step, conv2d_workspace(&shape));
-        conv2d_run(ex->pool, &shape, arguments);
-    }
+    run_kernel(conv, ex, &shape, arguments);
     ex->flop += work.flop;
     arena_release(ex->step, mark);
     if (!parallel_is_idle(ex->pool)) { /* which may not look at what another thread binds */
@@ -193,6 +241,7 @@ struct bands {
     struct conv2d_arguments arguments;
     const float **rows;
     int threads;
+    bool is_reduced; /* by conv_reduced; else by winograd or conv2d */
     size_t row_floats;
     float *window;       /* rows from window_row on */
     int64_t window_row;  /* -1: the one above the picture */
@@ -202,6 +251,9 @@ struct bands {
 
 static int64_t count_blocks(const struct bands *bands)
 {
+    if (bands->is_reduced) {
+        return conv_reduced_blocks(&bands->shape);
+    }
     return bands->conv->is_winograd ? winograd_blocks(&bands->shape, bands->threads)
                                     : conv2d_blocks(&bands->shape);
 }
@@ -209,10 +261,25 @@ static int64_t count_blocks(const struct bands *bands)
 static void block_rows(const struct bands *bands, int64_t block, int64_t block_end, int64_t *row,
                        int64_t *row_end)
 {
-    if (bands->conv->is_winograd) {
+    if (bands->is_reduced) {
+        conv_reduced_block_rows(&bands->shape, block, block_end, row, row_end);
+    } else if (bands->conv->is_winograd) {
         winograd_block_rows(&bands->shape, bands->threads, block, block_end, row, row_end);
     } else {
         conv2d_block_rows(&bands->shape, block, block_end, row, row_end);
+    }
+}
+
+static void run_blocks(const struct bands *bands, struct exec *ex, int64_t block, int64_t block_end)
+{
+    const struct conv *conv = bands->conv;
+    if (bands->is_reduced) {
+        conv_reduced_run_blocks(ex->pool, ex->primitives, &conv->reduced, &bands->shape,
+                                &bands->arguments, block, block_end);
+    } else if (conv->is_winograd) {
+        winograd_run_blocks(ex->pool, &bands->shape, &bands->arguments, block, block_end);
+    } else {
+        conv2d_run_blocks(ex->pool, &bands->shape, &bands->arguments, block, block_end);
     }
 }
 
@@ -235,24 +302,26 @@ static int64_t band_end(const struct bands *bands, const struct exec *ex, int64_
     return end;
 }
 
-/* Rows of the highest window. */
-static int64_t window_rows(const struct bands *bands, const struct exec *ex)
+/* Rows of the highest window, blocks of the largest band. */
+static void measure_bands(const struct bands *bands, const struct exec *ex, int64_t *rows,
+                          int64_t *blocks)
 {
-    int64_t blocks = count_blocks(bands), most = 0, row, row_end;
-    for (int64_t block = 0, end; block < blocks; block = end) {
+    int64_t count = count_blocks(bands), row, row_end;
+    *rows = *blocks = 0;
+    for (int64_t block = 0, end; block < count; block = end) {
         end = band_end(bands, ex, block);
         block_rows(bands, block, end, &row, &row_end);
-        most = row_end - row > most ? row_end - row : most;
+        *rows = row_end - row > *rows ? row_end - row : *rows;
+        *blocks = end - block > *blocks ? end - block : *blocks;
     }
-    return most + KERNEL - 1;
+    *rows += KERNEL - 1;
 }
 
-static void open_window(struct bands *bands, struct exec *ex)
+static void open_window(struct bands *bands, struct exec *ex, int64_t rows)
 {
     const struct conv_input *input = bands->input;
-    size_t rows = (size_t)window_rows(bands, ex);
     bands->row_floats = (size_t)(input->width * bands->shape.channels_in);
-    bands->window = arena_floats(ex->step, rows * bands->row_floats);
+    bands->window = arena_floats(ex->step, (size_t)rows * bands->row_floats);
     bands->window_row = -1;
     if (bands->shape.wrap_y) {
         bands->first = arena_floats(ex->step, EDGE_ROWS * bands->row_floats);
@@ -329,12 +398,24 @@ static void run_bands(struct bands *bands, struct exec *ex)
         slide_window(bands, ex, row - KERNEL / 2);
         fill_window(bands, ex, below < height ? below : height);
         enter_rows(bands, row - KERNEL / 2, row_end + KERNEL / 2);
-        if (bands->conv->is_winograd) {
-            winograd_run_blocks(ex->pool, &bands->shape, &bands->arguments, block, end);
-        } else {
-            conv2d_run_blocks(ex->pool, &bands->shape, &bands->arguments, block, end);
-        }
+        run_blocks(bands, ex, block, end);
     }
+}
+
+/* Workspace for blocks at a time, and the weights where they are not packed. */
+static void prepare_kernel(struct bands *bands, struct exec *ex, int64_t blocks)
+{
+    const struct conv *conv = bands->conv;
+    if (bands->is_reduced) {
+        bands->arguments.workspace =
+            arena_alloc(ex->step, conv_reduced_workspace(&conv->reduced, &bands->shape, blocks,
+                                                         bands->threads));
+        return;
+    }
+    bands->arguments.weight = packed_weights(conv, ex);
+    size_t workspace = conv->is_winograd ? winograd_workspace(&bands->shape, bands->threads)
+                                         : conv2d_workspace(&bands->shape);
+    bands->arguments.workspace = arena_floats(ex->step, workspace);
 }
 
 void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_input *input,
@@ -345,19 +426,21 @@ void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_i
     size_t mark = arena_mark(ex->step);
     struct bands bands = {.conv = conv, .input = input, .threads = parallel_threads(ex->pool)};
     bands.shape = geometry_of(conv, ex, 1, input->height, input->width);
+    /* The scale of int8 would have to come from all of the input. */
+    bands.is_reduced =
+        conv->reduced.arithmetic == ARITHMETIC_BF16 && is_reduced(conv, ex, &bands.shape);
     bands.rows = arena_alloc(ex->step, (size_t)input->height * sizeof(*bands.rows));
     bands.arguments = (struct conv2d_arguments){
         .rows = bands.rows,
-        .weight = packed_weights(conv, ex),
         .bias = conv->bias,
         .y = output->y,
         .y_stride = output->stride,
         .accumulate = output->accumulate,
     };
-    size_t workspace = conv->is_winograd ? winograd_workspace(&bands.shape, bands.threads)
-                                         : conv2d_workspace(&bands.shape);
-    bands.arguments.workspace = arena_floats(ex->step, workspace);
-    open_window(&bands, ex);
+    int64_t rows, blocks;
+    measure_bands(&bands, ex, &rows, &blocks);
+    prepare_kernel(&bands, ex, blocks);
+    open_window(&bands, ex, rows);
     run_bands(&bands, ex);
     struct profile_work work = work_of(&bands.shape);
     ex->flop += work.flop;

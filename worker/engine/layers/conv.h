@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 
+#include "worker/engine/kernels/conv_reduced.h"
 #include "worker/engine/layers/adapter.h"
 #include "worker/engine/layers/exec.h"
 #include "worker/engine/layers/loader.h"
@@ -20,7 +21,9 @@ struct conv {
     bool is_winograd;      /* see conv_is_winograd */
     const float *weight;   /* packed for conv2d.h or winograd.h; NULL: pack for each call */
     struct stored kernels; /* [channels_out, channels_in, 3, 3], to pack then */
-    const float *bias;     /* [channels_out], or NULL */
+    /* In place of those, where its blob is not NULL and oneDNN has code for the shape. */
+    struct conv_reduced reduced;
+    const float *bias;              /* [channels_out], or NULL */
     const struct adapter *adapters; /* beside the convolution; NULL: none */
 };
 
@@ -28,7 +31,8 @@ struct conv {
 bool conv_is_winograd(int64_t channels_in, int64_t channels_out, int stride);
 
 /* Load prefix.weight [channels_out, channels_in, 3, 3] and prefix.bias. Packed for Winograd it
- * takes 16/9 of its size in float32, so it is packed at load only by a loader that expands. */
+ * takes 16/9 of its size in float32, so it is packed at load only by a loader that expands. For the
+ * loader's arithmetic it is packed at load. */
 void conv_load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
                int64_t channels_out, int stride);
 

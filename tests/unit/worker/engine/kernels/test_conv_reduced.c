@@ -110,16 +110,16 @@ struct setting {
 static struct conv_reduced pack(const struct setting *setting, struct sides *sides)
 {
     const struct conv2d *conv = &sides->conv;
-    size_t bytes = conv_reduced_bytes(setting->arithmetic, conv->channels_in, conv->channels_out,
-                                      conv->stride);
+    struct conv_reduced reduced = {setting->arithmetic, conv->channels_in, conv->channels_out,
+                                   conv->stride, NULL};
+    size_t bytes = conv_reduced_bytes(&reduced);
     void *scratch = aligned(bytes);
     sides->blob = aligned(bytes);
-    conv_reduced_pack(setting->pool, setting->arithmetic, conv->channels_in, conv->channels_out,
-                      conv->stride, (struct stored){sides->weight, DTYPE_F32}, sides->blob,
-                      scratch);
+    conv_reduced_pack(&reduced, setting->pool, (struct stored){sides->weight, DTYPE_F32},
+                      sides->blob, scratch);
     free(scratch);
-    return (struct conv_reduced){setting->arithmetic, conv->channels_in, conv->channels_out,
-                                 conv->stride, sides->blob};
+    reduced.blob = sides->blob;
+    return reduced;
 }
 
 /* y twice, the second time added to the first, with a bias a picture. */

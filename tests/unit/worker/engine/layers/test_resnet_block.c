@@ -16,9 +16,23 @@ static float *random_floats(struct exec *ex, int64_t count, uint32_t seed)
     return x;
 }
 
-static struct conv make_conv(struct exec *ex, int64_t in, int64_t out, uint32_t seed)
+static struct conv_reduced make_reduced(struct exec *ex, enum arithmetic arithmetic,
+                                        const struct conv *conv)
 {
-    return (struct conv){
+    struct conv_reduced reduced = {arithmetic, conv->channels_in, conv->channels_out, 1, NULL};
+    if (conv_reduced_fits(arithmetic, conv->channels_in, conv->channels_out, 1)) {
+        size_t bytes = conv_reduced_bytes(&reduced);
+        void *blob = arena_alloc(ex->step, bytes);
+        conv_reduced_pack(&reduced, ex->pool, conv->kernels, blob, arena_alloc(ex->step, bytes));
+        reduced.blob = blob;
+    }
+    return reduced;
+}
+
+static struct conv make_conv(struct exec *ex, enum arithmetic arithmetic, int64_t in, int64_t out,
+                             uint32_t seed)
+{
+    struct conv conv = {
         .channels_in = in,
         .channels_out = out,
         .stride = 1,
@@ -26,6 +40,8 @@ static struct conv make_conv(struct exec *ex, int64_t in, int64_t out, uint32_t 
         .kernels = {random_floats(ex, in * out * 9, seed), DTYPE_F32},
         .bias = random_floats(ex, out, seed + 1),
     };
+    conv.reduced = make_reduced(ex, arithmetic, &conv);
+    return conv;
 }
 
 static struct group_norm make_norm(struct exec *ex, int64_t channels, uint32_t seed)
@@ -37,14 +53,15 @@ static struct group_norm make_norm(struct exec *ex, int64_t channels, uint32_t s
                                .bias = random_floats(ex, channels, seed + 1)};
 }
 
-static struct resnet_block make_block(struct exec *ex, int64_t in, int64_t out)
+static struct resnet_block make_block(struct exec *ex, enum arithmetic arithmetic, int64_t in,
+                                      int64_t out)
 {
     return (struct resnet_block){
         .shape = {.channels_in = in, .channels_out = out, .groups = 4, .epsilon = 1e-6},
         .norm1 = make_norm(ex, in, 1),
         .norm2 = make_norm(ex, out, 3),
-        .conv1 = make_conv(ex, in, out, 5),
-        .conv2 = make_conv(ex, out, out, 7),
+        .conv1 = make_conv(ex, arithmetic, in, out, 5),
+        .conv2 = make_conv(ex, arithmetic, out, out, 7),
         .conv_shortcut = {.channels_in = in,
                           .channels_out = out,
                           .weight = {random_floats(ex, in * out, 9), DTYPE_F32},
@@ -79,10 +96,10 @@ struct maps {
     int64_t in, out, height, width;
 };
 
-static void check_narrowing(struct exec *ex, const struct maps *maps)
+static void check_narrowing(struct exec *ex, enum arithmetic arithmetic, const struct maps *maps)
 {
     size_t mark = arena_mark(ex->step);
-    const struct resnet_block block = make_block(ex, maps->in, maps->out);
+    const struct resnet_block block = make_block(ex, arithmetic, maps->in, maps->out);
     struct tensor x = make_map(ex, maps->height, maps->width, maps->in);
     struct tensor whole = plain_block(&block, ex, x);
     CHECK(is_same(resnet_block_forward(&block, ex, x, no_time), whole));
@@ -90,10 +107,10 @@ static void check_narrowing(struct exec *ex, const struct maps *maps)
     arena_release(ex->step, mark);
 }
 
-static void check_doubling(struct exec *ex, const struct maps *maps)
+static void check_doubling(struct exec *ex, enum arithmetic arithmetic, const struct maps *maps)
 {
     size_t mark = arena_mark(ex->step);
-    const struct upsample up = {make_conv(ex, maps->in, maps->in, 13)};
+    const struct upsample up = {make_conv(ex, arithmetic, maps->in, maps->in, 13)};
     struct tensor plain = make_map(ex, maps->height, maps->width, maps->in);
     plain = upsample_forward(&up, ex, plain, 2 * maps->height, 2 * maps->width);
     struct tensor x = make_map(ex, maps->height, maps->width, maps->in);
@@ -106,24 +123,68 @@ static const struct maps sizes[] = {
     {32, 16, 1, 1}, {32, 16, 7, 5}, {48, 32, 6, 9}, {64, 16, 151, 121}, {48, 32, 99, 157},
 };
 
-TEST(blocks_and_enlargements_in_the_memory_of_their_input_are_bit_for_bit_the_plain_ones)
+static void open_exec(struct exec *ex, int threads)
 {
+    *ex = (struct exec){.primitives = primitives_create(threads)};
     CHECK_INT(gemm_init(NULL), 0);
+    CHECK_INT(parallel_create(&ex->pool, threads, NULL), 0);
+    CHECK_INT(arena_create(&ex->step, "step", (size_t)4 << 30, NULL), 0);
+}
+
+static void close_exec(struct exec *ex)
+{
+    primitives_destroy(ex->primitives);
+    parallel_destroy(ex->pool);
+    arena_destroy(ex->step);
+}
+
+static void check_sizes(enum arithmetic arithmetic)
+{
     for (int threads = 1; threads <= 3; threads += 2) {
-        struct exec ex = {0};
-        CHECK_INT(parallel_create(&ex.pool, threads, NULL), 0);
-        CHECK_INT(arena_create(&ex.step, "step", (size_t)4 << 30, NULL), 0);
+        struct exec ex;
+        open_exec(&ex, threads);
         for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
             for (int wrap = 0; wrap < 2; wrap++) {
                 ex.wrap_x = ex.wrap_y = wrap != 0;
                 ex.band_rows = threads == 1 ? 1 : 0;
-                check_narrowing(&ex, &sizes[i]);
-                check_doubling(&ex, &sizes[i]);
+                check_narrowing(&ex, arithmetic, &sizes[i]);
+                check_doubling(&ex, arithmetic, &sizes[i]);
             }
         }
-        parallel_destroy(ex.pool);
-        arena_destroy(ex.step);
+        close_exec(&ex);
     }
+}
+
+TEST(blocks_and_enlargements_in_the_memory_of_their_input_are_bit_for_bit_the_plain_ones)
+{
+    check_sizes(ARITHMETIC_F32);
+}
+
+TEST(the_same_holds_in_bf16)
+{
+    check_sizes(ARITHMETIC_BF16);
+}
+
+TEST(a_layer_in_reduced_arithmetic_is_near_the_plain_one)
+{
+    static const struct {
+        enum arithmetic arithmetic;
+        double bound;
+    } cases[] = {{ARITHMETIC_BF16, 5e-3}, {ARITHMETIC_INT8, 1.5e-2}};
+    struct exec ex;
+    open_exec(&ex, 2);
+    struct conv plain = make_conv(&ex, ARITHMETIC_F32, 64, 64, 1);
+    struct tensor x = make_map(&ex, 19, 33, 64);
+    struct tensor expected = conv_forward(&plain, &ex, x);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct conv conv = plain;
+        conv.reduced = make_reduced(&ex, cases[i].arithmetic, &conv);
+        struct tensor y = conv_forward(&conv, &ex, x);
+        bool is_reduced = conv.reduced.blob != NULL;
+        CHECK(is_same(y, expected) != is_reduced);
+        CHECK_NEAR(ref_difference(y.data, expected.data, tensor_count(y)), 0, cases[i].bound);
+    }
+    close_exec(&ex);
 }
 
 TEST(halving_the_channels_of_a_map_takes_no_second_map)
@@ -131,7 +192,7 @@ TEST(halving_the_channels_of_a_map_takes_no_second_map)
     CHECK_INT(gemm_init(NULL), 0);
     struct exec ex = {.band_rows = 16};
     CHECK_INT(arena_create(&ex.step, "step", (size_t)4 << 30, NULL), 0);
-    const struct resnet_block block = make_block(&ex, 32, 16);
+    const struct resnet_block block = make_block(&ex, ARITHMETIC_F32, 32, 16);
     struct tensor x = make_map(&ex, 1024, 512, 32);
     size_t before = arena_mark(ex.step);
     arena_reset_peak(ex.step);
