@@ -49,6 +49,7 @@ struct bus {
     struct error connect_error;
     uint64_t mark; /* the marking thread's result */
     uint64_t next_connect_ms, next_probe_ms, logged_ms;
+    char why_not_followed[160];
     bool broker_answers;
     struct bus_waiter *asking;  /* wait for the mark that is out */
     struct bus_waiter *arrived; /* wait for the next one */
@@ -292,6 +293,7 @@ static void on_connected(uv_work_t *work, int status)
     struct bus *b = work->data;
     b->is_connecting = false;
     if (status != 0 || b->connected == NULL) {
+        snprintf(b->why_not_followed, sizeof(b->why_not_followed), "%s", b->connect_error.text);
         log_warn("Kafka cannot be followed yet", "reason=%s", LOG_QUOTED(b->connect_error.text));
         b->next_connect_ms = clock_monotonic_ms() + CONNECT_PAUSE_MS;
         return;
@@ -337,6 +339,7 @@ int bus_start(struct bus **out, uv_loop_t *loop, const struct bus_options *optio
     struct bus *b = xcalloc(1, sizeof(*b));
     b->options = *options;
     b->loop = loop;
+    snprintf(b->why_not_followed, sizeof(b->why_not_followed), "no broker has answered yet");
     *out = NULL;
     static const enum topic used[] = {TOPIC_REQUESTS, TOPIC_STATUS,  TOPIC_WORKERS,
                                       TOPIC_PROGRESS, TOPIC_CONTROL, TOPIC_INPUTS};
@@ -396,7 +399,7 @@ void bus_destroy(struct bus *b, int timeout_ms)
 
 bool bus_is_ready(const struct bus *b, const char **why_not)
 {
-    *why_not = b->follower == NULL                   ? "no broker, or its topics are missing"
+    *why_not = b->follower == NULL                   ? b->why_not_followed
                : !b->broker_answers                  ? "the broker does not answer"
                : !follower_is_caught_up(b->follower) ? "still reading what is on the topics"
                                                      : NULL;

@@ -123,6 +123,11 @@ static void on_delivered(void *user, const struct error *err, const struct produ
             op->upload->input.partition = place->partition;
             op->upload->input.offset = place->offset;
             answer_created(op);
+        } else if (err->status == STATUS_TOO_LARGE) {
+            gateway_metrics_refused(REFUSAL_INVALID);
+            http_answer_problem(op->request, 413, "body_too_large", NULL,
+                                "Kafka takes no picture of %zu bytes: its topic %s allows less.",
+                                op->upload->bytes, "inputs");
         } else {
             on_passed(op);
         }

@@ -305,7 +305,11 @@ static void on_delivered(void *user, const struct error *err, const struct produ
     if (operation_is_open(op)) {
         struct job *job = err == NULL ? job_table_find(g->jobs, job_id) : NULL;
         op->deadline_ms = 0;
-        if (job != NULL) {
+        if (err != NULL && err->status == STATUS_TOO_LARGE) {
+            gateway_metrics_refused(REFUSAL_INVALID);
+            http_answer_problem(op->request, 413, "body_too_large", NULL,
+                                "Kafka takes no order of this size. Shorten the prompts.");
+        } else if (job != NULL) {
             answer_submitted(op, job);
         } else {
             on_accept_passed(op);

@@ -231,7 +231,8 @@ static void sweep(struct router *r)
     metric_set(r->in_flight, (double)outbox_count(r->stage.outbox));
     metric_set(r->failing, (double)outbox_failing(r->stage.outbox));
     health_set_ready("group", consumer_is_joined(r->stage.consumer),
-                     "not yet a member of the consumer group");
+                     consumer_why_not_joined(r->stage.consumer));
+    health_set_ready("kafka", producer_is_connected(r->producer), "no broker answers");
 }
 
 static int step(struct router *r, struct error *err)
@@ -306,6 +307,7 @@ static int until_kafka_answers(struct router *r, int (*attempt)(struct router *,
     int status;
     while ((status = attempt(r, err)) < 0 && err->retriable && !shutdown_requested()) {
         log_warn("Kafka does not answer yet", "reason=%s", LOG_QUOTED(err->text));
+        health_set_ready("state", false, err->text);
         health_beat();
         clock_sleep_ms(500);
     }

@@ -235,9 +235,11 @@ static void publish_state(struct uploader *u)
 {
     bool joined = consumer_is_joined(u->consumer);
     bool sending = outbox_failing(u->outbox) == 0;
-    health_set_ready("kafka", joined && sending,
-                     !joined ? "not yet a member of the consumer group"
-                             : "Kafka does not take job states");
+    bool connected = producer_is_connected(u->producer);
+    health_set_ready("kafka", joined && sending && connected,
+                     !connected ? "no broker answers"
+                     : !joined  ? consumer_why_not_joined(u->consumer)
+                                : "Kafka does not take job states");
     metric_set(u->in_hand, (double)(u->uploading + outbox_count(u->outbox)));
     health_beat();
 }

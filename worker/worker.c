@@ -170,7 +170,8 @@ static void announce(struct worker *w)
     a->draining = w->draining;
     announcer_run(w->announcer, a);
     health_set_ready("group", consumer_is_joined(w->tools.consumer),
-                     "not yet a member of the consumer group");
+                     consumer_why_not_joined(w->tools.consumer));
+    health_set_ready("kafka", producer_is_connected(w->tools.producer), "no broker answers");
 }
 
 static void wait_for_events(struct worker *w)
@@ -281,6 +282,7 @@ static int connect_kafka(struct worker *w, struct error *err)
     int status;
     while ((status = open_follower(w, err)) < 0 && err->retriable && !shutdown_requested()) {
         log_warn("Kafka does not answer yet", "reason=%s", LOG_QUOTED(err->text));
+        health_set_ready("state", false, err->text);
         health_beat();
         clock_sleep_ms(500);
     }

@@ -80,6 +80,7 @@ struct consumer {
     bool look_again;                   /* a record may wait though no signal will come */
     bool rebalanced_now, joined;
     uint64_t last_poll_ms;
+    char problem[160]; /* what the broker said last; "" = nothing */
     void (*rebalanced)(void *user, const struct consumer *c);
     void *user;
 };
@@ -532,6 +533,7 @@ static void serve(struct consumer *c)
     while ((message = rd_kafka_consumer_poll(c->rk, 0)) != NULL) {
         log_warn("consumer", "code=%s reason=%s", rd_kafka_err2name(message->err),
                  LOG_QUOTED(rd_kafka_message_errstr(message)));
+        snprintf(c->problem, sizeof(c->problem), "%s", rd_kafka_message_errstr(message));
         rd_kafka_message_destroy(message);
     }
     rd_kafka_queue_poll_callback(c->commit_queue, 0);
@@ -783,6 +785,11 @@ size_t consumer_partitions(const struct consumer *c, const char *topic, int32_t 
 bool consumer_is_joined(const struct consumer *c)
 {
     return c->joined;
+}
+
+const char *consumer_why_not_joined(const struct consumer *c)
+{
+    return c->problem[0] != '\0' ? c->problem : "not yet a member of the consumer group";
 }
 
 bool consumer_is_fatal(const struct consumer *c, struct error *err)

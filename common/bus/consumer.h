@@ -98,6 +98,9 @@ int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t 
 size_t consumer_partitions(const struct consumer *c, const char *topic, int32_t *partitions,
                            size_t max);
 bool consumer_is_joined(const struct consumer *c); /* has had an assignment */
+/* For /readyz: "not yet a member of the consumer group", or what the broker said last, such as that
+ * a topic does not exist. Borrowed until the next poll. */
+const char *consumer_why_not_joined(const struct consumer *c);
 bool consumer_is_fatal(const struct consumer *c, struct error *err);
 uint64_t consumer_last_poll_ms(const struct consumer *c); /* monotonic */
 

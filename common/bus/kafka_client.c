@@ -29,9 +29,7 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     log_write(ours, "librdkafka", "facility=%s text=%s", facility, LOG_QUOTED(text));
 }
 
-/* Most are transient and librdkafka goes on by itself; the fatal ones are asked for by the services
- * (producer_is_fatal, consumer_is_fatal). */
-static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+void kafka_client_on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 {
     (void)rk, (void)opaque;
     log_warn("Kafka connection", "code=%s reason=%s", rd_kafka_err2name((rd_kafka_resp_err_t)code),
@@ -126,7 +124,7 @@ rd_kafka_conf_t *kafka_client_conf(const struct kafka_config *kafka,
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_conf_set_log_cb(conf, on_log);
-    rd_kafka_conf_set_error_cb(conf, on_error);
+    rd_kafka_conf_set_error_cb(conf, kafka_client_on_error);
     if (set_connection(conf, kafka, err) < 0 || set_all(conf, properties, err) < 0) {
         rd_kafka_conf_destroy(conf);
         return NULL;

@@ -28,6 +28,10 @@ rd_kafka_t *kafka_client_open(rd_kafka_type_t type, rd_kafka_conf_t *conf,
                               const struct kafka_config *kafka, struct error *err);
 int kafka_client_check(const struct kafka_config *kafka, struct error *err) MUST_CHECK;
 
+/* librdkafka's error callback, which only logs: most errors are transient and it goes on by itself;
+ * the fatal ones are asked for by the services (producer_is_fatal, consumer_is_fatal). */
+void kafka_client_on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque);
+
 /* Fills *err from librdkafka's code: status, whether retrying can help, "context: explanation". */
 int kafka_client_error(struct error *err, rd_kafka_resp_err_t code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -20,6 +20,8 @@
 #define TEXT(number) TEXT_OF(number)
 #define TEXT_OF(number) #number
 #define TOPICS_MAX 64
+#define PROBE_MS 2000
+#define PROBE_TIMEOUT_MS 100
 
 METRIC_DEFINE_COUNTER(metric_delivered_total, "crafterse_kafka_delivered_records_total", "",
                       "Records that every in-sync replica has.");
@@ -34,6 +36,9 @@ struct producer {
     int event_fd;
     rd_kafka_topic_t *topics[TOPICS_MAX]; /* kept so that librdkafka keeps their metadata */
     size_t topic_count;
+    atomic_bool
+        is_cut_off; /* set by librdkafka's callback, which may be on any thread that polls */
+    uint64_t probe_at_ms;
 };
 
 /* Travels with a record as its opaque, until its report. */
@@ -72,7 +77,8 @@ static void register_metrics(void)
 
 static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
 {
-    (void)rk, (void)opaque;
+    (void)rk;
+    struct producer *p = opaque;
     struct delivery *delivery = message->_private;
     struct error err = {0};
     bool failed = message->err != RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -81,6 +87,9 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
                            rd_kafka_topic_name(message->rkt));
     }
     metric_increment(failed ? &metric_failed_total : &metric_delivered_total);
+    if (!failed) {
+        atomic_store(&p->is_cut_off, false);
+    }
     if (delivery != NULL && delivery->delivered != NULL) {
         const struct producer_place place = {message->partition, message->offset};
         delivery->delivered(delivery->user, failed ? &err : NULL, &place);
@@ -88,6 +97,30 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
         log_warn("record was not delivered", "reason=%s", LOG_QUOTED(err.text));
     }
     free_delivery(delivery);
+}
+
+static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+{
+    struct producer *p = opaque;
+    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        atomic_store(&p->is_cut_off, true);
+    }
+    kafka_client_on_error(rk, code, reason, NULL);
+}
+
+bool producer_is_connected(struct producer *p)
+{
+    uint64_t now_ms = clock_monotonic_ms();
+    if (atomic_load(&p->is_cut_off) && now_ms >= p->probe_at_ms) {
+        const rd_kafka_metadata_t *metadata = NULL;
+        p->probe_at_ms = now_ms + PROBE_MS;
+        if (rd_kafka_metadata(p->rk, 0, NULL, &metadata, PROBE_TIMEOUT_MS) ==
+            RD_KAFKA_RESP_ERR_NO_ERROR) {
+            rd_kafka_metadata_destroy(metadata);
+            atomic_store(&p->is_cut_off, false);
+        }
+    }
+    return !atomic_load(&p->is_cut_off);
 }
 
 static void watch(struct producer *p)
@@ -137,6 +170,8 @@ int producer_create_lingering(struct producer **out, const struct kafka_config *
     rd_kafka_topic_conf_set_partitioner_cb(rd_kafka_conf_get_default_topic_conf(conf),
                                            choose_partition);
     struct producer *p = xcalloc(1, sizeof(*p));
+    rd_kafka_conf_set_opaque(conf, p);
+    rd_kafka_conf_set_error_cb(conf, on_error);
     p->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (p->event_fd < 0) {
         rd_kafka_conf_destroy(conf);

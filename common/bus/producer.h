@@ -68,6 +68,9 @@ void producer_poll(struct producer *p, int timeout_ms);
 int producer_flush(struct producer *p, int timeout_ms, struct error *err);
 /* Becomes readable when reports wait; producer_poll empties it. */
 int producer_fd(struct producer *p);
+/* Whether a broker answers, for /readyz: false once the connections to all of them are lost. Then
+ * it asks again, at most every two seconds and for a tenth of one. By the thread that polls. */
+bool producer_is_connected(struct producer *p);
 /* librdkafka gave up on the idempotence guarantee: the process must exit and be restarted. */
 bool producer_is_fatal(const struct producer *p, struct error *err);
 

@@ -150,12 +150,19 @@ void topics_free_pools(char **pools, size_t count)
 
 /* ---- Creation -------------------------------------------------------------------------------- */
 
-static bool has_topic(const rd_kafka_metadata_t *metadata, const char *name)
+static bool has_topic(const rd_kafka_metadata_t *metadata, const struct topic_spec *spec)
 {
     for (int i = 0; i < metadata->topic_cnt; i++) {
-        if (strcmp(metadata->topics[i].topic, name) == 0) {
-            return metadata->topics[i].err == RD_KAFKA_RESP_ERR_NO_ERROR;
+        const rd_kafka_metadata_topic_t *topic = &metadata->topics[i];
+        if (strcmp(topic->topic, spec->name) != 0) {
+            continue;
         }
+        if (topic->err == RD_KAFKA_RESP_ERR_NO_ERROR && topic->partition_cnt < spec->partitions) {
+            log_warn("a topic has fewer partitions than it should; it is used as it is",
+                     "topic=%s partitions=%d wanted=%d", spec->name, topic->partition_cnt,
+                     spec->partitions);
+        }
+        return topic->err == RD_KAFKA_RESP_ERR_NO_ERROR;
     }
     return false;
 }
@@ -170,7 +177,7 @@ static int find_missing(rd_kafka_t *rk, struct topic_spec *specs, size_t count, 
     }
     int missing = 0;
     for (size_t i = 0; i < count; i++) {
-        if (!has_topic(metadata, specs[i].name)) {
+        if (!has_topic(metadata, &specs[i])) {
             struct topic_spec swapped = specs[missing];
             specs[missing++] = specs[i];
             specs[i] = swapped;
@@ -309,8 +316,8 @@ static int ensure(rd_kafka_t *rk, struct topic_spec *specs, size_t count, int re
             result = create(rk, specs, missing, replication_factor, err);
             created = result == 0;
         }
-        if (missing == 0 || (result < 0 && !err->retriable)) {
-            return result;
+        if (missing <= 0 || (result < 0 && !err->retriable)) {
+            return result; /* no broker: the caller says so, and tries again */
         }
         if (shutdown_requested()) {
             return ERROR(err, STATUS_CANCELLED, "asked to stop while the topics were made");
