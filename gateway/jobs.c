@@ -57,6 +57,7 @@ static void cancel(struct operation *op, struct job *job)
     crafterse__v1__envelope__init(&envelope);
     crafterse__v1__control__init(&control);
     envelope.job_id = job->id;
+    envelope.attempt = job->attempt;
     envelope.deadline_ms = job->deadline_ms;
     control.envelope = &envelope;
     control.kind = CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL;

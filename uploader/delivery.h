@@ -29,6 +29,7 @@ struct delivery {
     char (*keys)[OBJECT_KEY_SIZE]; /* where each of the job's pictures lies */
     uint64_t *sizes;               /* of the stored objects; 0 = not looked up */
     uint32_t *stores;              /* that have them: 0 = the first, 1 = only the second */
+    uint64_t failing_since_ms;     /* monotonic; 0 = it has not failed */
     int lacks;                     /* the store without this delivery's picture: store_pair.h */
     size_t index;                  /* which of them this delivery brings */
     bool is_last;                  /* its end is the job's end */

@@ -125,40 +125,43 @@ static bool second_is_enough(struct store_health *h)
 
 /* ---- The interface --------------------------------------------------------------------------- */
 
-static int put_one(struct store_pair *pair, int k, const char *key, const void *data, size_t size,
+static int put_one(struct store_pair *pair, int k, const struct store_object *object,
                    struct store_result *result, struct error *err)
 {
     if (!may_ask(pair->health, k, err)) {
         return err->status;
     }
-    int rc = store_put(pair->stores[k], key, data, size, result, err);
+    int rc = store_put(pair->stores[k], object->key, object->data, object->size, result, err);
     note(pair->health, k, rc, err);
     return rc;
 }
 
-int store_pair_put(struct store_pair *pair, const char *key, const void *data, size_t size,
+int store_pair_put(struct store_pair *pair, const struct store_object *object,
                    struct store_pair_result *result, struct error *err)
 {
+    uint64_t since_ms = object->failing_since_ms;
+    bool is_stuck = since_ms != 0 && clock_monotonic_ms() - since_ms >= pair->health->patience_ms;
     struct store_result stored[2] = {{0}, {0}};
     struct error second_err = {0};
-    int first = put_one(pair, STORE_PAIR_FIRST, key, data, size, &stored[0], err);
+    int first = put_one(pair, STORE_PAIR_FIRST, object, &stored[0], err);
     *result = (struct store_pair_result){.stored = stored[0], .lacks = STORE_PAIR_NEITHER};
     if (pair->stores[STORE_PAIR_SECOND] == NULL || first == STATUS_TOO_LARGE) {
         return first;
     }
-    int second = put_one(pair, STORE_PAIR_SECOND, key, data, size, &stored[1], &second_err);
+    int second = put_one(pair, STORE_PAIR_SECOND, object, &stored[1], &second_err);
     if (first == 0) {
         result->lacks = second != 0 ? STORE_PAIR_SECOND : STORE_PAIR_NEITHER;
         if (second != 0) {
-            log_warn("stored without a copy in the second store", "key=%s reason=%s", key,
+            log_warn("stored without a copy in the second store", "key=%s reason=%s", object->key,
                      LOG_QUOTED(second_err.text));
         }
         return 0;
     }
-    if (second != 0 || !second_is_enough(pair->health)) {
+    if (second != 0 || !(is_stuck || second_is_enough(pair->health))) {
         return first;
     }
-    log_warn("stored in the second store only", "key=%s reason=%s", key, LOG_QUOTED(err->text));
+    log_warn("stored in the second store only", "key=%s reason=%s", object->key,
+             LOG_QUOTED(err->text));
     metric_increment(pair->health->failovers);
     *result = (struct store_pair_result){.stored = stored[1], .lacks = STORE_PAIR_FIRST};
     return 0;
@@ -235,7 +238,8 @@ int store_pair_repair(struct store_pair *pair, const char *key, int lacks, struc
         return rc;
     }
     if (rc == 0) {
-        rc = put_one(pair, lacks, key, data, size, &result, err);
+        const struct store_object object = {.key = key, .data = data, .size = size};
+        rc = put_one(pair, lacks, &object, &result, err);
         if (rc == 0 && result.outcome == STORE_DIFFERS) {
             log_error("the two stores have different pictures under this key; both stay", "key=%s",
                       key);

@@ -32,14 +32,22 @@ struct store_pair {
 
 void store_pair_destroy(struct store_pair *pair);
 
+struct store_object {
+    const char *key;
+    const void *data;
+    size_t size;
+    uint64_t failing_since_ms;
+};
+
 struct store_pair_result {
     struct store_result stored; /* by the first, or by the second when the first lacks it */
     int lacks;
 };
 
 /* As store_put; fails when the object is nowhere, or only in the second and the first may still
- * come to itself. */
-int store_pair_put(struct store_pair *pair, const char *key, const void *data, size_t size,
+ * come to itself. failing_since_ms (monotonic; 0 = not yet): since when this object has failed; a
+ * first store that fails with it alone has no more patience than one that fails with all. */
+int store_pair_put(struct store_pair *pair, const struct store_object *object,
                    struct store_pair_result *result, struct error *err) MUST_CHECK;
 
 /* As store_size; *lacks is FIRST when only the second has it, else NEITHER: the second is asked

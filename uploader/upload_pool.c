@@ -69,8 +69,13 @@ static int store_picture(struct uploading *u, struct delivery *d, struct error *
     struct store_pair_result result = {.lacks = STORE_PAIR_NEITHER};
     const ProtobufCBinaryData *png = &d->result->png;
     double began = clock_monotonic_seconds();
-    int rc = store_pair_put(&u->pair, d->keys[d->index], png->data, png->len, &result, err);
+    const struct store_object object = {.key = d->keys[d->index],
+                                        .data = png->data,
+                                        .size = png->len,
+                                        .failing_since_ms = d->failing_since_ms};
+    int rc = store_pair_put(&u->pair, &object, &result, err);
     if (rc != 0) {
+        d->failing_since_ms = d->failing_since_ms != 0 ? d->failing_since_ms : clock_monotonic_ms();
         return rc;
     }
     const struct store_result stored = result.stored;

@@ -7,7 +7,7 @@ import time
 import pytest
 import requests
 
-from support.messages import Image
+from support.messages import CacheEntry, Image
 from support.player import AutoPlayer, Player
 from support.processes import wait_until
 
@@ -195,10 +195,11 @@ def test_redis_answers_for_pictures_that_this_gateway_never_saw(make_player, own
     job = player.client.post({**body, "cache": "bypass"}).json()
     content_hash = job["images"][0]["content_hash"]
     player.status(job["id"], "failed")
-    entry = Image(seed=9, content_hash=content_hash, bytes=55, width=128, height=128,
-                  object_key=f"{content_hash[:2]}/{content_hash}.png")
+    entry = CacheEntry(images=[Image(seed=9, content_hash=content_hash, bytes=55, width=128,
+                                     height=128,
+                                     object_key=f"{content_hash[:2]}/{content_hash}.png")])
     store = client_library.Redis.from_url(own_redis.url)
-    store.set(f"crafterse:picture:{content_hash}", entry.SerializeToString())
+    store.set(f"crafterse:order:{content_hash}", entry.SerializeToString())
     answer = player.client.post(body)
     assert answer.status_code == 200 and answer.json()["images"][0]["bytes"] == 55
     assert player.gateway.metric("crafterse_gateway_cache_lookups_total", result="hit_redis") == 1
@@ -211,7 +212,7 @@ def test_redis_away_or_wrong_costs_nothing_but_the_hit(make_player, own_redis):
     player = make_player(redis=own_redis)
     store = client_library.Redis.from_url(own_redis.url)
     job = player.client.post({"prompt": "x", "seed": 1, "cache": "bypass"}).json()
-    store.set(f"crafterse:picture:{job['images'][0]['content_hash']}", b"\xff no picture")
+    store.set(f"crafterse:order:{job['images'][0]['content_hash']}", b"\xff no picture")
     assert player.client.post({"prompt": "x", "seed": 1}).status_code == 202
     own_redis.kill()
     for seed in range(2, 6):

@@ -121,7 +121,8 @@ static void set_up(struct fixture *f)
 static int put_one(struct fixture *f, const char *key, struct store_pair_result *result)
 {
     struct error err;
-    return store_pair_put(&f->pair, key, "body", 5, result, &err);
+    const struct store_object object = {.key = key, .data = "body", .size = 5};
+    return store_pair_put(&f->pair, &object, result, &err);
 }
 
 static void fail_with(struct memory_store *m, int status, bool retriable)
@@ -179,6 +180,25 @@ TEST(the_first_is_waited_for_with_patience_and_then_the_second_is_enough)
     CHECK_INT(put_one(&f, "c", &result), 0);
     CHECK_INT(result.lacks, STORE_PAIR_NEITHER);
     CHECK_INT(f.first.count, 1);
+}
+
+TEST(an_object_that_the_first_fails_with_alone_is_not_tried_for_ever)
+{
+    struct fixture f;
+    struct store_pair_result result;
+    struct error err;
+    set_up(&f);
+    struct store_object object = {.key = "a", .data = "body", .size = 5};
+    object.failing_since_ms = clock_monotonic_ms();
+    CHECK_INT(put_one(&f, "b", &result), 0); /* the store is well */
+    fail_with(&f.first, STATUS_UNAVAILABLE, true);
+    CHECK_INT(store_pair_put(&f.pair, &object, &result, &err), STATUS_UNAVAILABLE);
+    fail_with(&f.first, 0, true);
+    clock_sleep_ms(PATIENCE_MS + 5);
+    CHECK_INT(put_one(&f, "c", &result), 0);
+    fail_with(&f.first, STATUS_UNAVAILABLE, true);
+    CHECK_INT(store_pair_put(&f.pair, &object, &result, &err), 0);
+    CHECK_INT(result.lacks, STORE_PAIR_FIRST);
 }
 
 TEST(with_both_away_nothing_is_stored_and_the_first_says_why)
