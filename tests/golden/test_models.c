@@ -320,22 +320,32 @@ static void check_text(const char *name, bool has_projection)
     CHECK(text.has_projection == has_projection);
     int32_t *ids = golden_tensor(fixture.expected, "ids", SAFETENSORS_I32, &count);
     REQUIRE(ids != NULL);
-    const struct clip_text_prompt prompt = {.count = (int)count, .ids = ids};
     for (int skip = 0; skip <= config.num_hidden_layers; skip++) {
         char tensor[32];
-        struct clip_text_wanted wanted = {.layers_left_out = skip, .pooled = has_projection};
-        struct clip_text_output output = clip_text_forward(&text, &fixture.ex, &prompt, &wanted);
+        /* In one batch: as it is, normalised, and another state beside them. */
+        struct clip_text_prompt prompts[] = {
+            {.ids = ids, .layers_left_out = skip, .pooled = has_projection},
+            {.ids = ids, .layers_left_out = config.num_hidden_layers - skip},
+            {.ids = ids, .layers_left_out = skip, .final_norm = true},
+        };
+        struct clip_text_batch batch = {3, (int)count, prompts};
+        struct clip_text_output output = clip_text_forward(&text, &fixture.ex, &batch);
+        struct tensor hidden = output.hidden;
+        hidden.shape[0] = 1;
         snprintf(tensor, sizeof(tensor), "hidden.%d", skip);
-        check_equal(&fixture, tensor, output.hidden);
+        check_equal(&fixture, tensor, hidden);
         if (has_projection) {
+            output.pooled.shape[0] = 1;
             check_equal(&fixture, "pooled", output.pooled);
         }
-        wanted.final_norm = true;
-        output = clip_text_forward(&text, &fixture.ex, &prompt, &wanted);
+        hidden.data += tensor_count(hidden);
+        snprintf(tensor, sizeof(tensor), "hidden.%d", config.num_hidden_layers - skip);
+        check_equal(&fixture, tensor, hidden);
+        hidden.data += tensor_count(hidden);
         snprintf(tensor, sizeof(tensor), "normed.%d", skip);
-        check_equal(&fixture, tensor, output.hidden);
+        check_equal(&fixture, tensor, hidden);
         if (skip == 0) {
-            check_equal(&fixture, "last", output.hidden);
+            check_equal(&fixture, "last", hidden);
         }
     }
     xfree(ids);

@@ -99,13 +99,12 @@ void clip_text_load(struct clip_text *model, struct loader *loader,
 
 /* ---- Forward --------------------------------------------------------------------------------- */
 
-/* token embedding (or the prompt's own vector) + position embedding -> [1, count, hidden_size] */
-static struct tensor embed(const struct clip_text *model, struct exec *ex,
-                           const struct clip_text_prompt *prompt)
+/* token embedding (or the prompt's own vector) + position embedding -> x [1, t, hidden_size] */
+static void embed(const struct clip_text *model, struct exec *ex,
+                  const struct clip_text_prompt *prompt, struct tensor x)
 {
     size_t channels = (size_t)model->config.hidden_size;
-    struct tensor x = tensor_3d(ex->step, 1, prompt->count, model->config.hidden_size);
-    for (int t = 0; t < prompt->count; t++) {
+    for (int64_t t = 0; t < x.shape[1]; t++) {
         int32_t id = prompt->ids[t];
         if (prompt->vectors != NULL && prompt->vectors[t] != NULL) {
             memcpy(x.data + (size_t)t * channels, prompt->vectors[t], channels * sizeof(float));
@@ -120,7 +119,6 @@ static struct tensor embed(const struct clip_text *model, struct exec *ex,
         weights_to_f32(row, x.data + (size_t)t * channels);
     }
     elementwise_add(ex->pool, model->position_embedding, x.data, tensor_count(x));
-    return x;
 }
 
 static void layer_in_place(const struct clip_text *model, struct exec *ex,
@@ -130,7 +128,7 @@ static void layer_in_place(const struct clip_text *model, struct exec *ex,
     attention_self_add(&layer->self_attn, ex, layer_norm_forward(&layer->layer_norm1, ex, x), x);
     arena_release(ex->step, mark);
     struct tensor h = layer_norm_forward(&layer->layer_norm2, ex, x);
-    h = linear_forward(&layer->fc1, ex, h); /* [1, t, intermediate_size] */
+    h = linear_forward(&layer->fc1, ex, h); /* [n, t, intermediate_size] */
     activation_run(ex->pool, model->config.hidden_act, h.data, tensor_count(h));
     linear_add(&layer->fc2, ex, h, x);
     arena_release(ex->step, mark);
@@ -138,12 +136,10 @@ static void layer_in_place(const struct clip_text *model, struct exec *ex,
 
 /* Where the text ends. Configs older than transformers 4.30 all say 2, which is wrong; for them the
  * end token is the one with the largest id. Otherwise the first end token; 0 when there is none. */
-static int end_position(const struct clip_text_config *config,
-                        const struct clip_text_prompt *prompt)
+static int end_position(const struct clip_text_config *config, const int32_t *ids, int tokens)
 {
-    const int32_t *ids = prompt->ids;
     int position = 0;
-    for (int t = 0; t < prompt->count; t++) {
+    for (int t = 0; t < tokens; t++) {
         if (config->eos_token_id == 2 && ids[t] > ids[position]) {
             position = t;
         }
@@ -154,46 +150,91 @@ static int end_position(const struct clip_text_config *config,
     return position;
 }
 
-/* text_projection(final_layer_norm(the end token's state)); x [1, count, hidden_size] is what the
- * last layer gave. */
+/* text_projection(final_layer_norm(the end token's state)); x [1, t, hidden_size] is what the last
+ * layer gave. */
 static void pool(const struct clip_text *model, struct exec *ex,
                  const struct clip_text_prompt *prompt, struct tensor x, struct tensor pooled)
 {
     int64_t channels = model->config.hidden_size;
-    int position = end_position(&model->config, prompt);
+    int position = end_position(&model->config, prompt->ids, (int)x.shape[1]);
     struct tensor end = {.rank = 2, .shape = {1, channels, 1, 1}};
     end.data = x.data + position * channels;
     end = layer_norm_forward(&model->final_layer_norm, ex, end);
     linear_forward_into(&model->text_projection, ex, end, pooled);
 }
 
+/* Prompt i of a batch, of rank 3 or 2. */
+static struct tensor row_of(struct tensor all, int i)
+{
+    all.shape[0] = 1;
+    all.data += i * tensor_count(all);
+    return all;
+}
+
+/* What the prompts want of the state x after so many layers. */
+static void take_states(const struct clip_text *model, struct exec *ex,
+                        const struct clip_text_batch *batch, int layer, struct tensor x,
+                        const struct clip_text_output *output)
+{
+    int layers = model->config.num_hidden_layers;
+    for (int i = 0; i < batch->count; i++) {
+        const struct clip_text_prompt *prompt = &batch->prompts[i];
+        size_t mark = arena_mark(ex->step);
+        struct tensor state = row_of(x, i);
+        if (layer == layers && prompt->pooled) {
+            pool(model, ex, prompt, state, row_of(output->pooled, i));
+        }
+        if (layer == layers - prompt->layers_left_out) {
+            if (prompt->final_norm) {
+                state = layer_norm_forward(&model->final_layer_norm, ex, state);
+            }
+            elementwise_copy(ex->pool, state.data, row_of(output->hidden, i).data,
+                             tensor_count(state));
+        }
+        arena_release(ex->step, mark);
+    }
+}
+
+/* How many layers the batch needs; *pooled: whether any prompt wants that. */
+static int layers_needed(const struct clip_text *model, const struct clip_text_batch *batch,
+                         bool *pooled)
+{
+    int layers = model->config.num_hidden_layers, most = 0;
+    *pooled = false;
+    for (int i = 0; i < batch->count; i++) {
+        const struct clip_text_prompt *prompt = &batch->prompts[i];
+        int used = prompt->pooled ? layers : layers - prompt->layers_left_out;
+        ASSERT(prompt->layers_left_out >= 0 && prompt->layers_left_out <= layers);
+        ASSERT(!prompt->pooled || model->has_projection);
+        most = used > most ? used : most;
+        *pooled |= prompt->pooled;
+    }
+    return most;
+}
+
 struct clip_text_output clip_text_forward(const struct clip_text *model, struct exec *ex,
-                                          const struct clip_text_prompt *prompt,
-                                          const struct clip_text_wanted *wanted)
+                                          const struct clip_text_batch *batch)
 {
     const struct clip_text_config *config = &model->config;
-    int layers = config->num_hidden_layers, used = layers - wanted->layers_left_out;
-    int count = prompt->count;
-    ASSERT(count > 0 && count <= config->max_position_embeddings);
-    ASSERT(used >= 0 && used <= layers && (!wanted->pooled || model->has_projection));
-    struct clip_text_output output = {.hidden = tensor_3d(ex->step, 1, count, config->hidden_size)};
-    if (wanted->pooled) {
-        output.pooled = tensor_2d(ex->step, 1, config->projection_dim);
+    ASSERT(batch->count > 0 && batch->tokens > 0);
+    ASSERT(batch->tokens <= config->max_position_embeddings);
+    bool pooled = false;
+    int layers = layers_needed(model, batch, &pooled);
+    struct clip_text_output output = {
+        .hidden = tensor_3d(ex->step, batch->count, batch->tokens, config->hidden_size)};
+    if (pooled) {
+        output.pooled = tensor_2d(ex->step, batch->count, config->projection_dim);
     }
     size_t mark = arena_mark(ex->step);
-    struct tensor x = embed(model, ex, prompt);
-    for (int i = 0; i < used; i++) {
+    struct tensor x = tensor_3d(ex->step, batch->count, batch->tokens, config->hidden_size);
+    for (int i = 0; i < batch->count; i++) {
+        embed(model, ex, &batch->prompts[i], row_of(x, i));
+    }
+    for (int i = 0; i < layers; i++) {
+        take_states(model, ex, batch, i, x, &output);
         layer_in_place(model, ex, &model->layers[i], x);
     }
-    struct tensor state =
-        wanted->final_norm ? layer_norm_forward(&model->final_layer_norm, ex, x) : x;
-    elementwise_copy(ex->pool, state.data, output.hidden.data, tensor_count(x));
-    if (wanted->pooled) {
-        for (int i = used; i < layers; i++) {
-            layer_in_place(model, ex, &model->layers[i], x);
-        }
-        pool(model, ex, prompt, x, output.pooled);
-    }
+    take_states(model, ex, batch, layers, x, &output);
     arena_release(ex->step, mark);
     return output;
 }

@@ -54,33 +54,33 @@ int clip_text_config_read(struct clip_text_config *config, struct json *json,
 void clip_text_load(struct clip_text *model, struct loader *loader,
                     const struct clip_text_config *config);
 
-/* What the encoder reads. */
+/* What the encoder reads, and which of its states are wanted. */
 struct clip_text_prompt {
-    int count;          /* at most max_position_embeddings */
-    const int32_t *ids; /* [count] */
-    /* NULL, or [count]: where not NULL, a vector [hidden_size] in place of the embedding of ids[t]
-     * (textual inversion). Then ids[t] is from vocab_size on, as of a token that was added: where
-     * the config has eos_token_id 2, the pooled vector is taken at the largest id, as transformers
-     * does it, and not at the end token. */
+    const int32_t *ids; /* one a token */
+    /* NULL, or one a token: where not NULL, a vector [hidden_size] in place of the embedding of
+     * ids[t] (textual inversion). Then ids[t] is from vocab_size on, as of a token that was added:
+     * where the config has eos_token_id 2, the pooled vector is taken at the largest id, as
+     * transformers does it, and not at the end token. */
     const float *const *vectors;
-};
-
-/* Which of the encoder's states. */
-struct clip_text_wanted {
-    int layers_left_out; /* at the end, 0 to num_hidden_layers: 1 gives what enters the last layer
-                          */
+    int layers_left_out; /* at the end, 0 to num_hidden_layers: 1 gives what enters the last */
     bool final_norm;     /* hidden after final_layer_norm */
     bool pooled;         /* the pooled vector too (always from all layers); needs a projection */
 };
 
-struct clip_text_output {
-    struct tensor hidden; /* [1, t, hidden_size] */
-    struct tensor pooled; /* [1, projection_dim]; rank 0 when not wanted */
+/* Several prompts of as many tokens each. */
+struct clip_text_batch {
+    int count, tokens; /* prompts; at most max_position_embeddings */
+    const struct clip_text_prompt *prompts;
 };
 
-/* Every id without a vector is below vocab_size. The result is in ex->step. */
+struct clip_text_output {
+    struct tensor hidden; /* [n, t, hidden_size] */
+    struct tensor pooled; /* [n, projection_dim], rows that are wanted; rank 0 when none is */
+};
+
+/* All prompts at once: the weights are read, and converted, once. Every id without a vector is
+ * below vocab_size. The result is in ex->step. */
 struct clip_text_output clip_text_forward(const struct clip_text *model, struct exec *ex,
-                                          const struct clip_text_prompt *prompt,
-                                          const struct clip_text_wanted *wanted);
+                                          const struct clip_text_batch *batch);
 
 #endif

@@ -167,34 +167,23 @@ static const float *const *chunk_vectors(const struct components *components, in
     return vectors;
 }
 
-/* One chunk: its states into columns [column, ...) of the rows of text [t, c], and its pooled
- * vector where that is wanted. */
-static void encode_chunk(struct run *run, int encoder, const struct prompt_token *tokens,
-                         const struct clip_text_wanted *wanted, struct tensor text, int64_t column,
-                         struct tensor pooled)
-{
-    const struct clip_text *model = &run->components->text_encoders[encoder];
-    int count = run->components->tokens;
-    profile_part(run->ex->profile, "text_encoder%s", encoder > 0 ? "_2" : "");
-    size_t mark = arena_mark(run->ex->step);
-    int32_t *ids = arena_alloc(run->ex->step, (size_t)count * sizeof(int32_t));
-    for (int t = 0; t < count; t++) {
-        ids[t] = tokens[t].id;
-    }
-    struct clip_text_prompt prompt = {.count = count, .ids = ids};
-    prompt.vectors = chunk_vectors(run->components, encoder, tokens, count, ids, run->ex->step);
-    struct clip_text_output output = clip_text_forward(model, run->ex, &prompt, wanted);
-    apply_weights(tokens, output.hidden);
-    size_t row = (size_t)output.hidden.shape[2] * sizeof(float);
-    for (int64_t t = 0; t < count; t++) {
-        memcpy(text.data + t * text.shape[1] + column,
-               output.hidden.data + t * output.hidden.shape[2], row);
-    }
-    if (wanted->pooled) {
-        memcpy(pooled.data, output.pooled.data, (size_t)tensor_count(pooled) * sizeof(float));
-    }
-    arena_release(run->ex->step, mark);
-}
+#define PROMPTS 2 /* the negative and the prompt itself */
+#define ENCODINGS_MAX (PROMPTS * PROMPT_CHUNKS_MAX)
+
+/* A prompt to encode. */
+struct wanted_prompt {
+    const struct cut_prompt *cut;
+    int clip_skip;
+    struct embeddings out; /* of one row */
+};
+
+/* A chunk of one on its way through an encoder. */
+struct encoding {
+    const struct prompt_token *tokens;
+    int clip_skip;
+    struct tensor text; /* [t, channels of all encoders], the chunk's own rows */
+    float *pooled;      /* NULL: not wanted */
+};
 
 /* The same tokens as the chunk before has: empty ones, mostly. */
 static bool repeats(const struct prompt_chunks *chunks, int chunk)
@@ -212,31 +201,108 @@ static void copy_columns(struct tensor from, struct tensor to, int64_t column, i
     }
 }
 
-/* Every chunk through every encoder: chunks one after the other, encoders side by side. The pooled
- * vector is the first chunk's. */
-static void encode_prompt(struct run *run, const struct cut_prompt *cut, int clip_skip,
-                          struct embeddings out)
+static struct tensor chunk_rows(const struct components *components, struct embeddings out,
+                                int chunk)
+{
+    struct tensor rows = {.rank = 2, .shape = {components->tokens, out.text.shape[2], 1, 1}};
+    rows.data = out.text.data + (int64_t)chunk * tensor_count(rows);
+    return rows;
+}
+
+/* The chunks that an encoder must read, without those that repeat. Returns how many. The pooled
+ * vector is the first chunk's, of the last encoder. */
+static int list_encodings(const struct components *components, const struct wanted_prompt *prompts,
+                          int prompt_count, int encoder, struct encoding list[ENCODINGS_MAX])
+{
+    bool is_last = encoder == components->text_encoder_count - 1;
+    int count = 0;
+    for (int p = 0; p < prompt_count; p++) {
+        const struct prompt_chunks *chunks = &prompts[p].cut->chunks[encoder];
+        struct embeddings out = prompts[p].out;
+        for (int chunk = 0; chunk < chunks->count; chunk++) {
+            if (!repeats(chunks, chunk)) {
+                bool pooled = chunk == 0 && is_last && out.pooled.rank > 0;
+                list[count++] = (struct encoding){
+                    .tokens = chunks->tokens + (size_t)chunk * (size_t)chunks->length,
+                    .clip_skip = prompts[p].clip_skip,
+                    .text = chunk_rows(components, out, chunk),
+                    .pooled = pooled ? out.pooled.data : NULL,
+                };
+            }
+        }
+    }
+    return count;
+}
+
+/* What an encoding is to the encoder; its arrays in ex->step. */
+static struct clip_text_prompt read_encoding(struct run *run, int encoder,
+                                             const struct encoding *encoding)
 {
     const struct components *components = run->components;
+    int count = components->tokens;
+    int32_t *ids = arena_alloc(run->ex->step, (size_t)count * sizeof(int32_t));
+    for (int t = 0; t < count; t++) {
+        ids[t] = encoding->tokens[t].id;
+    }
+    struct clip_text_prompt prompt = {
+        .ids = ids,
+        .layers_left_out = layers_left_out(components) + encoding->clip_skip,
+        .final_norm = components->kind == PIPELINE_SD,
+        .pooled = encoding->pooled != NULL,
+    };
+    prompt.vectors =
+        chunk_vectors(components, encoder, encoding->tokens, count, ids, run->ex->step);
+    return prompt;
+}
+
+/* Their states into columns [column, ...) of their rows, and their pooled vectors. */
+static void encode_chunks(struct run *run, int encoder, const struct encoding *list, int count,
+                          int64_t column)
+{
+    struct clip_text_prompt prompts[ENCODINGS_MAX];
+    size_t mark = arena_mark(run->ex->step);
+    for (int i = 0; i < count; i++) {
+        prompts[i] = read_encoding(run, encoder, &list[i]);
+    }
+    struct clip_text_batch batch = {count, run->components->tokens, prompts};
+    struct clip_text_output output =
+        clip_text_forward(&run->components->text_encoders[encoder], run->ex, &batch);
+    struct tensor hidden = output.hidden;
+    hidden.shape[0] = 1;
+    size_t row = (size_t)hidden.shape[2] * sizeof(float);
+    for (int i = 0; i < count; i++) {
+        apply_weights(list[i].tokens, hidden);
+        for (int64_t t = 0; t < hidden.shape[1]; t++) {
+            memcpy(list[i].text.data + t * list[i].text.shape[1] + column,
+                   hidden.data + t * hidden.shape[2], row);
+        }
+        if (list[i].pooled != NULL) {
+            size_t floats = (size_t)output.pooled.shape[1];
+            memcpy(list[i].pooled, output.pooled.data + (size_t)i * floats, floats * sizeof(float));
+        }
+        hidden.data += tensor_count(hidden);
+    }
+    arena_release(run->ex->step, mark);
+}
+
+/* Every chunk of every prompt through every encoder, whose states stand side by side. */
+static void encode_prompts(struct run *run, const struct wanted_prompt *prompts, int count)
+{
+    const struct components *components = run->components;
+    struct encoding list[ENCODINGS_MAX];
     int64_t column = 0;
-    int length = components->tokens;
     for (int i = 0; i < components->text_encoder_count; i++) {
         int64_t channels = components->text_encoders[i].config.hidden_size;
-        bool is_last = i == components->text_encoder_count - 1;
-        struct tensor text = {.rank = 2, .shape = {length, out.text.shape[2], 1, 1}};
-        for (int chunk = 0; chunk < cut->chunks[i].count; chunk++) {
-            struct clip_text_wanted wanted = {
-                .layers_left_out = layers_left_out(components) + clip_skip,
-                .final_norm = components->kind == PIPELINE_SD,
-                .pooled = chunk == 0 && is_last && out.pooled.rank > 0,
-            };
-            struct tensor before = text;
-            text.data = out.text.data + (int64_t)chunk * tensor_count(text);
-            if (repeats(&cut->chunks[i], chunk)) {
-                copy_columns(before, text, column, channels);
-            } else {
-                encode_chunk(run, i, cut->chunks[i].tokens + (size_t)chunk * (size_t)length,
-                             &wanted, text, column, out.pooled);
+        profile_part(run->ex->profile, "text_encoder%s", i > 0 ? "_2" : "");
+        int encodings = list_encodings(components, prompts, count, i, list);
+        encode_chunks(run, i, list, encodings, column);
+        for (int p = 0; p < count; p++) {
+            const struct prompt_chunks *chunks = &prompts[p].cut->chunks[i];
+            for (int chunk = 1; chunk < chunks->count; chunk++) {
+                if (repeats(chunks, chunk)) {
+                    copy_columns(chunk_rows(components, prompts[p].out, chunk - 1),
+                                 chunk_rows(components, prompts[p].out, chunk), column, channels);
+                }
             }
         }
         column += channels;
@@ -271,18 +337,12 @@ static bool negative_is_zeros(const struct run *run)
     return *negative_of(run->generation) == '\0' && run->components->force_zeros_for_empty_prompt;
 }
 
-/* diffusers leaves no layers out for the negative prompt, whatever clip_skip says. */
-static void encode_negative(struct run *run, const struct cut_prompt *cut, struct embeddings out)
+static void fill_zeros(struct embeddings out)
 {
-    if (!negative_is_zeros(run)) {
-        encode_prompt(run, cut, 0, out);
-    } else {
-        memset(out.text.data, 0, (size_t)tensor_count(out.text) * sizeof(float));
-        if (out.pooled.rank > 0) {
-            memset(out.pooled.data, 0, (size_t)tensor_count(out.pooled) * sizeof(float));
-        }
+    memset(out.text.data, 0, (size_t)tensor_count(out.text) * sizeof(float));
+    if (out.pooled.rank > 0) {
+        memset(out.pooled.data, 0, (size_t)tensor_count(out.pooled) * sizeof(float));
     }
-    dump_embeddings(run, out, "negative_");
 }
 
 /* As many chunks in the one as in the other. Returns how many. */
@@ -306,11 +366,18 @@ static void encode_both(struct run *run, struct cut_prompt *prompt, struct cut_p
     int64_t n = guidance_batch(run_guidance(run));
     int chunks = make_equal(run->components, prompt, negative);
     struct embeddings all = embeddings_create(run->components, run->job, n, chunks);
-    if (guidance_is_on(run_guidance(run))) {
-        encode_negative(run, negative, embeddings_row(all, 0));
+    struct embeddings own = embeddings_row(all, n - 1), other = embeddings_row(all, 0);
+    /* diffusers leaves no layers out for the negative prompt, whatever clip_skip says. */
+    const struct wanted_prompt wanted[PROMPTS] = {{prompt, generation->clip_skip, own},
+                                                  {negative, 0, other}};
+    bool guided = guidance_is_on(run_guidance(run)), zeros = negative_is_zeros(run);
+    if (guided && zeros) {
+        fill_zeros(other);
     }
-    struct embeddings own = embeddings_row(all, n - 1);
-    encode_prompt(run, prompt, generation->clip_skip, own);
+    encode_prompts(run, wanted, guided && !zeros ? PROMPTS : 1);
+    if (guided) {
+        dump_embeddings(run, other, "negative_");
+    }
     dump_embeddings(run, own, "");
     /* Original size, top left corner of the crop, target size: a whole picture of this size. */
     double height = generation->height, width = generation->width;
