@@ -50,7 +50,7 @@ static void mark_step(struct stopwatch *watch)
 void stopwatch_mark(struct stopwatch *watch, enum engine_stage stage, int step)
 {
     if (stage == ENGINE_STAGE_TEXT) {
-        watch->text_cpu_seconds = cpu_seconds() - watch->cpu_begun;
+        watch->prompt_cpu_seconds = cpu_seconds() - watch->cpu_begun;
         if (watch->first_seconds == 0) {
             watch->first_seconds = clock_monotonic_seconds() - watch->started;
         }
@@ -97,9 +97,9 @@ void stopwatch_print(const struct stopwatch *watch, const struct picture *pictur
             clock_monotonic_seconds() - watch->begun, timings->denoise_seconds / generation->steps,
             watch->best_step);
     fprintf(to,
-            "\"text_cpu_seconds\":%.4f,\"best_step_cpu_seconds\":%.4f,"
+            "\"prompt_cpu_seconds\":%.4f,\"best_step_cpu_seconds\":%.4f,"
             "\"decode_cpu_seconds\":%.4f,",
-            watch->text_cpu_seconds, watch->best_step_cpu, watch->decode_cpu_seconds);
+            watch->prompt_cpu_seconds, watch->best_step_cpu, watch->decode_cpu_seconds);
     fprintf(to, "\"text_flop\":%.6g,\"denoise_flop\":%.6g,\"decode_flop\":%.6g,\"flop\":%.6g,",
             timings->text_flop, timings->denoise_flop, timings->decode_flop, timings->flop);
     fprintf(

@@ -12,9 +12,10 @@ struct stopwatch {
     double open_seconds;  /* that opening the model took */
     double first_seconds; /* from the start to the first call of the UNet */
     /* Of the present picture. */
-    double begun, cpu_begun; /* generating it */
-    double last, cpu_last;   /* the last mark */
-    double text_cpu_seconds, decode_cpu_seconds;
+    double begun, cpu_begun;   /* generating it */
+    double last, cpu_last;     /* the last mark */
+    double prompt_cpu_seconds; /* until the first call of the UNet */
+    double decode_cpu_seconds;
     double best_step, best_step_cpu; /* 0: no step yet */
 };
 

@@ -664,10 +664,9 @@ static int make_picture(struct engine *engine, const struct options *options,
     return result;
 }
 
-static int run(const struct options *options, struct stopwatch *watch, struct error *err)
+static struct engine_options engine_options_of(const struct options *options)
 {
-    struct engine *engine = NULL;
-    const struct engine_options engine_options = {
+    return (struct engine_options){
         .model_path = options->model,
         .vae_path = options->vae,
         .threads = options->threads,
@@ -684,6 +683,32 @@ static int run(const struct options *options, struct stopwatch *watch, struct er
         .band_rows = options->band_rows,
         .profile = options->profile,
     };
+}
+
+/* The pictures, one after the other. generation->seed is the first's, and is used up. */
+static int make_pictures(struct engine *engine, const struct options *options,
+                         struct generation *generation, struct stopwatch *watch, struct error *err)
+{
+    float *latents = NULL;
+    int result = engine_check(engine, generation, err);
+    if (result == STATUS_OK && options->latents != NULL) {
+        result = engine_load_latents(engine, options->latents, generation->width,
+                                     generation->height, &latents, err);
+        generation->latents = latents;
+    }
+    for (int i = 1; result == STATUS_OK && i <= options->batch; i++) {
+        generation->seed = options->seed_count > 0 ? options->seeds[i - 1] : generation->seed;
+        result = make_picture(engine, options, generation, i, watch, err);
+        generation->seed++;
+    }
+    xfree(latents);
+    return result;
+}
+
+static int run(const struct options *options, struct stopwatch *watch, struct error *err)
+{
+    struct engine *engine = NULL;
+    const struct engine_options engine_options = engine_options_of(options);
     int result = engine_open(&engine, &engine_options, err);
     if (result < 0) {
         return result;
@@ -721,22 +746,10 @@ static int run(const struct options *options, struct stopwatch *watch, struct er
         engine_close(engine);
         return result;
     }
-    float *latents = NULL;
-    result = engine_check(engine, &generation, err);
-    if (result == STATUS_OK && options->latents != NULL) {
-        result = engine_load_latents(engine, options->latents, generation.width, generation.height,
-                                     &latents, err);
-        generation.latents = latents;
-    }
-    for (int i = 1; result == STATUS_OK && i <= options->batch; i++) {
-        generation.seed = options->seed_count > 0 ? options->seeds[i - 1] : generation.seed;
-        result = make_picture(engine, options, &generation, i, watch, err);
-        generation.seed++;
-    }
+    result = make_pictures(engine, options, &generation, watch, err);
     if (result == STATUS_OK && options->profile) {
         print_profile(engine);
     }
-    xfree(latents);
     engine_close(engine);
     return result;
 }

@@ -218,9 +218,10 @@ enum engine_stage { ENGINE_STAGE_TEXT, ENGINE_STAGE_DENOISE, ENGINE_STAGE_DECODE
 typedef bool (*engine_progress)(void *user, enum engine_stage stage, int step, int steps);
 
 struct engine_timings {
+    /* The text encoders; the UNet's keys and values of the prompts and the steps; the VAE. */
     double text_seconds, denoise_seconds, decode_seconds, total_seconds;
     double flop; /* of all matrix products, multiply-add = 2; convolutions as plain sums */
-    double text_flop, denoise_flop, decode_flop; /* the stages' shares of that */
+    double text_flop, denoise_flop, decode_flop; /* of the encoders, the steps, the decode */
     size_t peak_bytes; /* most memory held for activations; the weights are not in it */
 };
 

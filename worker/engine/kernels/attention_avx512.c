@@ -7,7 +7,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
-#include <immintrin.h>
+#include "worker/engine/kernels/transpose_avx512.h"
 
 #define LANES 16
 #define VECTORS 4 /* registers of queries side by side */
@@ -272,39 +272,18 @@ static __mmask16 first(int64_t count)
     return (__mmask16)((1U << (count < LANES ? count : LANES)) - 1);
 }
 
-/* Pairs of lines are interleaved by numbers, by pairs, by quarters and by halves of a register. */
 AVX512 static void transpose(const struct square *square, __m512 factor)
 {
-    __m512 a[LANES], b[LANES];
+    __m512 lines[LANES];
     for (int i = 0; i < LANES; i++) {
         __mmask16 mask = i < square->rows ? first(square->columns) : 0;
         const float *line = square->from + (i < square->rows ? i : 0) * square->from_stride;
-        a[i] = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, line), factor);
+        lines[i] = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, line), factor);
     }
-    for (int i = 0; i < LANES; i += 2) {
-        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
-        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
-    }
-    for (int i = 0; i < LANES; i += 4) {
-        for (int j = 0; j < 2; j++) {
-            __m512d low = _mm512_castps_pd(b[i + j]), high = _mm512_castps_pd(b[i + j + 2]);
-            a[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
-            a[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
-        }
-    }
-    for (int i = 0; i < 4; i++) { /* column i of each quarter */
-        __m512 low = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
-        __m512 low_odd = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd);
-        __m512 high = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
-        __m512 high_odd = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0xdd);
-        b[i] = _mm512_shuffle_f32x4(low, high, 0x88);
-        b[i + 4] = _mm512_shuffle_f32x4(low_odd, high_odd, 0x88);
-        b[i + 8] = _mm512_shuffle_f32x4(low, high, 0xdd);
-        b[i + 12] = _mm512_shuffle_f32x4(low_odd, high_odd, 0xdd);
-    }
+    transpose_avx512(lines);
     __mmask16 mask = square->fills ? 0xffff : first(square->rows);
     for (int i = 0; i < LANES && i < square->columns; i++) {
-        _mm512_mask_storeu_ps(square->to + i * square->to_stride, mask, b[i]);
+        _mm512_mask_storeu_ps(square->to + i * square->to_stride, mask, lines[i]);
     }
 }
 

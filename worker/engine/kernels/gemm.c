@@ -4,6 +4,7 @@
 
 #include "common/base/panic.h"
 #include "worker/engine/kernels/blas.h"
+#include "worker/engine/kernels/gemm_avx512.h"
 
 /* Tile edges are multiples of these, so that no thread works on the ragged edge of another's
  * register block. */
@@ -102,7 +103,9 @@ size_t gemm_workspace(const struct gemm *g, int threads)
     if (is_in_place(g)) {
         return 0;
     }
-    return (size_t)threads * (size_t)(converted_rows(g->n, g->k) * converted_terms(g->k));
+    size_t floats = (size_t)(converted_rows(g->n, g->k) * converted_terms(g->k));
+    size_t other = gemm_avx512_workspace(); /* a tile may fit where the whole does not */
+    return (size_t)threads * (floats > other ? floats : other);
 }
 
 static void multiply_stored(const struct gemm *g, float beta)
@@ -128,6 +131,10 @@ static void multiply_stored(const struct gemm *g, float beta)
 void gemm_run_serial(const struct gemm *g)
 {
     ASSERT(g->m > 0 && g->n > 0 && g->k > 0);
+    if (gemm_avx512_fits(g)) {
+        gemm_avx512_run(g);
+        return;
+    }
     if (g->bias != NULL) {
         add_bias(g);
     }

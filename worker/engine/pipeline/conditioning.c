@@ -285,6 +285,19 @@ static void encode_chunks(struct run *run, int encoder, const struct encoding *l
     arena_release(run->ex->step, mark);
 }
 
+/* Chunks that repeat the one before get its states of an encoder. */
+static void copy_repeats(const struct components *components, const struct wanted_prompt *prompt,
+                         int encoder, int64_t column, int64_t channels)
+{
+    const struct prompt_chunks *chunks = &prompt->cut->chunks[encoder];
+    for (int chunk = 1; chunk < chunks->count; chunk++) {
+        if (repeats(chunks, chunk)) {
+            copy_columns(chunk_rows(components, prompt->out, chunk - 1),
+                         chunk_rows(components, prompt->out, chunk), column, channels);
+        }
+    }
+}
+
 /* Every chunk of every prompt through every encoder, whose states stand side by side. */
 static void encode_prompts(struct run *run, const struct wanted_prompt *prompts, int count)
 {
@@ -297,13 +310,7 @@ static void encode_prompts(struct run *run, const struct wanted_prompt *prompts,
         int encodings = list_encodings(components, prompts, count, i, list);
         encode_chunks(run, i, list, encodings, column);
         for (int p = 0; p < count; p++) {
-            const struct prompt_chunks *chunks = &prompts[p].cut->chunks[i];
-            for (int chunk = 1; chunk < chunks->count; chunk++) {
-                if (repeats(chunks, chunk)) {
-                    copy_columns(chunk_rows(components, prompts[p].out, chunk - 1),
-                                 chunk_rows(components, prompts[p].out, chunk), column, channels);
-                }
-            }
+            copy_repeats(components, &prompts[p], i, column, channels);
         }
         column += channels;
     }
@@ -359,7 +366,7 @@ static int make_equal(const struct components *components, struct cut_prompt *pr
     return count;
 }
 
-/* Both prompts through the encoders -> run->condition. */
+/* Both prompts through the encoders -> run->inputs. */
 static void encode_both(struct run *run, struct cut_prompt *prompt, struct cut_prompt *negative)
 {
     const struct generation *generation = run->generation;
@@ -381,13 +388,12 @@ static void encode_both(struct run *run, struct cut_prompt *prompt, struct cut_p
     dump_embeddings(run, own, "");
     /* Original size, top left corner of the crop, target size: a whole picture of this size. */
     double height = generation->height, width = generation->width;
-    struct unet_inputs inputs = {
+    run->inputs = (struct unet_inputs){
         .text = all.text,
         .pooled = all.pooled,
         .time_ids = {height, width, 0, 0, height, width},
         .guidance = generation->guidance,
     };
-    run->condition = unet_condition_create(&run->components->unet, run->ex, &inputs, run->job);
 }
 
 int conditioning_encode(struct run *run, struct error *err)
@@ -410,4 +416,9 @@ int conditioning_encode(struct run *run, struct error *err)
     cut_prompt_deinit(&prompt);
     cut_prompt_deinit(&negative);
     return result;
+}
+
+void conditioning_project(struct run *run)
+{
+    run->condition = unet_condition_create(&run->components->unet, run->ex, &run->inputs, run->job);
 }

@@ -14,8 +14,11 @@ int conditioning_check(const struct components *components, const struct generat
 /* The most layers that can be left out besides those that the pipeline leaves out anyway. */
 int conditioning_clip_skip_max(const struct components *components);
 
-/* Fill run->condition, for a batch of two with guidance (without the prompt first), and
- * run->prompt_truncated. The result lives in run->job. */
+/* The prompts through the text encoders: fill run->inputs, for a batch of two with guidance
+ * (without the prompt first), and run->prompt_truncated. The result lives in run->job. */
 int conditioning_encode(struct run *run, struct error *err) MUST_CHECK;
+
+/* What the UNet makes of them for all steps: run->condition. */
+void conditioning_project(struct run *run);
 
 #endif

@@ -68,6 +68,7 @@ static int count_stages(struct run *run, struct engine_estimate *out, struct err
     if (result < 0) {
         return result;
     }
+    conditioning_project(run);
     out->text = arena_peak(run->ex->step);
     int64_t height = generation->height / vae->factor, width = generation->width / vae->factor;
     run->latents = tensor_4d(run->job, 1, height, width, vae->latent_channels);

@@ -21,6 +21,8 @@ int generate(struct run *run, struct picture *out, struct error *err)
         components_drop_text_encoders(run->components);
     }
     double text_done = clock_monotonic_seconds(), text_flop = run->ex->flop;
+    conditioning_project(run);
+    double project_flop = run->ex->flop;
     if (!run_go_on(run, ENGINE_STAGE_TEXT, 1, 1)) {
         return run_stopped(run, err);
     }
@@ -42,7 +44,7 @@ int generate(struct run *run, struct picture *out, struct error *err)
         .total_seconds = decode_done - start,
         .flop = run->ex->flop - flop,
         .text_flop = text_flop - flop,
-        .denoise_flop = denoise_flop - text_flop,
+        .denoise_flop = denoise_flop - project_flop,
         .decode_flop = run->ex->flop - denoise_flop,
     };
     return STATUS_OK;

@@ -37,7 +37,8 @@ struct run {
 
     struct rng rng;
     bool prompt_truncated;
-    struct unet_condition condition; /* conditioning.c */
+    struct unet_inputs inputs;       /* conditioning.c */
+    struct unet_condition condition; /* conditioning.c, from those */
     struct tensor latents;           /* [1, h, w, c]; latents.c, then denoise.c */
     struct inpaint inpaint;          /* init_image.c */
     struct shortcuts shortcuts;      /* denoise.c */

@@ -142,14 +142,21 @@ static void check_stored(struct parallel *pool, const int64_t *shape, enum dtype
     }
     gemm_run(pool, &g);
     CHECK_NEAR(ref_difference(c, expected, m * n), 0, 1e-6);
+    g.accumulate = true;
+    for (int64_t i = 0; i < m * n; i++) {
+        expected[i] *= 2;
+    }
+    gemm_run(pool, &g);
+    CHECK_NEAR(ref_difference(c, expected, m * n), 0, 1e-6);
     free(a), free(b), free(bias), free(c), free(expected), free(stored), free(g.workspace);
 }
 
 TEST(weights_may_be_as_a_file_holds_them_in_half_precision_and_misaligned)
 {
-    /* The last two are converted in several pieces: of rows, and of terms as well. */
-    static const int64_t stored_shapes[][3] = {{1, 1, 1},    {2, 320, 128},   {77, 64, 96},
-                                               {17, 33, 65}, {3, 1100, 1300}, {2, 600, 5003}};
+    /* Two are converted in several pieces: of rows, and of terms as well. */
+    static const int64_t stored_shapes[][3] = {{1, 1, 1},     {2, 320, 128},   {77, 64, 96},
+                                               {17, 33, 65},  {3, 1100, 1300}, {2, 600, 5003},
+                                               {13, 80, 320}, {154, 192, 528}, {1000, 64, 64}};
     CHECK_INT(gemm_init(NULL), 0);
     for (int threads = 1; threads <= 3; threads += 2) {
         struct parallel *pool = NULL;
