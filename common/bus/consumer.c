@@ -2,10 +2,6 @@
  * forwarding is set to none before the partition is assigned, which librdkafka 2.0.2 respects), so
  * the main queue carries only rebalances and errors.
  *
- * Records of a partition that are not committed yet stand in a list in the order of their offsets:
- * in hand, done (behind one that is not), or given back. The prefix advances over done ones at the
- * list's head. All queues signal one eventfd.
- *
  * A partition that was lost while records are in hand moves to a second list and goes when the last
  * of them ends: their bytes must be released before the handle is destroyed, or librdkafka 2.0.2
  * waits for ever.
@@ -23,15 +19,13 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
-#include "common/bus/attempts.h"
 #include "common/bus/kafka_client.h"
+#include "common/bus/partition.h"
 #include "common/obs/metrics.h"
 
-#define KEY_SIZE_MAX 1024
 #define COMMIT_RETRY_MS 500
 #define REVOKE_COMMIT_MS 2000
 #define ATTEMPT_TIMEOUT_MS 10000
-#define NO_OFFSET (-1)
 
 METRIC_DEFINE_COUNTER(metric_commits_total, "crafterse_kafka_commits_total", "",
                       "Commit requests that succeeded.");
@@ -42,30 +36,6 @@ METRIC_DEFINE_COUNTER(metric_rebalances_total, "crafterse_kafka_rebalances_total
                       "Times that partitions came or went.");
 
 static pthread_once_t metric_once = PTHREAD_ONCE_INIT;
-
-enum held_state { HELD_IN_HAND, HELD_DONE, HELD_GIVEN_BACK };
-
-struct held {
-    rd_kafka_message_t *message; /* NULL once done */
-    struct partition *partition;
-    struct held *next;
-    int64_t offset;
-    enum held_state state;
-    char key[];
-};
-
-struct partition {
-    char *topic;
-    int32_t id;
-    rd_kafka_queue_t *queue; /* NULL once lost */
-    struct held *first, **last;
-    int in_hand;
-    int64_t wanted_offset;    /* the prefix's end; NO_OFFSET = nothing done yet */
-    int64_t committed_offset; /* what Kafka has of it */
-    struct attempts attempts;
-    bool attempts_loaded;
-    struct partition *next; /* in consumer.lost */
-};
 
 struct consumer {
     rd_kafka_t *rk;
@@ -92,13 +62,7 @@ static void register_metrics(void)
     metric_register(&metric_rebalances_total);
 }
 
-static void signal_fd(rd_kafka_queue_t *queue, int fd)
-{
-    static const uint64_t one = 1;
-    rd_kafka_queue_io_event_enable(queue, fd, fd >= 0 ? &one : NULL, fd >= 0 ? sizeof(one) : 0);
-}
-
-/* ---- Partitions and their records ------------------------------------------------------------ */
+/* ---- Partitions ------------------------------------------------------------------------------ */
 
 static struct partition *find_partition(const struct consumer *c, const char *topic, int32_t id)
 {
@@ -112,52 +76,12 @@ static struct partition *find_partition(const struct consumer *c, const char *to
 
 static void add_partition(struct consumer *c, const char *topic, int32_t id)
 {
-    struct partition *p = xcalloc(1, sizeof(*p));
-    *p = (struct partition){.topic = xstrdup(topic),
-                            .id = id,
-                            .queue = rd_kafka_queue_get_partition(c->rk, topic, id),
-                            .wanted_offset = NO_OFFSET,
-                            .committed_offset = NO_OFFSET};
-    p->last = &p->first;
-    ASSERT(p->queue != NULL);
-    rd_kafka_queue_forward(p->queue, NULL);
-    signal_fd(p->queue, c->event_fd);
+    struct partition *p = partition_create(c->rk, topic, id, c->event_fd);
     if (c->count == c->capacity) {
         c->capacity = c->capacity > 0 ? c->capacity * 2 : 16;
         c->partitions = xrealloc(c->partitions, c->capacity * sizeof(struct partition *));
     }
     c->partitions[c->count++] = p;
-}
-
-static void free_partition(struct partition *p)
-{
-    ASSERT(p->first == NULL && p->queue == NULL);
-    xfree(p->topic);
-    xfree(p);
-}
-
-static void free_held(struct held *held)
-{
-    if (held->message != NULL) {
-        rd_kafka_message_destroy(held->message);
-    }
-    xfree(held);
-}
-
-/* Unlinks and frees the records that are not in hand. */
-static void release_rest(struct partition *p)
-{
-    struct held **place = &p->first;
-    while (*place != NULL) {
-        struct held *held = *place;
-        if (held->state == HELD_IN_HAND) {
-            place = &held->next;
-            continue;
-        }
-        *place = held->next;
-        free_held(held);
-    }
-    p->last = place;
 }
 
 static void lose_partition(struct consumer *c, struct partition *p)
@@ -168,12 +92,9 @@ static void lose_partition(struct consumer *c, struct partition *p)
     }
     memmove(&c->partitions[i], &c->partitions[i + 1],
             (--c->count - i) * sizeof(struct partition *));
-    signal_fd(p->queue, -1);
-    rd_kafka_queue_destroy(p->queue);
-    p->queue = NULL;
-    release_rest(p);
+    partition_lose(p);
     if (p->first == NULL) {
-        free_partition(p);
+        partition_destroy(p);
     } else {
         p->next = c->lost;
         c->lost = p;
@@ -183,7 +104,7 @@ static void lose_partition(struct consumer *c, struct partition *p)
 /* A record of a lost partition ended: it, and with the last one the partition, is forgotten. */
 static void end_lost(struct consumer *c, struct partition *p)
 {
-    release_rest(p);
+    partition_release(p);
     if (p->first != NULL) {
         return;
     }
@@ -192,28 +113,16 @@ static void end_lost(struct consumer *c, struct partition *p)
         place = &(*place)->next;
     }
     *place = p->next;
-    free_partition(p);
+    partition_destroy(p);
 }
 
 /* ---- Commits --------------------------------------------------------------------------------- */
-
-static bool is_dirty(const struct partition *p)
-{
-    return p->wanted_offset > p->committed_offset;
-}
-
-/* The offset that a commit of p names now: the prefix's end, or before any is done the first
- * record that was taken. */
-static int64_t prefix_end(const struct partition *p)
-{
-    return p->wanted_offset != NO_OFFSET ? p->wanted_offset : p->first->offset;
-}
 
 static void add_commit(rd_kafka_topic_partition_list_t *list, struct partition *p)
 {
     char metadata[ATTEMPTS_TEXT_SIZE];
     rd_kafka_topic_partition_t *entry = rd_kafka_topic_partition_list_add(list, p->topic, p->id);
-    entry->offset = prefix_end(p);
+    entry->offset = partition_prefix_end(p);
     attempts_format(&p->attempts, entry->offset, metadata);
     if (metadata[0] != '\0') {
         entry->metadata = xstrdup(metadata); /* freed with the list */
@@ -269,7 +178,7 @@ static void commit_dirty(struct consumer *c)
     }
     rd_kafka_topic_partition_list_t *list = NULL;
     for (size_t i = 0; i < c->count; i++) {
-        if (is_dirty(c->partitions[i])) {
+        if (partition_is_dirty(c->partitions[i])) {
             list = list != NULL ? list : rd_kafka_topic_partition_list_new((int)c->count);
             add_commit(list, c->partitions[i]);
         }
@@ -296,7 +205,7 @@ bool consumer_is_committed(const struct consumer *c)
 {
     bool dirty = c->commit_in_flight;
     for (size_t i = 0; i < c->count; i++) {
-        dirty = dirty || is_dirty(c->partitions[i]);
+        dirty = dirty || partition_is_dirty(c->partitions[i]);
     }
     return !dirty;
 }
@@ -457,8 +366,8 @@ int consumer_create(struct consumer **out, const struct kafka_config *kafka,
     rd_kafka_poll_set_consumer(c->rk);
     c->main_queue = rd_kafka_queue_get_consumer(c->rk);
     c->commit_queue = rd_kafka_queue_new(c->rk);
-    signal_fd(c->main_queue, c->event_fd);
-    signal_fd(c->commit_queue, c->event_fd);
+    kafka_client_signal(c->main_queue, c->event_fd);
+    kafka_client_signal(c->commit_queue, c->event_fd);
     int result = subscribe(c, options, err);
     if (result < 0) {
         consumer_destroy(c, 5000);
@@ -498,8 +407,8 @@ void consumer_destroy(struct consumer *c, int timeout_ms)
         lose_partition(c, c->partitions[0]);
     }
     ASSERT(c->lost == NULL);
-    signal_fd(c->main_queue, -1);
-    signal_fd(c->commit_queue, -1);
+    kafka_client_signal(c->main_queue, -1);
+    kafka_client_signal(c->commit_queue, -1);
     rd_kafka_queue_destroy(c->main_queue);
     rd_kafka_queue_destroy(c->commit_queue);
     uint64_t now_ms = clock_monotonic_ms();
@@ -577,60 +486,11 @@ int consumer_fd(struct consumer *c)
 
 /* ---- Records --------------------------------------------------------------------------------- */
 
-static void fill_record(struct held *held, struct record *out)
-{
-    rd_kafka_timestamp_type_t type;
-    int64_t timestamp = rd_kafka_message_timestamp(held->message, &type);
-    held->state = HELD_IN_HAND;
-    held->partition->in_hand++;
-    *out = (struct record){.topic = held->partition->topic,
-                           .partition = held->partition->id,
-                           .offset = held->offset,
-                           .key = held->key,
-                           .payload = held->message->payload,
-                           .size = held->message->len,
-                           .timestamp_ms = timestamp > 0 ? (uint64_t)timestamp : 0,
-                           .handle = held};
-}
-
-/* Puts a new record at the end of its partition's list. */
-static struct held *hold(struct partition *p, rd_kafka_message_t *message)
-{
-    size_t key_size =
-        message->key != NULL && message->key_len < KEY_SIZE_MAX ? message->key_len : 0;
-    struct held *held = xcalloc(1, sizeof(*held) + key_size + 1);
-    held->message = message;
-    held->partition = p;
-    held->offset = message->offset;
-    if (key_size > 0) {
-        memcpy(held->key, message->key, key_size);
-    }
-    *p->last = held;
-    p->last = &held->next;
-    return held;
-}
-
 static bool take(struct consumer *c, struct partition *p, struct record *out)
 {
-    for (struct held *held = p->first; held != NULL; held = held->next) {
-        if (held->state == HELD_GIVEN_BACK) {
-            fill_record(held, out);
-            c->look_again = true;
-            return true;
-        }
-    }
-    rd_kafka_message_t *message;
-    while ((message = rd_kafka_consume_queue(p->queue, 0)) != NULL) {
-        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-            fill_record(hold(p, message), out);
-            c->look_again = true;
-            return true;
-        }
-        log_warn("partition", "topic=%s partition=%d code=%s reason=%s", p->topic, (int)p->id,
-                 rd_kafka_err2name(message->err), LOG_QUOTED(rd_kafka_message_errstr(message)));
-        rd_kafka_message_destroy(message);
-    }
-    return false;
+    bool taken = partition_take(p, out);
+    c->look_again |= taken;
+    return taken;
 }
 
 bool consumer_take(struct consumer *c, const char *topic, int in_hand_max, struct record *out)
@@ -653,29 +513,10 @@ bool consumer_take_partition(struct consumer *c, const char *topic, int32_t part
     return p != NULL && take(c, p, out);
 }
 
-/* Moves the prefix over the done records at the head of the list. */
-static void advance(struct partition *p)
-{
-    while (p->first != NULL && p->first->state == HELD_DONE) {
-        struct held *held = p->first;
-        p->wanted_offset = held->offset + 1;
-        p->first = held->next;
-        p->last = p->first == NULL ? &p->first : p->last;
-        free_held(held);
-    }
-}
-
 int consumer_done(struct consumer *c, struct record *r, struct error *err)
 {
-    struct held *held = r->handle;
-    struct partition *p = held->partition;
-    int64_t offset = held->offset;
-    ASSERT(held->state == HELD_IN_HAND);
-    held->state = HELD_DONE;
-    p->in_hand--;
-    *r = (struct record){.topic = NULL};
-    rd_kafka_message_destroy(held->message);
-    held->message = NULL;
+    int64_t offset = r->offset;
+    struct partition *p = partition_end(r, true);
     if (p->queue == NULL) {
         int result = ERROR(err, STATUS_CANCELLED,
                            "%s partition %d offset %lld: the partition went to another member; "
@@ -684,7 +525,6 @@ int consumer_done(struct consumer *c, struct record *r, struct error *err)
         end_lost(c, p);
         return result;
     }
-    advance(p);
     commit_dirty(c);
     c->look_again = true; /* there may be room now for a record that waits */
     return 0;
@@ -692,12 +532,7 @@ int consumer_done(struct consumer *c, struct record *r, struct error *err)
 
 void consumer_drop(struct consumer *c, struct record *r)
 {
-    struct held *held = r->handle;
-    struct partition *p = held->partition;
-    ASSERT(held->state == HELD_IN_HAND);
-    held->state = HELD_GIVEN_BACK;
-    p->in_hand--;
-    *r = (struct record){.topic = NULL};
+    struct partition *p = partition_end(r, false);
     if (p->queue == NULL) {
         end_lost(c, p);
     }
@@ -705,8 +540,7 @@ void consumer_drop(struct consumer *c, struct record *r)
 
 bool consumer_holds(const struct record *r)
 {
-    const struct held *held = r->handle;
-    return held->partition->queue != NULL;
+    return partition_of(r)->queue != NULL;
 }
 
 /* ---- Attempts -------------------------------------------------------------------------------- */
@@ -737,8 +571,7 @@ static int load_attempts(struct consumer *c, struct partition *p, struct error *
 int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t *attempt,
                            struct error *err)
 {
-    const struct held *held = r->handle;
-    struct partition *p = held->partition;
+    struct partition *p = partition_of(r);
     if (p->queue == NULL) {
         return ERROR(err, STATUS_CANCELLED, "%s partition %d went to another member", p->topic,
                      (int)p->id);
@@ -747,7 +580,7 @@ int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t 
     if (result < 0) {
         return result;
     }
-    *attempt = attempts_add(&p->attempts, held->offset, 1);
+    *attempt = attempts_add(&p->attempts, r->offset, 1);
     uint64_t deadline_ms = clock_monotonic_ms() + ATTEMPT_TIMEOUT_MS;
     bool answered = await_commit(c, deadline_ms);
     if (answered) {
@@ -759,10 +592,10 @@ int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t 
     if (answered && c->commit_result == RD_KAFKA_RESP_ERR_NO_ERROR) {
         return 0;
     }
-    attempts_add(&p->attempts, held->offset, -1);
+    attempts_add(&p->attempts, r->offset, -1);
     return kafka_client_error(err, answered ? c->commit_result : RD_KAFKA_RESP_ERR__TIMED_OUT,
                               "cannot count an attempt of %s partition %d offset %lld", p->topic,
-                              (int)p->id, (long long)held->offset);
+                              (int)p->id, (long long)r->offset);
 }
 
 /* ---- State ----------------------------------------------------------------------------------- */

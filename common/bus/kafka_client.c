@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -162,6 +163,12 @@ int kafka_client_check(const struct kafka_config *kafka, struct error *err)
     }
     rd_kafka_conf_destroy(conf);
     return result;
+}
+
+void kafka_client_signal(rd_kafka_queue_t *queue, int fd)
+{
+    static const uint64_t one = 1;
+    rd_kafka_queue_io_event_enable(queue, fd, fd >= 0 ? &one : NULL, fd >= 0 ? sizeof(one) : 0);
 }
 
 static enum status status_of(rd_kafka_resp_err_t code)

@@ -32,6 +32,9 @@ int kafka_client_check(const struct kafka_config *kafka, struct error *err) MUST
  * the fatal ones are asked for by the services (producer_is_fatal, consumer_is_fatal). */
 void kafka_client_on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque);
 
+/* Writes to fd (an eventfd; -1 = none any more) when something arrives in the empty queue. */
+void kafka_client_signal(rd_kafka_queue_t *queue, int fd);
+
 /* Fills *err from librdkafka's code: status, whether retrying can help, "context: explanation". */
 int kafka_client_error(struct error *err, rd_kafka_resp_err_t code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
