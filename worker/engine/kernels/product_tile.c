@@ -34,10 +34,11 @@ static struct {
 #define TILE_SWITCH(body) \
     switch (rows) { \
         TILE_CASE(body, 1) \
-        TILE_CASE(body, 2) TILE_CASE(body, 3) TILE_CASE(body, 4) TILE_CASE(body, 5) \
-            TILE_CASE(body, 6) TILE_CASE(body, 7) TILE_CASE(body, 8) TILE_CASE(body, 9) \
-                TILE_CASE(body, 10) TILE_CASE(body, 11) TILE_CASE(body, 12) \
-                    TILE_CASE(body, 13) default : PANIC("a tile of %d rows", (int)rows); \
+        TILE_CASE(body, 2) \
+        TILE_CASE(body, 3) TILE_CASE(body, 4) TILE_CASE(body, 5) TILE_CASE(body, 6) \
+            TILE_CASE(body, 7) TILE_CASE(body, 8) TILE_CASE(body, 9) TILE_CASE(body, 10) \
+                TILE_CASE(body, 11) TILE_CASE(body, 12) TILE_CASE(body, 13) default \
+            : PANIC("a tile of %d rows", (int)rows); \
     }
 #define TILE_CASE(body, count) \
     case count: \
