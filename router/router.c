@@ -31,6 +31,8 @@
 
 #define LEDGER_JOBS 50000
 #define CANCELLED_JOBS 10000
+/* `status` is kept for longer than this: what it says nothing of has not ended. */
+#define CANCEL_AGAIN_MS (24ULL * 3600 * 1000)
 #define SHARED_JOBS 10000
 #define FLIGHTS 4096
 #define TICK_MS 100
@@ -53,6 +55,7 @@ struct router {
     struct dispatch **dispatches; /* one a pool */
     struct reconcile *reconcile;
     char topic_workers[TOPIC_NAME_MAX];
+    struct job_set *old_cancels; /* asked for before we came; NULL once seen to */
     bool caught_up, rebalanced, more_to_follow;
     uint64_t sweep_at_ms;
     struct metric *in_flight, *failing;
@@ -99,6 +102,19 @@ static bool cancel_old(void *user, const char *job_id)
     return true;
 }
 
+static void fold_cancel(struct router *r, const Crafterse__V1__Control *control)
+{
+    const char *job_id = control->envelope->job_id;
+    if (!job_set_add(r->stage.cancelled, job_id)) {
+        return;
+    }
+    if (r->caught_up) {
+        cancel(r, job_id, control->requested_by);
+    } else if (control->envelope->sent_ms + CANCEL_AGAIN_MS > clock_unix_ms()) {
+        (void)job_set_add(r->old_cancels, job_id);
+    }
+}
+
 static void fold_control(struct router *r, const struct record *record)
 {
     Crafterse__V1__Control *control =
@@ -107,9 +123,8 @@ static void fold_control(struct router *r, const struct record *record)
         return; /* follower_topics are read by many: nobody buries their records */
     }
     const char *job_id = control->envelope->job_id;
-    if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL && job_id[0] != '\0' &&
-        job_set_add(r->stage.cancelled, job_id) && r->caught_up) {
-        cancel(r, job_id, control->requested_by);
+    if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL && job_id[0] != '\0') {
+        fold_cancel(r, control);
     } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_SHARE &&
                !job_set_has(r->stage.cancelled, job_id)) {
         (void)job_set_add(r->stage.shared, job_id);
@@ -184,7 +199,9 @@ static void follow(struct router *r)
     r->more_to_follow = left == 0;
     if (!r->caught_up && follower_is_caught_up(r->follower)) {
         r->caught_up = true;
-        job_set_for_each(r->stage.cancelled, cancel_old, r);
+        job_set_for_each(r->old_cancels, cancel_old, r);
+        job_set_destroy(r->old_cancels);
+        r->old_cancels = NULL;
         log_info("caught up with status, workers and control", NULL);
         health_set_ready("state", true, "");
     }
@@ -393,6 +410,7 @@ static void make_state(struct router *r)
     topic_name(kafka, TOPIC_CONTROL, "", r->stage.topic_control);
     r->stage.ledger = ledger_create(LEDGER_JOBS);
     r->stage.cancelled = job_set_create(CANCELLED_JOBS);
+    r->old_cancels = job_set_create(CANCELLED_JOBS);
     r->stage.shared = job_set_create(SHARED_JOBS);
     r->stage.flights = flights_create(FLIGHTS);
     r->stage.registry =
@@ -449,6 +467,7 @@ static void release(struct router *r)
     follower_destroy(r->follower);
     registry_destroy(r->stage.registry);
     job_set_destroy(r->stage.cancelled);
+    job_set_destroy(r->old_cancels);
     job_set_destroy(r->stage.shared);
     flights_destroy(r->stage.flights);
     ledger_destroy(r->stage.ledger);

@@ -245,6 +245,8 @@ static void on_refused(void *user, struct outbox_entry *entry, const char *topic
     struct worker *w = user;
     if (strcmp(topic, w->desk.topic_results) == 0) {
         report_failed_id(&w->desk, entry, key, "picture_too_large", err->text);
+    } else if (strcmp(topic, w->desk.topic_retry) == 0) {
+        report_failed_id(&w->desk, entry, key, "attempts_exhausted", err->text);
     }
 }
 

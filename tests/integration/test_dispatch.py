@@ -235,3 +235,22 @@ def test_a_worker_that_drains_finishes_its_job_and_takes_no_other(make_stack):
     assert stack.topics.lag("jobs.default", "worker.default") == 2 - len(rendered)
     stack.restart("worker1")
     wait_for_end(stack, [running, behind])
+
+
+def test_a_cancellation_of_days_ago_is_known_and_not_told_again(make_stack):
+    stack = make_stack(worker_binary=ZERO_WORKER, services=["router", "worker1"])
+    waiting, unheard = make_job(), make_job()
+    for job, days in ((waiting, 5), (unheard, 5)):
+        cancel = messages.Control(kind=0, requested_by="tests")
+        cancel.envelope.job_id = job.envelope.job_id
+        cancel.envelope.sent_ms = int((time.time() - days * 86400) * 1000)
+        stack.topics.send("control", cancel)
+    stack.router.stop_cleanly()
+    submit(stack, waiting)
+    stack.restart("router").wait_ready()
+    ids = [waiting.envelope.job_id, unheard.envelope.job_id]
+    found = wait_for_end(stack, ids[:1])
+    assert [s.state for s in found[ids[0]]] == [State.STATE_CANCELLED]
+    time.sleep(0.5)
+    # The first router heard of it as it came; the second one has nothing to add.
+    assert len(states_of(stack, ids)[ids[1]]) <= 1

@@ -24,6 +24,7 @@ PREFIXES = {"common/base/error": ("error", "status"),
             "worker/engine/layers/timestep_embedding": ("timestep_embedding", "sinusoid"),
             "worker/engine/layers/loader": ("loader", "weight_name"),
             "gateway/field_reader": ("field",),
+            "uploader/store_pair": ("store_pair", "store_health"),
             **{f"deploy/admin/{stem}": ("admin",)
                for stem in ("letters", "queues", "reading", "replay", "workers")},
             "worker/engine/schedulers/noise_schedule": ("noise_schedule", "timestep_spacing"),
