@@ -5,195 +5,38 @@
 #include <string.h>
 
 #include "common/base/panic.h"
+#include "worker/engine/kernels/product_tile.h"
 #include "worker/engine/kernels/simd.h"
 
 #define KERNEL 3
 #define TAPS ((int64_t)KERNEL * KERNEL)
 
-/* The sums of a band should leave most of a second-level cache to the operands. */
-#define BAND_BYTES ((int64_t)640 << 10)
-#define BAND_ROWS_MAX 8
-
-/* What oneDNN may ask for on each thread; it takes a few KiB. */
-#define SCRATCHPAD_BYTES ((size_t)64 << 10)
+#define COLUMNS PRODUCT_TILE_COLUMNS
+#define STEP PRODUCT_TILE_STEP
 
 #define BYTE_MAX 127.0f
 #define BYTE_ZERO 128 /* what 0 is stored as */
 
+/* A piece's rows of the picture should stay in a second-level cache beside a third of a panel of
+ * the kernels and the sums; each piece reads its panels once. */
+#define PIECE_BYTES ((int64_t)512 << 10)
+#define PIECE_PIXELS 512
+#define PIECES_A_THREAD 4
+
 #define PEAK_PIECES 64 /* parts of a picture whose largest numbers are found apart */
-#define GRAIN 32768    /* numbers that make a thread worth waking */
 
 static size_t align(size_t bytes)
 {
     return (bytes + 63) & ~(size_t)63;
 }
 
-static size_t operand_size(enum arithmetic arithmetic)
+static int64_t operand_bytes(enum arithmetic arithmetic)
 {
-    return arithmetic == ARITHMETIC_INT8 ? sizeof(uint8_t) : sizeof(uint16_t);
+    return arithmetic == ARITHMETIC_INT8 ? (int64_t)sizeof(uint8_t) : (int64_t)sizeof(uint16_t);
 }
 
-/* ---- oneDNN's code ----------------------------------------------------------------------------
+/* ---- Rounding ---------------------------------------------------------------------------------
  */
-
-/* "conv3x3", which begins the key of each primitive from here. */
-#define OPERATION 0x636F6E76337833
-
-/* A convolution without edges: a band of the padded input to a band of sums. */
-struct geometry {
-    struct conv_reduced reduced;
-    int64_t rows, width; /* of the band of sums */
-};
-
-static struct geometry geometry_of(const struct primitives_key *key)
-{
-    const int64_t *values = key->values;
-    return (struct geometry){
-        {(enum arithmetic)values[1], values[2], values[3], (int)values[4], NULL},
-        values[5],
-        values[6]};
-}
-
-/* *description of the convolution; weights: their layout, or one without dimensions for oneDNN's
- * choice. */
-static int describe(const struct geometry *g, const dnnl_memory_desc_t *weights,
-                    dnnl_primitive_desc_t *description, struct error *err)
-{
-    const struct onednn *library = onednn();
-    const struct conv_reduced *reduced = &g->reduced;
-    bool is_int8 = reduced->arithmetic == ARITHMETIC_INT8;
-    dnnl_dims_t x_dims = {1, reduced->channels_in, (g->rows - 1) * reduced->stride + KERNEL,
-                          (g->width - 1) * reduced->stride + KERNEL};
-    dnnl_dims_t weight_dims = {reduced->channels_out, reduced->channels_in, KERNEL, KERNEL};
-    dnnl_dims_t y_dims = {1, reduced->channels_out, g->rows, g->width};
-    dnnl_dims_t strides = {reduced->stride, reduced->stride}, padding = {0, 0};
-    dnnl_memory_desc_t x, y, any;
-    dnnl_convolution_desc_t convolution;
-    dnnl_primitive_attr_t attributes = NULL;
-    dnnl_status_t status =
-        library->memory_desc_init_by_tag(&x, 4, x_dims, is_int8 ? dnnl_u8 : dnnl_bf16, dnnl_nhwc);
-    if (status == dnnl_success) {
-        status = library->memory_desc_init_by_tag(
-            &any, 4, weight_dims, is_int8 ? dnnl_s8 : dnnl_bf16, dnnl_format_tag_any);
-    }
-    if (status == dnnl_success) {
-        status = library->memory_desc_init_by_tag(&y, 4, y_dims, is_int8 ? dnnl_s32 : dnnl_f32,
-                                                  dnnl_nhwc);
-    }
-    if (status == dnnl_success) {
-        status = library->convolution_forward_desc_init(
-            &convolution, dnnl_forward_inference, dnnl_convolution_direct, &x,
-            weights != NULL ? weights : &any, NULL, &y, strides, padding, padding);
-    }
-    if (status == dnnl_success) {
-        status = library->primitive_attr_create(&attributes);
-    }
-    if (status == dnnl_success) {
-        status = library->primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
-    }
-    if (status == dnnl_success) {
-        status = library->primitive_desc_create(description, &convolution, attributes,
-                                                onednn_engine(), NULL);
-    }
-    if (attributes != NULL) {
-        (void)library->primitive_attr_destroy(attributes);
-    }
-    return onednn_check(status, err, "do a convolution of %lld to %lld channels",
-                        (long long)reduced->channels_in, (long long)reduced->channels_out);
-}
-
-/* The layout in which the kernels are packed: what oneDNN chooses for this map. It has not been
- * seen to choose another for larger ones; for some that are smaller it does, and then
- * conv_reduced_prepare says that there is no code. */
-#define TYPICAL_ROWS 4
-#define TYPICAL_WIDTH 32
-
-static int packed_layout(const struct conv_reduced *reduced, dnnl_memory_desc_t *layout,
-                         struct error *err)
-{
-    const struct geometry typical = {*reduced, TYPICAL_ROWS, TYPICAL_WIDTH};
-    dnnl_primitive_desc_t description;
-    int result = describe(&typical, NULL, &description, err);
-    if (result == STATUS_OK) {
-        *layout = *onednn()->primitive_desc_query_md(description, dnnl_query_weights_md, 0);
-        (void)onednn()->primitive_desc_destroy(description);
-    }
-    return result;
-}
-
-static int describe_key(const struct primitives_key *key, dnnl_primitive_desc_t *description,
-                        struct error *err)
-{
-    struct geometry g = geometry_of(key);
-    dnnl_memory_desc_t layout;
-    int result = packed_layout(&g.reduced, &layout, err);
-    return result < 0 ? result : describe(&g, &layout, description, err);
-}
-
-static const struct onednn_primitive *primitive_of(struct primitives *primitives,
-                                                   const struct conv_reduced *reduced, int64_t rows,
-                                                   int64_t width)
-{
-    const struct primitives_key key = {{OPERATION, (int64_t)reduced->arithmetic,
-                                        reduced->channels_in, reduced->channels_out,
-                                        reduced->stride, rows, width}};
-    const struct onednn_primitive *primitive = primitives_get(primitives, &key, describe_key, NULL);
-    /* Code for any layout is there too, a hundred times slower. */
-    bool is_good = primitive != NULL &&
-                   strncmp(onednn_primitive_name(primitive), "ref", strlen("ref")) != 0 &&
-                   onednn_primitive_scratchpad(primitive) <= SCRATCHPAD_BYTES;
-    return is_good ? primitive : NULL;
-}
-
-/* ---- Weights ----------------------------------------------------------------------------------
- */
-
-/* The parts of a blob: of int8 also the scales [channels_out] and 128 times the sums of the bytes
- * [channels_out]. */
-struct parts {
-    float *scales;
-    int32_t *shifts;
-    void *kernels;
-};
-
-static size_t vector_bytes(int64_t channels_out)
-{
-    return align((size_t)channels_out * sizeof(float));
-}
-
-static size_t kernels_offset(enum arithmetic arithmetic, int64_t channels_out)
-{
-    return arithmetic == ARITHMETIC_INT8 ? 2 * vector_bytes(channels_out) : 0;
-}
-
-static struct parts parts_of(enum arithmetic arithmetic, int64_t channels_out, void *blob)
-{
-    unsigned char *bytes = blob;
-    return (struct parts){(float *)blob, (void *)(bytes + vector_bytes(channels_out)),
-                          bytes + kernels_offset(arithmetic, channels_out)};
-}
-
-bool conv_reduced_fits(enum arithmetic arithmetic, int64_t channels_in, int64_t channels_out,
-                       int stride)
-{
-    const struct conv_reduced reduced = {arithmetic, channels_in, channels_out, stride, NULL};
-    dnnl_memory_desc_t layout;
-    /* So that the sums of bytes stay within 32 bits. */
-    bool is_summable = channels_in <= INT32_MAX / (TAPS * 255 * 127);
-    return arithmetic != ARITHMETIC_F32 && channels_in % SIMD_WIDTH == 0 &&
-           channels_out % SIMD_WIDTH == 0 && is_summable && onednn_load(NULL) == STATUS_OK &&
-           (arithmetic == ARITHMETIC_INT8 ? onednn_has_int8() : onednn_has_bf16()) &&
-           packed_layout(&reduced, &layout, NULL) == STATUS_OK;
-}
-
-size_t conv_reduced_bytes(const struct conv_reduced *reduced)
-{
-    dnnl_memory_desc_t layout;
-    int result = packed_layout(reduced, &layout, NULL);
-    ASSERT(result == STATUS_OK); /* conv_reduced_fits said so */
-    return kernels_offset(reduced->arithmetic, reduced->channels_out) +
-           onednn()->memory_desc_get_size(&layout);
-}
 
 SIMD_CLONES static float largest(const float *x, int64_t count)
 {
@@ -201,9 +44,8 @@ SIMD_CLONES static float largest(const float *x, int64_t count)
     int64_t whole = count / SIMD_WIDTH * SIMD_WIDTH;
     for (int64_t i = 0; i < whole; i += SIMD_WIDTH) {
         simd_load(&lanes, x + i);
-        simd_lanes opposite = -lanes;
+        lanes = (simd_lanes)((simd_mask)lanes & INT32_MAX);
         simd_max(&most, &lanes);
-        simd_max(&most, &opposite);
     }
     float found = 0;
     for (int i = 0; i < SIMD_WIDTH; i++) {
@@ -215,12 +57,34 @@ SIMD_CLONES static float largest(const float *x, int64_t count)
     return found;
 }
 
+/* 0 for a channel or a picture of zeros. */
+static float inverse_of(float scale)
+{
+    return scale > FLT_MIN ? 1.0f / scale : 0;
+}
+
+/* Adding 1.5 * 2^23 leaves the nearest integer in the low bits. */
+SIMD_INLINE int32_t nearest(float x)
+{
+    float moved = x + 12582912.0f;
+    int32_t bits;
+    memcpy(&bits, &moved, sizeof(bits));
+    return bits - 0x4B400000;
+}
+
 SIMD_INLINE uint16_t to_bf16(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof(bits));
     uint32_t rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
     return (uint16_t)(x == x ? rounded : bits >> 16 | 0x40); /* NaN stays NaN */
+}
+
+SIMD_CLONES static void round_bytes(const float *x, float inverse, uint8_t *to, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        to[i] = (uint8_t)(nearest(x[i] * inverse) + BYTE_ZERO);
+    }
 }
 
 SIMD_CLONES static void round_bf16(const float *x, uint16_t *to, int64_t count)
@@ -230,163 +94,190 @@ SIMD_CLONES static void round_bf16(const float *x, uint16_t *to, int64_t count)
     }
 }
 
-/* Adding 1.5 * 2^23 leaves the nearest integer in the low bits. */
-#define ROUNDING 12582912.0f
+/* ---- Kernels ----------------------------------------------------------------------------------
 
-SIMD_INLINE int32_t nearest(float x)
+   Panels of COLUMNS output channels, in each the three rows of the kernel one after the other, in
+   each of those its terms (column, then input channel) STEP bytes at a time: of each output channel
+   the bytes of a step. Then for int8 each output channel's scale, and 128 times the sum of its
+   bytes, which the padding and the activations' offset add. */
+
+struct parts {
+    uint8_t *panels;
+    float *scales;    /* [columns] */
+    int32_t *offsets; /* [columns] */
+};
+
+static int64_t column_count(const struct conv_reduced *reduced)
 {
-    float moved = x + ROUNDING;
-    int32_t bits;
-    memcpy(&bits, &moved, sizeof(bits));
-    return bits - 0x4B400000;
+    return (reduced->channels_out + COLUMNS - 1) / COLUMNS * COLUMNS;
 }
 
-SIMD_CLONES static int32_t quantise_weights(const float *x, float inverse, int8_t *to,
-                                            int64_t count)
+/* Steps of a row of the kernel. */
+static int64_t row_steps(const struct conv_reduced *reduced)
+{
+    return KERNEL * reduced->channels_in * operand_bytes(reduced->arithmetic) / STEP;
+}
+
+static size_t row_bytes(const struct conv_reduced *reduced)
+{
+    return (size_t)(row_steps(reduced) * COLUMNS * STEP);
+}
+
+static size_t panels_bytes(const struct conv_reduced *reduced)
+{
+    return (size_t)(column_count(reduced) / COLUMNS * KERNEL) * row_bytes(reduced);
+}
+
+static struct parts parts_of(const struct conv_reduced *reduced, void *blob)
+{
+    uint8_t *end = (uint8_t *)blob + panels_bytes(reduced);
+    int32_t *offsets = (void *)(end + (size_t)column_count(reduced) * sizeof(float));
+    return (struct parts){blob, (void *)end, offsets};
+}
+
+bool conv_reduced_fits(enum arithmetic arithmetic, int64_t channels_in, int64_t channels_out)
+{
+    /* So that the sums of bytes stay within 32 bits. */
+    bool is_summable = channels_in <= INT32_MAX / (TAPS * 255 * 127);
+    return arithmetic != ARITHMETIC_F32 && product_tile_of(arithmetic) != NULL &&
+           channels_in % SIMD_WIDTH == 0 && channels_out % SIMD_WIDTH == 0 && is_summable;
+}
+
+size_t conv_reduced_bytes(const struct conv_reduced *reduced)
+{
+    size_t vectors = reduced->arithmetic == ARITHMETIC_INT8 ? sizeof(float) + sizeof(int32_t) : 0;
+    return panels_bytes(reduced) + (size_t)column_count(reduced) * vectors;
+}
+
+struct pack_call {
+    const struct conv_reduced *reduced;
+    struct stored oihw;
+    struct parts parts;
+    uint8_t *lines; /* [threads][line_bytes]: an output channel's kernel, and it rounded */
+};
+
+static size_t line_bytes(const struct conv_reduced *reduced)
+{
+    return (size_t)(reduced->channels_in * TAPS) * (sizeof(float) + sizeof(uint16_t));
+}
+
+/* kernel [channels][TAPS] to bytes [TAPS][channels]; returns their sum. */
+SIMD_CLONES static int32_t round_kernel_bytes(const float *kernel, float inverse, int64_t channels,
+                                              int8_t *to)
 {
     int32_t sum = 0;
-    for (int64_t i = 0; i < count; i++) {
-        int32_t byte = nearest(x[i] * inverse);
-        to[i] = (int8_t)byte;
-        sum += byte;
+    for (int64_t tap = 0; tap < TAPS; tap++) {
+        for (int64_t c = 0; c < channels; c++) {
+            int32_t byte = nearest(kernel[c * TAPS + tap] * inverse);
+            to[tap * channels + c] = (int8_t)byte;
+            sum += byte;
+        }
     }
     return sum;
 }
 
-/* 0 for a channel or a picture of zeros. */
-static float inverse_of(float scale)
+SIMD_CLONES static void round_kernel_bf16(const float *kernel, int64_t channels, uint16_t *to)
 {
-    return scale > FLT_MIN ? 1.0f / scale : 0;
-}
-
-struct pack_call {
-    enum arithmetic arithmetic;
-    int64_t channels_out, kernel; /* numbers of one output channel */
-    struct stored oihw;
-    struct parts parts;
-    void *plain; /* [channels_out, kernel] in the operands' precision */
-    int64_t pieces;
-};
-
-#define PACKED_AT_ONCE 1024
-
-static void pack_channel(const struct pack_call *call, int64_t channel)
-{
-    float converted[PACKED_AT_ONCE];
-    int64_t begin = channel * call->kernel, end = begin + call->kernel;
-    float most = 0, scale = 0;
-    int32_t sum = 0;
-    bool is_int8 = call->arithmetic == ARITHMETIC_INT8;
-    for (int64_t i = begin; is_int8 && i < end; i += PACKED_AT_ONCE) {
-        int64_t count = i + PACKED_AT_ONCE < end ? PACKED_AT_ONCE : end - i;
-        stored_to_f32(stored_from(call->oihw, i), converted, count);
-        float found = largest(converted, count);
-        most = found > most ? found : most;
-    }
-    scale = most / BYTE_MAX;
-    for (int64_t i = begin; i < end; i += PACKED_AT_ONCE) {
-        int64_t count = i + PACKED_AT_ONCE < end ? PACKED_AT_ONCE : end - i;
-        stored_to_f32(stored_from(call->oihw, i), converted, count);
-        if (is_int8) {
-            sum += quantise_weights(converted, inverse_of(scale), (int8_t *)call->plain + i, count);
-        } else {
-            round_bf16(converted, (uint16_t *)call->plain + i, count);
+    for (int64_t tap = 0; tap < TAPS; tap++) {
+        for (int64_t c = 0; c < channels; c++) {
+            to[tap * channels + c] = to_bf16(kernel[c * TAPS + tap]);
         }
     }
-    if (is_int8) {
-        call->parts.scales[channel] = scale;
-        call->parts.shifts[channel] = BYTE_ZERO * sum;
+}
+
+/* Write one output channel's kernel, a column of a panel. */
+static void pack_column(const struct pack_call *call, const float *kernel, void *rounded,
+                        int64_t column)
+{
+    const struct conv_reduced *reduced = call->reduced;
+    int64_t channels = reduced->channels_in;
+    if (reduced->arithmetic == ARITHMETIC_INT8) {
+        float scale = largest(kernel, TAPS * channels) / BYTE_MAX;
+        int32_t sum = round_kernel_bytes(kernel, inverse_of(scale), channels, rounded);
+        call->parts.scales[column] = scale;
+        call->parts.offsets[column] = BYTE_ZERO * sum;
+    } else {
+        round_kernel_bf16(kernel, channels, rounded);
+    }
+    uint8_t *to = call->parts.panels + (size_t)(column / COLUMNS * KERNEL) * row_bytes(reduced) +
+                  column % COLUMNS * STEP;
+    for (int64_t step = 0; step < KERNEL * row_steps(reduced); step++) {
+        memcpy(to + step * COLUMNS * STEP, (uint8_t *)rounded + step * STEP, STEP);
     }
 }
 
-static void pack_piece(void *argument, int64_t piece, int thread)
+static void pack_panel(void *argument, int64_t piece, int thread)
 {
-    (void)thread;
     const struct pack_call *call = argument;
-    int64_t begin, end;
-    parallel_range(call->channels_out, call->pieces, piece, &begin, &end);
-    for (int64_t channel = begin; channel < end; channel++) {
-        pack_channel(call, channel);
+    const struct conv_reduced *reduced = call->reduced;
+    int64_t count = reduced->channels_in * TAPS;
+    float *kernel = (void *)(call->lines + (size_t)thread * line_bytes(reduced));
+    for (int64_t column = piece * COLUMNS; column < (piece + 1) * COLUMNS; column++) {
+        if (column < reduced->channels_out) {
+            stored_to_f32(stored_from(call->oihw, column * count), kernel, count);
+        } else {
+            memset(kernel, 0, (size_t)count * sizeof(*kernel));
+        }
+        pack_column(call, kernel, kernel + count, column);
     }
 }
 
 void conv_reduced_pack(const struct conv_reduced *reduced, struct parallel *pool,
-                       struct stored oihw, void *blob, void *scratch)
+                       struct stored oihw, void *blob)
 {
-    bool is_int8 = reduced->arithmetic == ARITHMETIC_INT8;
-    int64_t channels_in = reduced->channels_in, channels_out = reduced->channels_out;
-    struct pack_call call = {
-        .arithmetic = reduced->arithmetic,
-        .channels_out = channels_out,
-        .kernel = channels_in * TAPS,
-        .oihw = oihw,
-        .parts = parts_of(reduced->arithmetic, channels_out, blob),
-        .plain = scratch,
-        .pieces = parallel_pieces(pool, channels_out, GRAIN / (channels_in * TAPS) + 1),
-    };
-    parallel_run(pool, call.pieces, pack_piece, &call);
-    dnnl_memory_desc_t layout, plain;
-    dnnl_dims_t dims = {channels_out, channels_in, KERNEL, KERNEL};
-    dnnl_status_t status = onednn()->memory_desc_init_by_tag(
-        &plain, 4, dims, is_int8 ? dnnl_s8 : dnnl_bf16, dnnl_oihw);
-    ASSERT(status == dnnl_success);
-    int result = packed_layout(reduced, &layout, NULL);
-    ASSERT(result == STATUS_OK);
-    result = onednn_reorder(&plain, scratch, &layout, call.parts.kernels, NULL);
-    ASSERT(result == STATUS_OK);
+    struct pack_call call = {reduced, oihw, parts_of(reduced, blob), NULL};
+    call.lines = xcalloc((size_t)parallel_threads(pool), line_bytes(reduced));
+    parallel_run(pool, column_count(reduced) / COLUMNS, pack_panel, &call);
+    xfree(call.lines);
 }
 
-/* ---- How a call is cut ------------------------------------------------------------------------
+/* ---- A call -----------------------------------------------------------------------------------
  */
 
 struct reduced_call {
     const struct conv_reduced *reduced;
     const struct conv2d *conv;
     const struct conv2d_arguments *arguments;
+    product_tile tile;
     struct parts parts;
     int64_t height_out, width_out;
-    int64_t band;  /* rows of the output in a band; the last one of a picture may be lower */
-    int64_t bands; /* of a picture */
-    int64_t block, block_end; /* of this call, in each picture */
-    /* Of the padded input: the width, the rows that a call lays out of a picture, from row_first.
-     */
-    int64_t width, rows, row_first;
-    const struct onednn_primitive *whole, *last;
-    float *peaks;           /* [batch][PEAK_PIECES] */
-    float *scales;          /* [batch] of the activations */
-    unsigned char *padded;  /* [batch][rows][width][channels_in] */
-    unsigned char *threads; /* thread_bytes each */
-    size_t row_bytes, thread_bytes;
+    int64_t row, row_end; /* of each picture's output */
+    /* The padded pictures: [batch][rows][width][channels_in], from where row begins. */
+    int64_t rows, width;
+    size_t padded_row; /* bytes */
+    float *peaks;      /* [batch][PEAK_PIECES] */
+    float *scales;     /* [batch] of the activations */
+    uint8_t *padded;
+    uint8_t *sums;                    /* [threads][KERNEL][high][width_out][COLUMNS] of 32 bits */
+    int64_t high;                     /* rows of a piece */
+    int64_t row_pieces, panel_pieces; /* of each picture */
 };
 
-static int64_t rows_of_band(const struct conv2d *conv)
+#define SUM_BYTES ((int64_t)(COLUMNS * sizeof(int32_t))) /* of a pixel */
+
+static size_t padded_bytes(const struct reduced_call *call)
 {
-    int64_t height = conv2d_height_out(conv);
-    int64_t row_bytes = conv2d_width_out(conv) * conv->channels_out * (int64_t)sizeof(float);
-    int64_t rows = BAND_BYTES / row_bytes;
-    rows = rows < 1 ? 1 : rows;
-    rows = rows < BAND_ROWS_MAX ? rows : BAND_ROWS_MAX;
-    int64_t bands = (height + rows - 1) / rows;
-    return (height + bands - 1) / bands;
+    return align((size_t)(call->conv->batch * call->rows) * call->padded_row);
+}
+
+static size_t thread_bytes(const struct reduced_call *call)
+{
+    return (size_t)(KERNEL * call->high * call->width_out * SUM_BYTES);
 }
 
 static struct reduced_call plan(const struct conv_reduced *reduced, const struct conv2d *conv,
-                                int64_t block, int64_t block_end)
+                                int64_t row, int64_t row_end)
 {
-    struct reduced_call call = {.reduced = reduced, .conv = conv};
+    struct reduced_call call = {.reduced = reduced, .conv = conv, .row = row, .row_end = row_end};
     call.height_out = conv2d_height_out(conv);
     call.width_out = conv2d_width_out(conv);
-    call.band = rows_of_band(conv);
-    call.bands = (call.height_out + call.band - 1) / call.band;
-    call.block = block;
-    call.block_end = block_end;
-    int64_t row_end = block_end < call.bands ? block_end * call.band : call.height_out;
-    call.row_first = block * call.band * conv->stride;
-    call.rows = (row_end - block * call.band - 1) * conv->stride + KERNEL;
+    call.rows = (row_end - row - 1) * conv->stride + KERNEL;
     call.width = (call.width_out - 1) * conv->stride + KERNEL;
-    call.row_bytes = (size_t)(call.width * conv->channels_in) * operand_size(reduced->arithmetic);
-    call.thread_bytes = align((size_t)(call.band * call.width_out * conv->channels_out) * 4) +
-                        2 * vector_bytes(conv->channels_out) + SCRATCHPAD_BYTES;
+    call.padded_row = (size_t)(call.width * conv->channels_in * operand_bytes(reduced->arithmetic));
+    call.high = PIECE_BYTES / ((int64_t)call.padded_row * conv->stride);
+    int64_t fit = PIECE_PIXELS / call.width_out;
+    call.high = call.high < fit ? call.high : fit;
+    call.high = call.high > 1 ? call.high : 1;
     return call;
 }
 
@@ -395,30 +286,11 @@ static size_t head_bytes(const struct conv2d *conv)
     return align((size_t)conv->batch * (PEAK_PIECES + 1) * sizeof(float));
 }
 
-static size_t padded_bytes(const struct reduced_call *call)
-{
-    return align((size_t)(call->conv->batch * call->rows) * call->row_bytes);
-}
-
-int64_t conv_reduced_blocks(const struct conv2d *conv)
-{
-    int64_t rows = rows_of_band(conv);
-    return (conv2d_height_out(conv) + rows - 1) / rows;
-}
-
-void conv_reduced_block_rows(const struct conv2d *conv, int64_t block, int64_t block_end,
-                             int64_t *row, int64_t *row_end)
-{
-    int64_t rows = rows_of_band(conv), height = conv2d_height_out(conv);
-    *row = block * rows;
-    *row_end = block_end * rows < height ? block_end * rows : height;
-}
-
 size_t conv_reduced_workspace(const struct conv_reduced *reduced, const struct conv2d *conv,
-                              int64_t blocks, int threads)
+                              int64_t rows, int threads)
 {
-    struct reduced_call call = plan(reduced, conv, 0, blocks);
-    return head_bytes(conv) + padded_bytes(&call) + (size_t)threads * call.thread_bytes;
+    struct reduced_call call = plan(reduced, conv, 0, rows);
+    return head_bytes(conv) + padded_bytes(&call) + (size_t)threads * thread_bytes(&call);
 }
 
 /* ---- The input --------------------------------------------------------------------------------
@@ -448,39 +320,32 @@ static void find_scales(struct parallel *pool, struct reduced_call *call)
     }
 }
 
-SIMD_CLONES static void quantise(const float *x, float inverse, uint8_t *to, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++) {
-        to[i] = (uint8_t)(nearest(x[i] * inverse) + BYTE_ZERO);
-    }
-}
-
 /* count pixels of picture n, or so many pixels of padding when x is NULL. */
 static void lay_out_pixels(const struct reduced_call *call, int64_t n, const float *x,
-                           int64_t count, unsigned char *to)
+                           int64_t count, uint8_t *to)
 {
     bool is_int8 = call->reduced->arithmetic == ARITHMETIC_INT8;
     count *= call->conv->channels_in;
     if (x == NULL) {
         memset(to, is_int8 ? BYTE_ZERO : 0,
-               (size_t)count * operand_size(call->reduced->arithmetic));
+               (size_t)(count * operand_bytes(call->reduced->arithmetic)));
     } else if (is_int8) {
-        quantise(x, inverse_of(call->scales[n]), to, count);
+        round_bytes(x, inverse_of(call->scales[n]), to, count);
     } else {
         round_bf16(x, (void *)to, count);
     }
 }
 
-/* One row of the padded input. */
+/* One row of the padded pictures. */
 static void lay_out_piece(void *argument, int64_t piece, int thread)
 {
     (void)thread;
     const struct reduced_call *call = argument;
     const struct conv2d *conv = call->conv;
     int64_t n = piece / call->rows, channels = conv->channels_in;
-    size_t pixel = call->row_bytes / (size_t)call->width;
-    unsigned char *to = call->padded + (size_t)piece * call->row_bytes;
-    int64_t row = conv2d_source(call->row_first + piece % call->rows - conv->padding,
+    size_t pixel = call->padded_row / (size_t)call->width;
+    uint8_t *to = call->padded + (size_t)piece * call->padded_row;
+    int64_t row = conv2d_source(call->row * conv->stride + piece % call->rows - conv->padding,
                                 conv->height_in, conv->wrap_y);
     if (row < 0) {
         lay_out_pixels(call, n, NULL, call->width, to);
@@ -503,70 +368,117 @@ static void lay_out_piece(void *argument, int64_t piece, int thread)
 /* ---- The output -------------------------------------------------------------------------------
  */
 
-SIMD_CLONES static void finish_sums(const int32_t *sums, const int32_t *restrict shifts,
-                                    const float *restrict factors, const float *restrict added,
-                                    bool accumulate, float *restrict y, int64_t channels)
+/* What all pixels of a picture have in common, for each column of a panel. */
+struct columns {
+    float factors[COLUMNS], added[COLUMNS];
+    int32_t offsets[COLUMNS];
+    int64_t count; /* that are channels of the output */
+    bool accumulate;
+};
+
+/* sums: of each row of the kernel those of pixels, plane apart. */
+SIMD_CLONES static void finish_bytes(const int32_t *sums, int64_t plane,
+                                     const struct columns *columns, int64_t pixels, float *y,
+                                     int64_t stride)
 {
-    for (int64_t c = 0; c < channels; c++) {
-        float value = (float)(sums[c] - shifts[c]) * factors[c] + added[c];
-        y[c] = accumulate ? y[c] + value : value;
+    for (int64_t i = 0; i < pixels; i++, sums += COLUMNS, y += stride) {
+        float values[COLUMNS];
+        for (int64_t c = 0; c < COLUMNS; c++) {
+            int32_t sum = sums[c] + sums[plane + c] + sums[2 * plane + c];
+            values[c] = (float)(sum - columns->offsets[c]) * columns->factors[c];
+        }
+        for (int64_t c = 0; c < columns->count; c++) {
+            values[c] += columns->added[c];
+            y[c] = columns->accumulate ? y[c] + values[c] : values[c];
+        }
     }
 }
 
-SIMD_CLONES static void finish_floats(const float *sums, const float *restrict added,
-                                      bool accumulate, float *restrict y, int64_t channels)
+SIMD_CLONES static void finish_floats(const float *sums, int64_t plane,
+                                      const struct columns *columns, int64_t pixels, float *y,
+                                      int64_t stride)
 {
-    for (int64_t c = 0; c < channels; c++) {
-        float value = sums[c] + added[c];
-        y[c] = accumulate ? y[c] + value : value;
+    for (int64_t i = 0; i < pixels; i++, sums += COLUMNS, y += stride) {
+        for (int64_t c = 0; c < columns->count; c++) {
+            float value = sums[c] + sums[plane + c] + sums[2 * plane + c] + columns->added[c];
+            y[c] = columns->accumulate ? y[c] + value : value;
+        }
     }
 }
 
-/* What all pixels of picture n have in common: factors of the sums and terms. */
-static void make_vectors(const struct reduced_call *call, int64_t n, float *factors, float *added)
+static void make_columns(const struct reduced_call *call, int64_t n, int64_t panel,
+                         struct columns *columns)
 {
     const struct conv2d_arguments *arguments = call->arguments;
-    int64_t channels = call->conv->channels_out;
-    for (int64_t c = 0; c < channels; c++) {
-        added[c] = arguments->bias != NULL ? arguments->bias[c] : 0;
-        added[c] += arguments->picture_bias != NULL ? arguments->picture_bias[n * channels + c] : 0;
-    }
-    for (int64_t c = 0; call->reduced->arithmetic == ARITHMETIC_INT8 && c < channels; c++) {
-        factors[c] = call->scales[n] * call->parts.scales[c];
+    int64_t channels = call->conv->channels_out, first = panel * COLUMNS;
+    columns->count = channels - first < COLUMNS ? channels - first : COLUMNS;
+    columns->accumulate = arguments->accumulate;
+    for (int64_t c = 0; c < COLUMNS; c++) {
+        bool is_there = c < columns->count;
+        columns->added[c] = is_there && arguments->bias != NULL ? arguments->bias[first + c] : 0;
+        columns->added[c] += is_there && arguments->picture_bias != NULL
+                                 ? arguments->picture_bias[n * channels + first + c]
+                                 : 0;
+        if (call->reduced->arithmetic == ARITHMETIC_INT8) {
+            columns->factors[c] = call->scales[n] * call->parts.scales[first + c];
+            columns->offsets[c] = call->parts.offsets[first + c];
+        }
     }
 }
 
-static void band_piece(void *argument, int64_t piece, int thread)
+/* Sums of one row of the kernel for an output row of picture n, in one panel. */
+static void multiply_row(const struct reduced_call *call, int64_t n, int64_t row, int kernel_row,
+                         const uint8_t *kernels, uint8_t *sums)
+{
+    int64_t stride = call->conv->stride, pixel = (int64_t)call->padded_row / call->width;
+    int64_t padded = n * call->rows + (row - call->row) * stride + kernel_row;
+    const uint8_t *a = call->padded + (size_t)padded * call->padded_row;
+    int64_t tiles = (call->width_out + PRODUCT_TILE_ROWS - 1) / PRODUCT_TILE_ROWS;
+    for (int64_t i = 0; i < tiles; i++) {
+        int64_t column, column_end;
+        parallel_range(call->width_out, tiles, i, &column, &column_end);
+        call->tile(column_end - column, a + column * stride * pixel, stride * pixel, kernels,
+                   row_steps(call->reduced), sums + column * SUM_BYTES);
+    }
+}
+
+static void finish_row(const struct reduced_call *call, const struct columns *columns, int64_t n,
+                       int64_t row, int64_t panel, const uint8_t *sums)
+{
+    int64_t stride = conv2d_y_stride(call->conv, call->arguments), width = call->width_out;
+    float *y = call->arguments->y + (n * call->height_out + row) * width * stride + panel * COLUMNS;
+    int64_t plane = call->high * width * COLUMNS;
+    if (call->reduced->arithmetic == ARITHMETIC_INT8) {
+        finish_bytes((const void *)sums, plane, columns, width, y, stride);
+    } else {
+        finish_floats((const void *)sums, plane, columns, width, y, stride);
+    }
+}
+
+/* Some rows of a picture, in some panels: one row of the kernel after the other, so that a third of
+ * a panel is what has to stay in the second-level cache. */
+static void output_piece(void *argument, int64_t piece, int thread)
 {
     const struct reduced_call *call = argument;
-    const struct conv2d *conv = call->conv;
-    int64_t blocks = call->block_end - call->block, channels = conv->channels_out;
-    int64_t n = piece / blocks, block = call->block + piece % blocks;
-    int64_t row = block * call->band;
-    int64_t rows = row + call->band < call->height_out ? call->band : call->height_out - row;
-    int64_t padded_row = n * call->rows + row * conv->stride - call->row_first;
-    unsigned char *scratchpad = call->threads + (size_t)thread * call->thread_bytes;
-    float *factors = (void *)(scratchpad + SCRATCHPAD_BYTES);
-    float *added = (void *)((unsigned char *)factors + vector_bytes(channels));
-    unsigned char *sums = (unsigned char *)added + vector_bytes(channels);
-    onednn_primitive_run(rows == call->band ? call->whole : call->last, thread,
-                         (struct onednn_operand[]){
-                             {DNNL_ARG_SRC, call->padded + (size_t)padded_row * call->row_bytes},
-                             {DNNL_ARG_WEIGHTS, call->parts.kernels},
-                             {DNNL_ARG_DST, sums},
-                             {DNNL_ARG_SCRATCHPAD, scratchpad},
-                         },
-                         4);
-    make_vectors(call, n, factors, added);
-    int64_t stride = conv2d_y_stride(conv, call->arguments);
-    float *y = call->arguments->y + (n * call->height_out + row) * call->width_out * stride;
-    bool accumulate = call->arguments->accumulate;
-    for (int64_t i = 0; i < rows * call->width_out; i++, sums += channels * 4, y += stride) {
-        if (call->reduced->arithmetic == ARITHMETIC_INT8) {
-            finish_sums((const int32_t *)(void *)sums, call->parts.shifts, factors, added,
-                        accumulate, y, channels);
-        } else {
-            finish_floats((const float *)(void *)sums, added, accumulate, y, channels);
+    int64_t a_picture = call->row_pieces * call->panel_pieces, n = piece / a_picture;
+    int64_t row = call->row + piece % a_picture / call->panel_pieces * call->high;
+    int64_t row_end = row + call->high < call->row_end ? row + call->high : call->row_end;
+    int64_t panel, panel_end, row_sums = call->width_out * SUM_BYTES;
+    parallel_range(column_count(call->reduced) / COLUMNS, call->panel_pieces,
+                   piece % call->panel_pieces, &panel, &panel_end);
+    uint8_t *sums = call->sums + (size_t)thread * thread_bytes(call);
+    for (; panel < panel_end; panel++) {
+        struct columns columns;
+        make_columns(call, n, panel, &columns);
+        for (int i = 0; i < KERNEL; i++) {
+            const uint8_t *kernels =
+                call->parts.panels + (size_t)(panel * KERNEL + i) * row_bytes(call->reduced);
+            for (int64_t r = row; r < row_end; r++) {
+                multiply_row(call, n, r, i, kernels, sums + (i * call->high + r - row) * row_sums);
+            }
+        }
+        for (int64_t r = row; r < row_end; r++) {
+            finish_row(call, &columns, n, r, panel, sums + (r - row) * row_sums);
         }
     }
 }
@@ -574,67 +486,58 @@ static void band_piece(void *argument, int64_t piece, int thread)
 /* ---- All of it --------------------------------------------------------------------------------
  */
 
-static bool find_code(struct primitives *primitives, struct reduced_call *call)
+/* Pieces for each thread some, by cutting the panels where there are few of rows. */
+static void cut(struct reduced_call *call, int threads)
 {
-    int64_t rest = call->height_out - (call->bands - 1) * call->band;
-    call->whole = primitive_of(primitives, call->reduced, call->band, call->width_out);
-    call->last = rest == call->band
-                     ? call->whole
-                     : primitive_of(primitives, call->reduced, rest, call->width_out);
-    return call->whole != NULL && call->last != NULL;
+    int64_t panels = column_count(call->reduced) / COLUMNS;
+    call->row_pieces = (call->row_end - call->row + call->high - 1) / call->high;
+    int64_t wanted = threads > 1 ? PIECES_A_THREAD * threads : 1;
+    int64_t pieces = call->conv->batch * call->row_pieces;
+    call->panel_pieces = (wanted + pieces - 1) / pieces;
+    call->panel_pieces = call->panel_pieces < panels ? call->panel_pieces : panels;
 }
 
-bool conv_reduced_prepare(struct primitives *primitives, const struct conv_reduced *reduced,
-                          const struct conv2d *conv)
-{
-    struct reduced_call call = plan(reduced, conv, 0, 1);
-    return find_code(primitives, &call);
-}
-
-static void run_blocks(struct parallel *pool, struct primitives *primitives,
-                       struct reduced_call *call, const struct conv2d_arguments *arguments)
+static void run_rows(struct parallel *pool, struct reduced_call *call,
+                     const struct conv2d_arguments *arguments)
 {
     const struct conv2d *conv = call->conv;
-    ASSERT(conv->kernel == KERNEL && conv->stride == call->reduced->stride);
-    ASSERT(conv->channels_in == call->reduced->channels_in &&
-           conv->channels_out == call->reduced->channels_out);
+    const struct conv_reduced *reduced = call->reduced;
+    ASSERT(conv->kernel == KERNEL && conv->channels_in == reduced->channels_in &&
+           conv->channels_out == reduced->channels_out);
     if (parallel_is_idle(pool)) {
         return;
     }
-    bool is_ready = find_code(primitives, call);
-    ASSERT(is_ready);
     union {
         const void *readable;
-        void *data;
-    } blob = {.readable = call->reduced->blob};
-    unsigned char *workspace = (unsigned char *)arguments->workspace;
+        void *memory;
+    } blob = {.readable = reduced->blob};
     call->arguments = arguments;
-    call->parts = parts_of(call->reduced->arithmetic, conv->channels_out, blob.data);
+    call->tile = product_tile_of(reduced->arithmetic);
+    call->parts = parts_of(reduced, blob.memory);
     call->peaks = arguments->workspace;
     call->scales = call->peaks + conv->batch * PEAK_PIECES;
-    call->padded = workspace + head_bytes(conv);
-    call->threads = call->padded + padded_bytes(call);
-    if (call->reduced->arithmetic == ARITHMETIC_INT8) {
+    call->padded = (uint8_t *)arguments->workspace + head_bytes(conv);
+    call->sums = call->padded + padded_bytes(call);
+    if (reduced->arithmetic == ARITHMETIC_INT8) {
         find_scales(pool, call);
     }
     parallel_run(pool, conv->batch * call->rows, lay_out_piece, call);
-    parallel_run(pool, conv->batch * (call->block_end - call->block), band_piece, call);
+    cut(call, parallel_threads(pool));
+    parallel_run(pool, conv->batch * call->row_pieces * call->panel_pieces, output_piece, call);
 }
 
-void conv_reduced_run(struct parallel *pool, struct primitives *primitives,
-                      const struct conv_reduced *reduced, const struct conv2d *conv,
-                      const struct conv2d_arguments *arguments)
+void conv_reduced_run(struct parallel *pool, const struct conv_reduced *reduced,
+                      const struct conv2d *conv, const struct conv2d_arguments *arguments)
 {
-    struct reduced_call call = plan(reduced, conv, 0, conv_reduced_blocks(conv));
-    run_blocks(pool, primitives, &call, arguments);
+    struct reduced_call call = plan(reduced, conv, 0, conv2d_height_out(conv));
+    run_rows(pool, &call, arguments);
 }
 
-void conv_reduced_run_blocks(struct parallel *pool, struct primitives *primitives,
-                             const struct conv_reduced *reduced, const struct conv2d *conv,
-                             const struct conv2d_arguments *arguments, int64_t block,
-                             int64_t block_end)
+void conv_reduced_run_rows(struct parallel *pool, const struct conv_reduced *reduced,
+                           const struct conv2d *conv, const struct conv2d_arguments *arguments,
+                           int64_t row, int64_t row_end)
 {
     ASSERT(conv->batch == 1 && reduced->arithmetic == ARITHMETIC_BF16);
-    struct reduced_call call = plan(reduced, conv, block, block_end);
-    run_blocks(pool, primitives, &call, arguments);
+    struct reduced_call call = plan(reduced, conv, row, row_end);
+    run_rows(pool, &call, arguments);
 }

@@ -1,73 +1,55 @@
-/* 3x3 convolutions whose products are of bfloat16 or int8 numbers, by oneDNN.
+/* 3x3 convolutions whose products are of bfloat16 or int8 numbers, by the tiles of product_tile.h.
  *
  * A picture is laid out once in the operands' precision, with its padding as real pixels (of the
- * opposite edge where it wraps), so that oneDNN's kernel never sees an edge. The output is cut into
- * bands of rows, the same for any number of threads; a band's sums stay in the second-level cache
- * until they are turned into y.
+ * opposite edge where it wraps). The pixels that one row of the kernel sees are then side by side,
+ * and neighbouring outputs see them one pixel further on: some outputs of a row are a product of
+ * three matrices that lie in the picture, and nothing is copied out of it.
  *
- * bfloat16: operands are rounded to nearest, sums are float32.
- *
- * int8: a weight is a byte times the scale of its output channel, the largest being 127; an
- * activation is a byte times one scale a picture, taken from the picture's largest. oneDNN's fast
- * kernels want the activations without a sign, so they are stored 128 higher, also the zeros of the
- * padding, and 128 times the sum of a channel's weights is taken off the sums. Those are of
- * integers, and exact.
+ * Operands are rounded as product.h has it, but for int8 a picture of activations has one scale, as
+ * a sum crosses its pixels. Padding is 128 there, which is what 0 is stored as. Sums are made in
+ * one order whatever the threads, so results do not depend on them, bit for bit.
  */
 #ifndef WORKER_ENGINE_KERNELS_CONV_REDUCED_H
 #define WORKER_ENGINE_KERNELS_CONV_REDUCED_H
 
 #include "worker/engine/kernels/arithmetic.h"
 #include "worker/engine/kernels/conv2d.h"
-#include "worker/engine/kernels/primitives.h"
+
+/* Changes when blobs packed before can no longer be used. */
+#define CONV_REDUCED_LAYOUT_VERSION 1
 
 /* A layer's kernels, packed. */
 struct conv_reduced {
     enum arithmetic arithmetic; /* ARITHMETIC_BF16 or ARITHMETIC_INT8 */
     int64_t channels_in, channels_out;
-    int stride;       /* 1 or 2 */
     const void *blob; /* conv_reduced_bytes long, aligned to 64; NULL: this is none */
 };
 
-/* Whether such a convolution can be done so: oneDNN is there (onednn_load has succeeded), knows the
- * arithmetic, and the channels are multiples of 16. */
-bool conv_reduced_fits(enum arithmetic arithmetic, int64_t channels_in, int64_t channels_out,
-                       int stride);
+/* Whether such a convolution can be done so: the processor has the instructions (product_has), and
+ * the channels are multiples of 16. */
+bool conv_reduced_fits(enum arithmetic arithmetic, int64_t channels_in, int64_t channels_out);
 
 /* Bytes of the packed kernels of a layer, whose blob is not looked at: they hold no addresses, and
- * their layout depends only on its other fields and onednn_library(). After conv_reduced_fits. */
+ * depend on the other fields alone. */
 size_t conv_reduced_bytes(const struct conv_reduced *reduced);
 
-/* Pack kernels in torch's order [channels_out, channels_in, 3, 3] into blob. scratch: as many bytes
- * as the blob has, not needed afterwards. */
+/* Pack kernels in torch's order [channels_out, channels_in, 3, 3] into blob. */
 void conv_reduced_pack(const struct conv_reduced *reduced, struct parallel *pool,
-                       struct stored oihw, void *blob, void *scratch);
+                       struct stored oihw, void *blob);
 
-/* Make the code for a shape, if it is not there yet. False when oneDNN has none: then do not run.
- */
-bool conv_reduced_prepare(struct primitives *primitives, const struct conv_reduced *reduced,
-                          const struct conv2d *conv);
-
-/* As conv2d_blocks and conv2d_block_rows: a block is a band of rows. */
-int64_t conv_reduced_blocks(const struct conv2d *conv);
-void conv_reduced_block_rows(const struct conv2d *conv, int64_t block, int64_t block_end,
-                             int64_t *row, int64_t *row_end);
-
-/* Bytes of workspace for so many blocks a call and so many threads. */
+/* Bytes of workspace for rows of the output at a time and so many threads. */
 size_t conv_reduced_workspace(const struct conv_reduced *reduced, const struct conv2d *conv,
-                              int64_t blocks, int threads);
+                              int64_t rows, int threads);
 
-/* As conv2d_run, for kernel 3, after conv_reduced_prepare; arguments->weight is not looked at,
- * arguments->workspace, for all blocks, is aligned to 64. Bit for bit the same for any number of
- * threads. */
-void conv_reduced_run(struct parallel *pool, struct primitives *primitives,
-                      const struct conv_reduced *reduced, const struct conv2d *conv,
-                      const struct conv2d_arguments *arguments);
+/* As conv2d_run, for kernel 3; arguments->weight is not looked at, arguments->workspace, for all
+ * rows, is aligned to 64. */
+void conv_reduced_run(struct parallel *pool, const struct conv_reduced *reduced,
+                      const struct conv2d *conv, const struct conv2d_arguments *arguments);
 
-/* As conv2d_run_blocks, for a batch of one and bfloat16, whose operands do not depend on the rest
- * of the picture. */
-void conv_reduced_run_blocks(struct parallel *pool, struct primitives *primitives,
-                             const struct conv_reduced *reduced, const struct conv2d *conv,
-                             const struct conv2d_arguments *arguments, int64_t block,
-                             int64_t block_end);
+/* Only rows [row, row_end) of the output, of a batch of one, with a workspace for so many. For
+ * bfloat16, whose operands do not depend on the rest of the picture. */
+void conv_reduced_run_rows(struct parallel *pool, const struct conv_reduced *reduced,
+                           const struct conv2d *conv, const struct conv2d_arguments *arguments,
+                           int64_t row, int64_t row_end);
 
 #endif

@@ -1,6 +1,5 @@
 #include "worker/engine/layers/conv.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "common/base/panic.h"
@@ -28,24 +27,19 @@ static void pack(const struct conv *conv, struct parallel *pool, float *packed)
     }
 }
 
-/* Pack the kernels for the loader's arithmetic. They stay readable where they are mapped. */
+/* Pack the kernels for the loader's arithmetic, and let the file's go. */
 static void reduce(struct conv *conv, struct loader *loader, const char *prefix)
 {
-    struct conv_reduced reduced = {loader->arithmetic, conv->channels_in, conv->channels_out,
-                                   conv->stride, NULL};
-    size_t bytes = conv_reduced_bytes(&reduced);
-    char what[128];
-    bool is_made;
-    (void)snprintf(what, sizeof(what), "conv %s %s",
-                   reduced.arithmetic == ARITHMETIC_INT8 ? "int8" : "bf16", onednn_library());
-    void *blob = loader_pack_room(loader, prefix, what, bytes, &is_made);
+    struct conv_reduced reduced = {loader->arithmetic, conv->channels_in, conv->channels_out, NULL};
+    bool is_int8 = reduced.arithmetic == ARITHMETIC_INT8, is_made;
+    void *blob = loader_pack_room(loader, prefix, is_int8 ? "conv int8" : "conv bf16",
+                                  conv_reduced_bytes(&reduced), &is_made);
     if (!is_made) {
-        void *scratch = xmalloc(bytes);
-        conv_reduced_pack(&reduced, loader->pool, conv->kernels, blob, scratch);
-        xfree(scratch);
+        conv_reduced_pack(&reduced, loader->pool, conv->kernels, blob);
     }
     loader_drop_source(loader, conv->kernels,
                        conv->channels_in * conv->channels_out * KERNEL * KERNEL);
+    conv->kernels.data = NULL;
     reduced.blob = blob;
     conv->reduced = reduced;
 }
@@ -67,7 +61,7 @@ static void load(struct conv *conv, struct loader *loader, const char *prefix, i
     };
     loader_enter_module(loader, prefix, &module);
 
-    bool is_reduced = conv_reduced_fits(loader->arithmetic, channels_in, channels_out, stride);
+    bool is_reduced = conv_reduced_fits(loader->arithmetic, channels_in, channels_out);
     bool pack_now = !is_reduced && (loader->expand || !conv->is_winograd);
     size_t pairs = (size_t)(channels_in * channels_out), taps = (size_t)KERNEL * KERNEL;
     size_t positions = conv->is_winograd ? WINOGRAD_POSITIONS : taps;
@@ -142,24 +136,15 @@ static const float *packed_weights(const struct conv *conv, struct exec *ex)
     return packed;
 }
 
-/* Whether the shape is done in the layer's reduced arithmetic. An idle pool's exec may be used
- * beside others, so it makes no code, and takes it for granted. */
-static bool is_reduced(const struct conv *conv, struct exec *ex, const struct conv2d *shape)
-{
-    return conv->reduced.blob != NULL &&
-           (parallel_is_idle(ex->pool) ||
-            conv_reduced_prepare(ex->primitives, &conv->reduced, shape));
-}
-
 static void run_kernel(const struct conv *conv, struct exec *ex, const struct conv2d *shape,
                        struct conv2d_arguments *arguments)
 {
     int threads = parallel_threads(ex->pool);
-    if (is_reduced(conv, ex, shape)) {
-        arguments->workspace =
-            arena_alloc(ex->step, conv_reduced_workspace(&conv->reduced, shape,
-                                                         conv_reduced_blocks(shape), threads));
-        conv_reduced_run(ex->pool, ex->primitives, &conv->reduced, shape, arguments);
+    if (conv->reduced.blob != NULL) {
+        size_t workspace =
+            conv_reduced_workspace(&conv->reduced, shape, conv2d_height_out(shape), threads);
+        arguments->workspace = arena_alloc(ex->step, workspace);
+        conv_reduced_run(ex->pool, &conv->reduced, shape, arguments);
         return;
     }
     arguments->weight = packed_weights(conv, ex);
@@ -252,7 +237,7 @@ struct bands {
 static int64_t count_blocks(const struct bands *bands)
 {
     if (bands->is_reduced) {
-        return conv_reduced_blocks(&bands->shape);
+        return conv2d_height_out(&bands->shape); /* a block is a row */
     }
     return bands->conv->is_winograd ? winograd_blocks(&bands->shape, bands->threads)
                                     : conv2d_blocks(&bands->shape);
@@ -262,7 +247,8 @@ static void block_rows(const struct bands *bands, int64_t block, int64_t block_e
                        int64_t *row_end)
 {
     if (bands->is_reduced) {
-        conv_reduced_block_rows(&bands->shape, block, block_end, row, row_end);
+        *row = block;
+        *row_end = block_end;
     } else if (bands->conv->is_winograd) {
         winograd_block_rows(&bands->shape, bands->threads, block, block_end, row, row_end);
     } else {
@@ -274,8 +260,8 @@ static void run_blocks(const struct bands *bands, struct exec *ex, int64_t block
 {
     const struct conv *conv = bands->conv;
     if (bands->is_reduced) {
-        conv_reduced_run_blocks(ex->pool, ex->primitives, &conv->reduced, &bands->shape,
-                                &bands->arguments, block, block_end);
+        conv_reduced_run_rows(ex->pool, &conv->reduced, &bands->shape, &bands->arguments, block,
+                              block_end);
     } else if (conv->is_winograd) {
         winograd_run_blocks(ex->pool, &bands->shape, &bands->arguments, block, block_end);
     } else {
@@ -407,9 +393,9 @@ static void prepare_kernel(struct bands *bands, struct exec *ex, int64_t blocks)
 {
     const struct conv *conv = bands->conv;
     if (bands->is_reduced) {
-        bands->arguments.workspace =
-            arena_alloc(ex->step, conv_reduced_workspace(&conv->reduced, &bands->shape, blocks,
-                                                         bands->threads));
+        size_t bytes =
+            conv_reduced_workspace(&conv->reduced, &bands->shape, blocks, bands->threads);
+        bands->arguments.workspace = arena_alloc(ex->step, bytes);
         return;
     }
     bands->arguments.weight = packed_weights(conv, ex);
@@ -422,13 +408,13 @@ void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_i
                    const struct conv_output *output)
 {
     ASSERT(conv->stride == 1 && conv->adapters == NULL);
+    /* The scale of int8 would have to come from all of the input. */
+    ASSERT(conv->reduced.arithmetic != ARITHMETIC_INT8);
     struct profile_time began = profile_begin(ex->profile);
     size_t mark = arena_mark(ex->step);
     struct bands bands = {.conv = conv, .input = input, .threads = parallel_threads(ex->pool)};
     bands.shape = geometry_of(conv, ex, 1, input->height, input->width);
-    /* The scale of int8 would have to come from all of the input. */
-    bands.is_reduced =
-        conv->reduced.arithmetic == ARITHMETIC_BF16 && is_reduced(conv, ex, &bands.shape);
+    bands.is_reduced = conv->reduced.blob != NULL;
     bands.rows = arena_alloc(ex->step, (size_t)input->height * sizeof(*bands.rows));
     bands.arguments = (struct conv2d_arguments){
         .rows = bands.rows,

@@ -21,7 +21,7 @@ struct conv {
     bool is_winograd;      /* see conv_is_winograd */
     const float *weight;   /* packed for conv2d.h or winograd.h; NULL: pack for each call */
     struct stored kernels; /* [channels_out, channels_in, 3, 3], to pack then */
-    /* In place of those, where its blob is not NULL and oneDNN has code for the shape. */
+    /* In place of those, where its blob is not NULL. */
     struct conv_reduced reduced;
     const float *bias;              /* [channels_out], or NULL */
     const struct adapter *adapters; /* beside the convolution; NULL: none */
@@ -72,9 +72,9 @@ struct conv_output {
     bool accumulate; /* add to it */
 };
 
-/* output = conv(input), for stride 1 and no adapters, in bands of ex->band_rows rows: the input
- * never exists as a whole. A row of the output is written after the rows of the input to one below
- * it were read. Bit for bit the same for bands of any height. */
+/* output = conv(input), for stride 1, no adapters and not in int8, in bands of ex->band_rows rows:
+ * the input never exists as a whole. A row of the output is written after the rows of the input to
+ * one below it were read. Bit for bit the same for bands of any height. */
 void conv_in_bands(const struct conv *conv, struct exec *ex, const struct conv_input *input,
                    const struct conv_output *output);
 

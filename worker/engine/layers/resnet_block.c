@@ -4,8 +4,8 @@
 #include "worker/engine/kernels/elementwise.h"
 #include "worker/engine/layers/normed_conv.h"
 
-/* Pixels of a map that are narrowed at once. */
-#define NARROWED_PIXELS 8192
+/* Pixels of a map that are moved at once. */
+#define MOVED_PIXELS 8192
 
 void resnet_block_load(struct resnet_block *block, struct loader *loader, const char *prefix,
                        const struct resnet_shape *shape)
@@ -89,22 +89,22 @@ struct narrowing {
     float *y;
 };
 
-/* y = conv_shortcut(x) for rows that nobody else needs any more. */
+/* y = conv_shortcut(x) for rows that nobody else needs any more: row by row, as the last bits of a
+ * product depend on how many rows it has, and those told of at a time on the bands. */
 static void narrow_rows(const void *user, struct exec *ex, int64_t row, int64_t row_end)
 {
     const struct narrowing *narrowing = user;
-    int64_t channels_in = narrowing->x.shape[3], width = narrowing->x.shape[2];
-    int64_t end = row_end * width;
+    int64_t in = narrowing->x.shape[3], width = narrowing->x.shape[2];
     struct profile *profile = ex->profile;
     ex->profile = NULL; /* the time is the convolution's */
-    for (int64_t p = row * width; p < end; p += NARROWED_PIXELS) {
+    for (; row < row_end; row++) {
         size_t mark = arena_mark(ex->step);
-        struct tensor part = {.data = narrowing->x.data + p * channels_in, .rank = 2};
-        part.shape[0] = p + NARROWED_PIXELS < end ? NARROWED_PIXELS : end - p;
-        part.shape[1] = channels_in;
+        struct tensor part = {.data = narrowing->x.data + row * width * in, .rank = 2};
+        part.shape[0] = width;
+        part.shape[1] = in;
         part = linear_forward(narrowing->shortcut, ex, part);
-        elementwise_copy_rows(ex->pool, part.data, part.shape[1], narrowing->y + p * channels_in,
-                              channels_in, part.shape[1], part.shape[0]);
+        elementwise_copy_rows(ex->pool, part.data, part.shape[1], narrowing->y + row * width * in,
+                              in, part.shape[1], width);
         arena_release(ex->step, mark);
     }
     ex->profile = profile;
@@ -115,9 +115,9 @@ static struct tensor close_gaps(struct exec *ex, struct tensor x, const float *y
 {
     int64_t pixels = tensor_rows(x), channels_in = x.shape[3];
     size_t mark = arena_mark(ex->step);
-    struct tensor part = tensor_2d(ex->step, NARROWED_PIXELS, channels);
-    for (int64_t p = 0; p < pixels; p += NARROWED_PIXELS) {
-        int64_t count = p + NARROWED_PIXELS < pixels ? NARROWED_PIXELS : pixels - p;
+    struct tensor part = tensor_2d(ex->step, MOVED_PIXELS, channels);
+    for (int64_t p = 0; p < pixels; p += MOVED_PIXELS) {
+        int64_t count = p + MOVED_PIXELS < pixels ? MOVED_PIXELS : pixels - p;
         elementwise_copy_rows(ex->pool, y + p * channels_in, channels_in, part.data, channels,
                               channels, count);
         elementwise_copy(ex->pool, part.data, x.data + p * channels, count * channels);

@@ -9,7 +9,7 @@
 
 static const struct ref_conv shapes[] = {
     {1, 1, 1, 16, 16, 3, 1, 1},   {2, 8, 8, 32, 64, 3, 1, 1},    {1, 7, 5, 48, 16, 3, 1, 1},
-    {2, 9, 6, 16, 64, 3, 2, 1},   {1, 23, 17, 80, 112, 3, 1, 1}, {2, 8, 10, 64, 32, 3, 2, 1},
+    {2, 9, 6, 16, 48, 3, 2, 1},   {1, 23, 17, 80, 112, 3, 1, 1}, {2, 8, 10, 64, 32, 3, 2, 1},
     {1, 37, 41, 16, 32, 3, 1, 1}, {1, 2, 3, 320, 64, 3, 1, 1},
 };
 
@@ -104,20 +104,16 @@ static void round_operands(enum arithmetic arithmetic, const struct sides *sides
 struct setting {
     enum arithmetic arithmetic;
     struct parallel *pool;
-    struct primitives *primitives;
 };
 
 static struct conv_reduced pack(const struct setting *setting, struct sides *sides)
 {
     const struct conv2d *conv = &sides->conv;
     struct conv_reduced reduced = {setting->arithmetic, conv->channels_in, conv->channels_out,
-                                   conv->stride, NULL};
-    size_t bytes = conv_reduced_bytes(&reduced);
-    void *scratch = aligned(bytes);
-    sides->blob = aligned(bytes);
+                                   NULL};
+    sides->blob = aligned(conv_reduced_bytes(&reduced));
     conv_reduced_pack(&reduced, setting->pool, (struct stored){sides->weight, DTYPE_F32},
-                      sides->blob, scratch);
-    free(scratch);
+                      sides->blob);
     reduced.blob = sides->blob;
     return reduced;
 }
@@ -127,15 +123,14 @@ static void run_twice(const struct setting *setting, const struct conv_reduced *
                       const struct sides *sides, float *y)
 {
     const struct conv2d *conv = &sides->conv;
-    void *workspace = aligned(conv_reduced_workspace(reduced, conv, conv_reduced_blocks(conv),
+    void *workspace = aligned(conv_reduced_workspace(reduced, conv, conv2d_height_out(conv),
                                                      parallel_threads(setting->pool)));
     struct conv2d_arguments arguments = {
         .x = sides->x, .bias = sides->bias, .y = y, .workspace = workspace};
-    REQUIRE(conv_reduced_prepare(setting->primitives, reduced, conv));
-    conv_reduced_run(setting->pool, setting->primitives, reduced, conv, &arguments);
+    conv_reduced_run(setting->pool, reduced, conv, &arguments);
     arguments.accumulate = true;
     arguments.picture_bias = sides->picture_bias;
-    conv_reduced_run(setting->pool, setting->primitives, reduced, conv, &arguments);
+    conv_reduced_run(setting->pool, reduced, conv, &arguments);
     free(workspace);
 }
 
@@ -145,11 +140,10 @@ static void check_shape(const struct setting *setting, const struct ref_conv *r,
     struct sides sides = make_sides(r, wrap);
     struct conv_reduced reduced = pack(setting, &sides);
     run_twice(setting, &reduced, &sides, sides.y);
-    struct setting alone = {setting->arithmetic, NULL, primitives_create(1)};
+    const struct setting alone = {setting->arithmetic, NULL};
     float *again = ref_random(sides.outputs, 8);
     run_twice(&alone, &reduced, &sides, again);
     CHECK(memcmp(again, sides.y, (size_t)sides.outputs * sizeof(float)) == 0);
-    primitives_destroy(alone.primitives);
 
     float *plain = ref_random(sides.outputs, 6), *rounded = ref_random(sides.outputs, 7);
     bool x = sides.conv.wrap_x, y = sides.conv.wrap_y;
@@ -171,11 +165,11 @@ static void check_shape(const struct setting *setting, const struct ref_conv *r,
 
 static void check_arithmetic(enum arithmetic arithmetic, double plain_bound)
 {
-    if (!conv_reduced_fits(arithmetic, 16, 16, 1)) {
-        printf("  not run: no oneDNN, or this processor has no instructions for it\n");
+    if (!conv_reduced_fits(arithmetic, 16, 16)) {
+        printf("  not run: this processor has no instructions for it\n");
         return;
     }
-    struct setting setting = {arithmetic, NULL, primitives_create(THREADS)};
+    struct setting setting = {arithmetic, NULL};
     struct error err;
     REQUIRE(parallel_create(&setting.pool, THREADS, &err) == 0);
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
@@ -186,7 +180,6 @@ static void check_arithmetic(enum arithmetic arithmetic, double plain_bound)
         }
     }
     parallel_destroy(setting.pool);
-    primitives_destroy(setting.primitives);
 }
 
 TEST(int8_is_exact_for_the_bytes_that_its_operands_become_and_near_the_plain_sum)
@@ -201,10 +194,10 @@ TEST(bf16_is_near_the_plain_sum_of_its_rounded_operands)
 
 TEST(a_picture_of_zeros_gives_the_biases)
 {
-    if (!conv_reduced_fits(ARITHMETIC_INT8, 16, 16, 1)) {
+    if (!conv_reduced_fits(ARITHMETIC_INT8, 16, 16)) {
         return;
     }
-    struct setting setting = {ARITHMETIC_INT8, NULL, primitives_create(1)};
+    const struct setting setting = {ARITHMETIC_INT8, NULL};
     struct sides sides = make_sides(&shapes[0], 0);
     memset(sides.x, 0, (size_t)sides.inputs * sizeof(float));
     memset(sides.picture_bias, 0, 16 * sizeof(float));
@@ -213,50 +206,43 @@ TEST(a_picture_of_zeros_gives_the_biases)
     for (int c = 0; c < 16; c++) {
         CHECK(sides.y[c] == 2 * sides.bias[c]);
     }
-    primitives_destroy(setting.primitives);
     free_sides(&sides);
 }
 
 TEST(parts_of_a_picture_done_one_after_the_other_are_bit_for_bit_the_whole)
 {
-    if (!conv_reduced_fits(ARITHMETIC_BF16, 16, 32, 1)) {
+    enum { ROWS = 5 };
+    if (!conv_reduced_fits(ARITHMETIC_BF16, 16, 32)) {
         return;
     }
-    struct setting setting = {ARITHMETIC_BF16, NULL, primitives_create(1)};
+    const struct setting setting = {ARITHMETIC_BF16, NULL};
     struct sides sides = make_sides(&shapes[6], 3);
     const struct conv2d *conv = &sides.conv;
     struct conv_reduced reduced = pack(&setting, &sides);
     run_twice(&setting, &reduced, &sides, sides.y);
     float *parts = ref_random(sides.outputs, 9);
-    void *workspace = aligned(conv_reduced_workspace(&reduced, conv, 2, 1));
+    void *workspace = aligned(conv_reduced_workspace(&reduced, conv, ROWS, 1));
     struct conv2d_arguments arguments = {
         .x = sides.x, .bias = sides.bias, .y = parts, .workspace = workspace};
-    int64_t blocks = conv_reduced_blocks(conv), row, row_end, next = 0;
-    CHECK(blocks > 2);
     for (int repeat = 0; repeat < 2; repeat++) {
-        for (int64_t block = 0; block < blocks; block += 2) {
-            int64_t end = block + 2 < blocks ? block + 2 : blocks;
-            conv_reduced_block_rows(conv, block, end, &row, &row_end);
-            CHECK_INT(row, next);
-            next = row_end % conv->height_in;
-            conv_reduced_run_blocks(NULL, setting.primitives, &reduced, conv, &arguments, block,
-                                    end);
+        for (int64_t row = 0; row < conv->height_in; row += ROWS) {
+            int64_t end = row + ROWS < conv->height_in ? row + ROWS : conv->height_in;
+            conv_reduced_run_rows(NULL, &reduced, conv, &arguments, row, end);
         }
         arguments.accumulate = true;
         arguments.picture_bias = sides.picture_bias;
     }
     CHECK(memcmp(parts, sides.y, (size_t)sides.outputs * sizeof(float)) == 0);
-    primitives_destroy(setting.primitives);
     free(workspace), free(parts);
     free_sides(&sides);
 }
 
 TEST(only_whole_vectors_of_channels_and_exact_sums_fit)
 {
-    CHECK(!conv_reduced_fits(ARITHMETIC_INT8, 4, 320, 1));
-    CHECK(!conv_reduced_fits(ARITHMETIC_BF16, 320, 4, 1));
-    CHECK(!conv_reduced_fits(ARITHMETIC_INT8, 16384, 16, 1));
-    CHECK(!conv_reduced_fits(ARITHMETIC_F32, 320, 320, 1));
+    CHECK(!conv_reduced_fits(ARITHMETIC_INT8, 4, 320));
+    CHECK(!conv_reduced_fits(ARITHMETIC_BF16, 320, 4));
+    CHECK(!conv_reduced_fits(ARITHMETIC_INT8, 16384, 16));
+    CHECK(!conv_reduced_fits(ARITHMETIC_F32, 320, 320));
 }
 
 TEST_MAIN()
