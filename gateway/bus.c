@@ -14,6 +14,7 @@
 #include "common/bus/codec.h"
 #include "common/bus/follower.h"
 #include "common/obs/metrics.h"
+#include "gateway/record_batch.h"
 
 METRIC_DEFINE_COUNTER(metric_undecodable, "crafterse_gateway_undecodable_records_total", "",
                       "Records on followed topics that are not protobuf messages.");
@@ -23,7 +24,7 @@ METRIC_DEFINE_GAUGE(metric_broker, "crafterse_gateway_kafka_reachable", "",
                     "1 when the broker answered the last question.");
 
 #define TICK_MS 500
-#define RECORD_LINGER_MS 10
+#define RECORD_REST_MS 5
 #define PROBE_MS 5000
 #define PROBE_AWAY_MS 1000
 #define CONNECT_TIMEOUT_MS 5000
@@ -37,12 +38,13 @@ enum { FOLLOW_REQUESTS, FOLLOW_STATUS, FOLLOW_WORKERS, FOLLOW_PROGRESS, FOLLOW_C
 struct bus {
     struct bus_options options;
     char names[TOPIC_COUNT][TOPIC_NAME_MAX];
-    struct producer *producer, *recorder;
+    struct producer *producer, *recorder; /* recorder: what nobody waits for */
+    struct record_batch batch;
     struct follower *follower; /* NULL until connected */
     uv_loop_t *loop;
     uv_poll_t producer_poll, follower_poll;
     uv_idle_t more;
-    uv_timer_t tick;
+    uv_timer_t tick, record_timer;
     uv_work_t connecting, marking;
     bool is_connecting, is_marking, is_stopping, follows;
     struct follower *connected; /* the connecting thread's result */
@@ -348,7 +350,7 @@ int bus_start(struct bus **out, uv_loop_t *loop, const struct bus_options *optio
     }
     int result = producer_create(&b->producer, options->kafka, err);
     if (result == 0) {
-        result = producer_create_lingering(&b->recorder, options->kafka, RECORD_LINGER_MS, err);
+        result = producer_create_unordered(&b->recorder, options->kafka, err);
     }
     if (result != 0) {
         producer_destroy(b->producer, 0);
@@ -363,10 +365,11 @@ int bus_start(struct bus **out, uv_loop_t *loop, const struct bus_options *optio
     metric_register(&metric_undecodable);
     metric_register(&metric_followed);
     metric_register(&metric_broker);
-    b->producer_poll.data = b->more.data = b->tick.data = b;
+    b->producer_poll.data = b->more.data = b->tick.data = b->record_timer.data = b;
     uv_poll_init(loop, &b->producer_poll, producer_fd(b->producer));
     uv_idle_init(loop, &b->more);
     uv_timer_init(loop, &b->tick);
+    uv_timer_init(loop, &b->record_timer);
     uv_poll_start(&b->producer_poll, UV_READABLE, on_producer);
     uv_timer_start(&b->tick, on_tick, 0, TICK_MS);
     *out = b;
@@ -379,6 +382,7 @@ void bus_stop(struct bus *b)
     uv_close((uv_handle_t *)&b->producer_poll, NULL);
     uv_close((uv_handle_t *)&b->more, NULL);
     uv_close((uv_handle_t *)&b->tick, NULL);
+    uv_close((uv_handle_t *)&b->record_timer, NULL);
     if (b->follows) {
         uv_close((uv_handle_t *)&b->follower_poll, NULL);
     }
@@ -392,8 +396,10 @@ void bus_destroy(struct bus *b, int timeout_ms)
         return;
     }
     follower_destroy(b->follower);
+    record_batch_send(&b->batch, b->recorder);
     producer_destroy(b->producer, timeout_ms);
     producer_destroy(b->recorder, timeout_ms);
+    record_batch_deinit(&b->batch);
     xfree(b);
 }
 
@@ -408,26 +414,32 @@ bool bus_is_ready(const struct bus *b, const char **why_not)
 
 bool bus_is_fatal(const struct bus *b, struct error *err)
 {
-    return producer_is_fatal(b->producer, err) || producer_is_fatal(b->recorder, err);
-}
-
-static int send_by(struct producer *producer, struct bus *b, enum topic topic,
-                   ProtobufCMessage *message, producer_delivered delivered, void *user,
-                   struct error *err)
-{
-    const struct codec_target target = {.topic = b->names[topic],
-                                        .partition = PRODUCER_PARTITION_BY_KEY,
-                                        .sender = b->options.sender};
-    return codec_send(producer, &target, message, delivered, user, err);
+    return producer_is_fatal(b->producer, err);
 }
 
 int bus_send(struct bus *b, enum topic topic, ProtobufCMessage *message,
              producer_delivered delivered, void *user, struct error *err)
 {
-    return send_by(b->producer, b, topic, message, delivered, user, err);
+    const struct codec_target target = {.topic = b->names[topic],
+                                        .partition = PRODUCER_PARTITION_BY_KEY,
+                                        .sender = b->options.sender};
+    return codec_send(b->producer, &target, message, delivered, user, err);
+}
+
+static void on_record_timer(uv_timer_t *timer)
+{
+    struct bus *b = timer->data;
+    producer_poll(b->recorder, 0); /* what is reported makes room */
+    record_batch_send(&b->batch, b->recorder);
+    if (b->batch.count > 0) { /* Kafka's client takes no more at the moment */
+        uv_timer_start(&b->record_timer, on_record_timer, RECORD_REST_MS, 0);
+    }
 }
 
 int bus_record(struct bus *b, enum topic topic, ProtobufCMessage *message, struct error *err)
 {
-    return send_by(b->recorder, b, topic, message, NULL, NULL, err);
+    if (b->batch.count == 0) {
+        uv_timer_start(&b->record_timer, on_record_timer, RECORD_REST_MS, 0);
+    }
+    return record_batch_add(&b->batch, b->names[topic], b->options.sender, message, err);
 }

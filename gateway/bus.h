@@ -1,6 +1,5 @@
-/* Kafka on the libuv loop: a producer for what somebody waits for, one for what nobody does, and a
- * follower, served when their descriptors say so; what can block (metadata at the start, asking for
- * end offsets) runs in libuv's thread pool.
+/* Kafka on the libuv loop: one producer and one follower, both served when their descriptors say
+ * so; what can block (metadata at the start, asking for end offsets) runs in libuv's thread pool.
  *
  * The follower reads `requests`, `status` and `workers` from the beginning and `progress` from the
  * end. Messages that are not protobuf are counted, logged and skipped.

@@ -175,9 +175,8 @@ void codec_free(ProtobufCMessage *message)
 
 /* ---- Sending --------------------------------------------------------------------------------- */
 
-/* Packs with the envelope stamped; the message is as it was afterwards. */
-static uint8_t *pack_stamped(ProtobufCMessage *message, const char *sender,
-                             struct producer_record *record)
+uint8_t *codec_pack_stamped(ProtobufCMessage *message, const char *sender,
+                            struct producer_record *record)
 {
     const ProtobufCFieldDescriptor *field =
         protobuf_c_message_descriptor_get_field_by_name(message->descriptor, "envelope");
@@ -206,7 +205,7 @@ int codec_send(struct producer *p, const struct codec_target *target, ProtobufCM
                producer_delivered delivered, void *user, struct error *err)
 {
     struct producer_record record = {.topic = target->topic, .partition = target->partition};
-    uint8_t *bytes = pack_stamped(message, target->sender, &record);
+    uint8_t *bytes = codec_pack_stamped(message, target->sender, &record);
     int result = producer_send(p, &record, delivered, user, err);
     xfree(bytes);
     return result;
@@ -216,7 +215,7 @@ int codec_send_wait(struct producer *p, const struct codec_target *target,
                     ProtobufCMessage *message, int timeout_ms, struct error *err)
 {
     struct producer_record record = {.topic = target->topic, .partition = target->partition};
-    uint8_t *bytes = pack_stamped(message, target->sender, &record);
+    uint8_t *bytes = codec_pack_stamped(message, target->sender, &record);
     int result = producer_send_wait(p, &record, timeout_ms, err);
     xfree(bytes);
     return result;

@@ -31,6 +31,11 @@ void codec_free(ProtobufCMessage *message); /* accepts NULL */
 #define CODEC_UNPACK(type, descriptor, record, err) \
     ((type *)codec_unpack(&(descriptor), (record)->payload, (record)->size, (err)))
 
+/* What codec_send sends: the message with envelope.sent_ms and sender stamped (it is as it was
+ * afterwards), and in *record its payload, size, key and traceparent, which are the message's. */
+uint8_t *codec_pack_stamped(ProtobufCMessage *message, const char *sender,
+                            struct producer_record *record);
+
 /* Packs and sends on `topic` with key = envelope.job_id; stamps envelope.sent_ms and sender. */
 struct codec_target {
     const char *topic;

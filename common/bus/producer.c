@@ -130,16 +130,13 @@ static void watch(struct producer *p)
     rd_kafka_queue_io_event_enable(p->main_queue, p->event_fd, &one, sizeof(one));
 }
 
-static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, int linger_ms,
+static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, bool is_ordered,
                                   struct error *err)
 {
-    char linger[16];
-    snprintf(linger, sizeof(linger), "%d", linger_ms);
     const struct kafka_client_property properties[] = {
-        {"enable.idempotence", "true"},
+        {"enable.idempotence", is_ordered ? "true" : "false"},
         {"acks", "all"},
-        {"linger.ms", linger},
-        {"delivery.report.only.error", linger_ms > 0 ? "true" : "false"},
+        {"linger.ms", "0"},
         {"message.max.bytes", TEXT(TOPIC_PAYLOAD_BYTES_MAX)},
         /* Long enough for a broker's restart; then the stage decides, not the client. */
         {"message.timeout.ms", "30000"},
@@ -151,17 +148,12 @@ static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, int linger_m
     return kafka_client_conf(kafka, properties, err);
 }
 
-int producer_create(struct producer **out, const struct kafka_config *kafka, struct error *err)
-{
-    return producer_create_lingering(out, kafka, 0, err);
-}
-
-int producer_create_lingering(struct producer **out, const struct kafka_config *kafka,
-                              int linger_ms, struct error *err)
+static int create(struct producer **out, const struct kafka_config *kafka, bool is_ordered,
+                  struct error *err)
 {
     *out = NULL;
     pthread_once(&metric_once, register_metrics);
-    rd_kafka_conf_t *conf = make_conf(kafka, linger_ms, err);
+    rd_kafka_conf_t *conf = make_conf(kafka, is_ordered, err);
     if (conf == NULL) {
         return err->status;
     }
@@ -187,6 +179,17 @@ int producer_create_lingering(struct producer **out, const struct kafka_config *
     watch(p);
     *out = p;
     return 0;
+}
+
+int producer_create(struct producer **out, const struct kafka_config *kafka, struct error *err)
+{
+    return create(out, kafka, true, err);
+}
+
+int producer_create_unordered(struct producer **out, const struct kafka_config *kafka,
+                              struct error *err)
+{
+    return create(out, kafka, false, err);
 }
 
 void producer_destroy(struct producer *p, int timeout_ms)

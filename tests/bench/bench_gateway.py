@@ -1,8 +1,8 @@
 """What the gateway carries: cache hits a second on one core beside nginx serving a file of the same
 size in the same run, many event streams at once, and connections that trickle (slow loris).
 
-wrk (Debian's) orders a picture that is there, over and over; every answer must be a 200. Gateway and
-nginx are each held on one processor and wrk on another. Their rate is told per second that the
+wrk (Debian's) orders a picture that is there, over and over; every answer must be a 200. The gateway
+and nginx are each held on one processor and wrk on another. Their rate is told per second that the
 processor worked for them (all threads, the kernel's share included), so that it does not fall with
 what else the machine does; on a machine that does nothing else the plain rate, told beside it, is
 the same.
