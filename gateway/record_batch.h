@@ -1,14 +1,13 @@
 /* Records that nobody waits for, kept for a moment so that they go to Kafka's client together: each
- * by itself would wake the client's thread and travel alone. librdkafka's own linger.ms gathers them
- * too, but polls without a rest in its last millisecond. */
+ * by itself would wake the client's thread and travel alone. librdkafka's own linger.ms gathers
+ * them too, but polls without a rest in its last millisecond. */
 #ifndef GATEWAY_RECORD_BATCH_H
 #define GATEWAY_RECORD_BATCH_H
 
 #include <stddef.h>
 
-#include <protobuf-c/protobuf-c.h>
-
 #include "common/base/error.h"
+#include "common/bus/codec.h"
 #include "common/bus/producer.h"
 
 #define RECORD_BATCH_MAX 20000

@@ -15,6 +15,8 @@ STATEFUL = {"common/base/log", "common/base/shutdown", "common/base/clock", "com
             "common/obs/health", "common/service/service",
             # A library is loaded once in a process.
             "worker/engine/kernels/blas", "worker/engine/kernels/onednn",
+            # libcrypto's SHA-256, looked up once; a thread's block of random bytes.
+            "common/base/digest", "common/base/id",
             # What the processor has.
             "worker/engine/kernels/product_tile"}
 # panic.c holds the xmalloc family; a service's entry point is <name>_service.
@@ -25,6 +27,7 @@ PREFIXES = {"common/base/error": ("error", "status"),
             "worker/engine/layers/loader": ("loader", "weight_name"),
             "gateway/field_reader": ("field",),
             "uploader/store_pair": ("store_pair", "store_health"),
+            "gateway/http_request": ("http_request", "http_answer", "http_stream"),
             **{f"deploy/admin/{stem}": ("admin",)
                for stem in ("letters", "queues", "reading", "replay", "workers")},
             "worker/engine/schedulers/noise_schedule": ("noise_schedule", "timestep_spacing"),
