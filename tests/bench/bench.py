@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Runs the benches, prints a table and writes build/bench.json.
 
-    tests/bench/bench.py [engine|layers|pipeline|gateway|cache|all]
+    tests/bench/bench.py [engine|layers|pipeline|throughput|gateway|cache|all]
 
 engine: the rows of docs/SPEED.md, on models of real size (BENCH_ROWS=WORD: those with WORD in their
 names). layers: what single layers cost on one thread. pipeline: orders through all services.
+throughput: as many of them as there can be, and memory after 100,000 (BENCH_JOBS=N).
 gateway: cache hits, event streams, slow clients. cache: a picture that is asked for again.
 
 build/bench.json is a list of {"name", "value", "unit", "reference", "target", "holds"}: reference
@@ -42,6 +43,11 @@ def bench_pipeline():
     return pipeline.measure()
 
 
+def bench_throughput():
+    import bench_throughput as throughput
+    return throughput.measure()
+
+
 def bench_gateway():
     import bench_gateway as gateway
     return gateway.measure()
@@ -53,7 +59,7 @@ def bench_cache():
 
 
 BENCHES = {"engine": bench_engine, "layers": bench_layers, "pipeline": bench_pipeline,
-           "gateway": bench_gateway, "cache": bench_cache}
+           "throughput": bench_throughput, "gateway": bench_gateway, "cache": bench_cache}
 
 
 def bench_of(row):

@@ -1,7 +1,7 @@
 """What the gateway carries: cache hits a second on one core beside nginx serving a file of the same
 size in the same run, many event streams at once, and connections that trickle (slow loris).
 
-wrk (Debian's) orders a picture that is there, over and over; every answer must be a 200. The gateway
+wrk (Debian's) orders a picture that is there, over and over; every answer must be a 200. Gateway
 and nginx are each held on one processor and wrk on another. Their rate is told per second that the
 processor worked for them (all threads, the kernel's share included), so that it does not fall with
 what else the machine does; on a machine that does nothing else the plain rate, told beside it, is
@@ -10,43 +10,29 @@ the same.
 
 import json
 import os
-import re
 import selectors
 import shutil
 import socket
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
 from pathlib import Path
 
+from load import Wrk, cpu_seconds, hold_on_processor
 from support import nodes
-from support.processes import BUILD, TREE, Process, wait_until
+from support.processes import BUILD, Process, wait_until
 from support.stack import BIN, Stack
 
 ZERO_WORKER = BUILD / "test/bench/zero_worker"
 HITS_TARGET = 25000
 NGINX_SHARE_TARGET = 33
 P99_TARGET_MS = 5
-ROUNDS, ROUND_SECONDS, CONNECTIONS = 3, 4, 32
+ROUNDS, ROUND_SECONDS = 3, 4
 STREAMS, STREAM_JOBS = 5000, 100
 LORISES = 10000
 LORIS_SECONDS, LORIS_BYTE_EVERY_S = 15, 4
 BODY = {"prompt": "a flaming obsidian sword", "seed": 7, "width": 64, "height": 64, "steps": 20}
-
-WRK_SCRIPT = """
-wrk.method, wrk.body = "%s", [[%s]]
-wrk.headers["Content-Type"] = "application/json"
-wrk.headers["Authorization"] = "Bearer %s"
-done = function(summary, latency)
-    local e = summary.errors
-    io.write(string.format('{"requests": %%d, "seconds": %%.6f, "failed": %%d, "p50_ms": %%.3f, ' ..
-        '"p99_ms": %%.3f}\\n', summary.requests, summary.duration / 1e6,
-        e.connect + e.read + e.write + e.status + e.timeout,
-        latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
-end
-"""
 
 # As root it would serve as www-data, which may not read our folder.
 NGINX_CONFIGURATION = """
@@ -79,50 +65,7 @@ def row(name, value, unit, target=None, reference=None, reference_is="", at_leas
             "at_least": None if target is None else at_least, "holds": holds}
 
 
-# ---- Load and what it cost ------------------------------------------------------------------
-
-def family(pid):
-    """pid and its children."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(int(child) for child in listed)]
-
-
-def cpu_seconds(pid):
-    """What all threads of the process and its children have used, to the nanosecond."""
-    total = 0
-    for member in family(pid):
-        for task in os.listdir(f"/proc/{member}/task"):
-            total += int(Path(f"/proc/{member}/task/{task}/schedstat").read_text().split()[0])
-    return total / 1e9
-
-
-def hold_on_processor(pid, processor):
-    for member in family(pid):
-        subprocess.run(["taskset", "-apc", str(processor), str(member)], check=True,
-                       stdout=subprocess.DEVNULL)
-
-
-class Wrk:
-    def __init__(self, folder, name, method, body, key):
-        self.script = Path(folder) / f"{name}.lua"
-        self.script.write_text(WRK_SCRIPT % (method, body, key))
-
-    def run(self, url, seconds, connections=CONNECTIONS):
-        done = subprocess.run(
-            ["taskset", "-c", str(os.cpu_count() - 1), "wrk", "-t1", f"-c{connections}",
-             f"-d{seconds}", "-s", self.script, url], capture_output=True, text=True, check=True)
-        result = json.loads(done.stdout.splitlines()[-1])
-        assert result["failed"] == 0 and result["requests"] > 0, done.stdout
-        return result
-
-    def run_measured(self, url, pid):
-        """Requests a second of the processor, plain requests a second, 99th percentile."""
-        before = cpu_seconds(pid)
-        result = self.run(url, ROUND_SECONDS)
-        used = cpu_seconds(pid) - before
-        return (result["requests"] / used, result["requests"] / result["seconds"],
-                result["p99_ms"])
-
+# ---- The peer ---------------------------------------------------------------------------------
 
 class Nginx:
     """Serves one file of `size` bytes."""
@@ -148,6 +91,14 @@ class Nginx:
         return self
 
 
+def run_measured(wrk, url, pid):
+    """Requests a second of the processor, plain requests a second, 99th percentile."""
+    before = cpu_seconds(pid)
+    result = wrk.run(url, ROUND_SECONDS)
+    used = cpu_seconds(pid) - before
+    return result["requests"] / used, result["requests"] / result["seconds"], result["p99_ms"]
+
+
 # ---- Cache hits -----------------------------------------------------------------------------
 
 def measure_hits(stack, folder):
@@ -162,8 +113,9 @@ def measure_hits(stack, folder):
         get = Wrk(folder, "file", "GET", "", "none")
         url = f"http://127.0.0.1:{stack.gateway.port('http')}/v1/generations"
         order.run(url, 1)
-        rounds = [(order.run_measured(url, stack.gateway.pid),
-                   get.run_measured(f"http://127.0.0.1:{nginx.port}/file.json", nginx.process.pid))
+        rounds = [(run_measured(order, url, stack.gateway.pid),
+                   run_measured(get, f"http://127.0.0.1:{nginx.port}/file.json",
+                                nginx.process.pid))
                   for _ in range(ROUNDS)]
     finally:
         nginx.process.terminate()

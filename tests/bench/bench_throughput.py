@@ -1,10 +1,10 @@
-"""How many jobs a second go through all services with an engine that takes no time, on Apache Kafka;
-what they cost; how long one takes at half the promised rate; and how much more memory each service
-holds after many jobs than after the first fifth of them (BENCH_JOBS, 100,000 unless set).
+"""How many jobs a second go through all services with an engine that takes no time, on Apache
+Kafka; what they cost; how long one takes at half the promised rate; and how much more memory each
+service holds after many jobs than after the first fifth of them (BENCH_JOBS, 100,000 unless set).
 
 Orders have no seed, so each is a new picture, and each client waits for its picture before it
-orders the next. Processor seconds are told beside the rate, because on a machine that others use the
-rate is what they left over: jobs a second of two processors is 2000 / (their milliseconds a job).
+orders the next. Processor seconds are told beside the rate, because on a machine that others use
+the rate is what they left over: two processors make 2000 / (milliseconds a job) jobs a second.
 """
 
 import json
