@@ -4,6 +4,7 @@
 
 #include "common/base/panic.h"
 #include "worker/engine/kernels/conv2d.h"
+#include "worker/engine/kernels/conv_gathered.h"
 #include "worker/engine/kernels/winograd.h"
 
 #define KERNEL 3
@@ -145,6 +146,12 @@ static void run_kernel(const struct conv *conv, struct exec *ex, const struct co
             conv_reduced_workspace(&conv->reduced, shape, conv2d_height_out(shape), threads);
         arguments->workspace = arena_alloc(ex->step, workspace);
         conv_reduced_run(ex->pool, &conv->reduced, shape, arguments);
+        return;
+    }
+    if (conv->weight == NULL && conv_gathered_fits(shape, conv->kernels)) {
+        size_t workspace = conv_gathered_workspace(shape, conv->kernels, threads);
+        arguments->workspace = arena_floats(ex->step, workspace);
+        conv_gathered_run(ex->pool, shape, conv->kernels, arguments);
         return;
     }
     arguments->weight = packed_weights(conv, ex);
