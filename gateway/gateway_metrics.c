@@ -3,7 +3,9 @@
 #include "gateway/gateway_metrics.h"
 
 #include <stdio.h>
+#include <string.h>
 
+#include "common/base/clock.h"
 #include "common/obs/metrics.h"
 
 #define CLASS_COUNT 6 /* 1xx (the client left) to 5xx, by first digit */
@@ -12,20 +14,50 @@ METRIC_DEFINE_COUNTER(metric_accepted, "crafterse_gateway_jobs_accepted_total", 
                       "Jobs that Kafka acknowledged.");
 METRIC_DEFINE_SECONDS(metric_acknowledge, "crafterse_gateway_accept_seconds", "",
                       "From a checked submission to Kafka's acknowledgement.");
-METRIC_DEFINE_SECONDS(metric_job_seconds, "crafterse_gateway_job_seconds", "",
-                      "From accepted to finished, of succeeded jobs.");
+/* The service levels' own bounds are among them (deploy/monitoring/rules). */
+static const double job_buckets[] = {0.5, 1,  2.5, 5,   10,  15,  20,  25,  30,  40,
+                                     45,  60, 90,  120, 180, 300, 600, 900, 1200};
+static struct metric metric_job_seconds = {.name = "crafterse_gateway_job_seconds",
+                                           .labels = "",
+                                           .help = "From accepted to finished, of succeeded jobs.",
+                                           .kind = METRIC_HISTOGRAM,
+                                           .buckets = job_buckets,
+                                           .bucket_count =
+                                               sizeof(job_buckets) / sizeof(job_buckets[0])};
 METRIC_DEFINE_GAUGE(metric_connections, "crafterse_gateway_connections", "", "Open connections.");
 METRIC_DEFINE_GAUGE(metric_streams, "crafterse_gateway_event_streams", "",
                     "Clients that follow a job's events.");
 METRIC_DEFINE_GAUGE(metric_workers, "crafterse_gateway_workers_live", "",
                     "Workers that announced themselves lately.");
 
+/* docs/PROTOCOL.md, Why a job ended. The last one stands for those that are newer than this. */
+static const char *const reasons[] = {
+    "no_capacity",     "size_not_served",     "steps_not_served", "scheduler_not_served",
+    "deadline_passed", "cancelled_by_client", "engine_error",     "attempts_exhausted",
+    "time_limit",      "input_expired",       "invalid_input",    "picture_too_large",
+    "storage_refused", "picture_missing",     "undecodable",      "other"};
+#define REASON_COUNT (sizeof(reasons) / sizeof(reasons[0]))
+
+/* Between which moments of a job each stage lies. */
+static const struct {
+    const char *name;
+    enum job_moment from, until;
+} stages[] = {{"admit", MOMENT_ACCEPTED, MOMENT_QUEUED},
+              {"queue", MOMENT_QUEUED, MOMENT_DISPATCHED},
+              {"start", MOMENT_DISPATCHED, MOMENT_RUNNING},
+              {"draw", MOMENT_RUNNING, MOMENT_RENDERED},
+              {"upload", MOMENT_RENDERED, MOMENT_FINISHED}};
+#define STAGE_COUNT (sizeof(stages) / sizeof(stages[0]))
+
 static struct metric *metric_requests[ENDPOINT_COUNT][CLASS_COUNT];
 static struct metric *metric_seconds[ENDPOINT_COUNT];
 static struct metric *metric_refused[REFUSAL_COUNT];
 static struct metric *metric_cache[CACHE_COUNT];
 static struct metric *metric_finished[4];
+static struct metric *metric_ended[REASON_COUNT];
+static struct metric *metric_stages[STAGE_COUNT];
 static struct metric *metric_jobs[6];
+static uint64_t started_ms; /* Unix time */
 
 static const char *const refusals[REFUSAL_COUNT] = {"invalid", "unauthorized", "rate", "overload",
                                                     "unavailable"};
@@ -79,6 +111,16 @@ void gateway_metrics_register(void)
         metric_finished[i] = make(METRIC_COUNTER, "crafterse_gateway_jobs_finished_total", "state",
                                   job_levels[2 + i], "Ends of jobs read from status.");
     }
+    for (size_t i = 0; i < REASON_COUNT; i++) {
+        metric_ended[i] = make(METRIC_COUNTER, "crafterse_gateway_job_failures_total", "reason",
+                               reasons[i], "Jobs that ended without a picture, by reason.");
+    }
+    for (size_t i = 0; i < STAGE_COUNT; i++) {
+        metric_stages[i] =
+            make(METRIC_HISTOGRAM, "crafterse_gateway_job_stage_seconds", "stage", stages[i].name,
+                 "How long succeeded jobs were in each stage of the pipeline.");
+    }
+    started_ms = clock_unix_ms();
     metric_register(&metric_accepted);
     metric_register(&metric_acknowledge);
     metric_register(&metric_job_seconds);
@@ -110,13 +152,41 @@ void gateway_metrics_looked_up(enum gateway_metrics_cache result)
     metric_increment(metric_cache[result]);
 }
 
+static void observe_stages(const struct job *job)
+{
+    for (size_t i = 0; i < STAGE_COUNT; i++) {
+        uint64_t from_ms = job->at_ms[stages[i].from], until_ms = job->at_ms[stages[i].until];
+        /* Answers from the cache have none of them. */
+        if (from_ms > 0 && until_ms >= from_ms) {
+            metric_observe(metric_stages[i], (double)(until_ms - from_ms) / 1000);
+        }
+    }
+    uint64_t from_ms = job->at_ms[MOMENT_ACCEPTED], until_ms = job->at_ms[MOMENT_FINISHED];
+    if (from_ms > 0 && until_ms >= from_ms) {
+        metric_observe(&metric_job_seconds, (double)(until_ms - from_ms) / 1000);
+    }
+}
+
+static void count_reason(const char *reason)
+{
+    size_t i = 0;
+    while (i < REASON_COUNT - 1 && strcmp(reasons[i], reason) != 0) {
+        i++;
+    }
+    metric_increment(metric_ended[i]);
+}
+
 void gateway_metrics_finished(const struct job *job)
 {
+    if (job->at_ms[MOMENT_FINISHED] < started_ms) {
+        return;
+    }
     int index = (int)job->state - CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
     metric_increment(metric_finished[index >= 0 && index < 4 ? index : 1]);
-    uint64_t from_ms = job->at_ms[MOMENT_ACCEPTED], until_ms = job->at_ms[MOMENT_FINISHED];
-    if (index == 0 && until_ms >= from_ms) {
-        metric_observe(&metric_job_seconds, (double)(until_ms - from_ms) / 1000);
+    if (index == 0) {
+        observe_stages(job);
+    } else {
+        count_reason(job->reason);
     }
 }
 

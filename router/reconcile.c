@@ -50,12 +50,18 @@ struct reconcile {
 static void watch(struct watched *w, const struct kafka_config *kafka, enum topic topic,
                   const char *pool, const char *group)
 {
-    char labels[2 * TOPIC_NAME_MAX + 32];
+    char labels[2 * TOPIC_NAME_MAX + 128];
+    const char *class = topic == TOPIC_QUEUE_INTERACTIVE ? "interactive"
+                        : topic == TOPIC_QUEUE_BATCH     ? "batch"
+                                                         : "";
     topic_name(kafka, topic, pool, w->topic);
     snprintf(w->group, sizeof(w->group), "%s%s", kafka->topic_prefix, group);
-    snprintf(labels, sizeof(labels), "topic=\"%s\",group=\"%s\"", w->topic, w->group);
-    w->lag = metric_create(METRIC_GAUGE, "crafterse_queue_lag", labels,
-                           "Records of the topic that the group has not committed.");
+    /* An empty label is one that is not there. */
+    snprintf(labels, sizeof(labels), "topic=\"%s\",group=\"%s\",pool=\"%s\",class=\"%s\"", w->topic,
+             w->group, pool, class);
+    w->lag = metric_create(METRIC_GAUGE, "crafterse_router_queue_lag", labels,
+                           "Records of the topic that the group has not committed; pool and class "
+                           "where the topic has them.");
 }
 
 /* Asks for one topic: its partitions into a->lanes, their sum into *total. */

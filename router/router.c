@@ -415,7 +415,7 @@ static void make_state(struct router *r)
     r->stage.flights = flights_create(FLIGHTS);
     r->stage.registry =
         registry_create((uint64_t)r->config->worker_ttl_ms, (uint64_t)r->config->pool_grace_ms);
-    r->stage.buried = metric_create(METRIC_COUNTER, "crafterse_router_buried_total", "",
+    r->stage.buried = metric_create(METRIC_COUNTER, "crafterse_router_dead_letters_total", "",
                                     "Records that are no job, sent to deadletter.");
     r->admission = admission_create(&r->stage, (const char *const *)r->pools, r->pool_count);
     r->dispatches = xcalloc(r->pool_count, sizeof(struct dispatch *));

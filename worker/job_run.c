@@ -14,6 +14,7 @@
 #include "worker/inputs.h"
 #include "worker/job.h"
 #include "worker/progress.h"
+#include "worker/worker_metrics.h"
 
 #define INPUTS_RETRY_MS 1000
 #define STUCK_LIMIT_MS (5 * 60000) /* a drawer that does not stop for this long is broken */
@@ -243,6 +244,7 @@ static void exhaust(struct job_run *run)
              "the job was started %zu times and never came to an end; the last time: %.400s",
              job->n_attempts, last != NULL ? last->message : "not known");
     report_dead_letter(run->tools->desk, run->entry, job, "attempts_exhausted", message);
+    worker_metrics_dead_letter("attempts_exhausted");
     end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "attempts_exhausted", message);
 }
 
@@ -265,6 +267,9 @@ static bool count_attempt(struct job_run *run)
     run->about.attempt = run->job->envelope->attempt + (attempt > 0 ? attempt : 1);
     attempt_history_complete(run->tools->history, run->job, run->about.attempt);
     if (run->about.attempt <= (uint32_t)run->tools->config->attempts_max) {
+        if (run->about.attempt > 1) {
+            worker_metrics_retried();
+        }
         return true;
     }
     run->about.attempt--;
@@ -276,6 +281,7 @@ static void bury(struct job_run *run, struct outbox_entry *entry, const char *me
 {
     const char *job_id = dead_letter_job_id(outbox_record(entry));
     report_dead_letter(run->tools->desk, entry, NULL, "undecodable", message);
+    worker_metrics_dead_letter("undecodable");
     if (job_id[0] != '\0') {
         report_failed_id(run->tools->desk, entry, job_id, "undecodable", message);
     }
@@ -444,6 +450,7 @@ void job_run_drawn(struct job_run *run, struct runner_event *event)
     report_result(run->tools->desk, run->entry, &run->about, run->image, drawing);
     metric_increment(run->metrics.pictures);
     metric_observe(run->metrics.picture_seconds, seconds);
+    worker_metrics_drawn(drawing);
     run->tools->announcement->seconds_per_picture =
         announcement_average(run->tools->announcement->seconds_per_picture, seconds);
     if (++run->image < run->job->n_images) {

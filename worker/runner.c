@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -19,8 +20,8 @@ struct runner {
     int fd;
     pthread_t thread;
     atomic_bool cancelled;
-    struct metric *step_seconds;
-    double stepped_at; /* the thread's: when the last step ended */
+    struct metric *step_seconds; /* the thread's; made once the model's name is known */
+    double stepped_at;           /* the thread's: when the last step ended */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
@@ -107,6 +108,15 @@ static void draw(struct runner *r, const struct drawer_request *request)
     post(r, &event);
 }
 
+static void make_step_metric(struct runner *r)
+{
+    char labels[METRIC_LABEL_MAX], value[METRIC_LABEL_MAX - 16];
+    snprintf(labels, sizeof(labels), "model=\"%s\"",
+             metric_label_value(r->operations->model(r->drawer)->name, value, sizeof(value)));
+    r->step_seconds = metric_create(METRIC_HISTOGRAM, "crafterse_worker_step_seconds", labels,
+                                    "Time of one sampling step.");
+}
+
 static void *runner_main(void *user)
 {
     struct runner *r = user;
@@ -116,6 +126,9 @@ static void *runner_main(void *user)
     event.kind = r->operations->open(&r->drawer, r->settings, &event.err) == 0 ? RUNNER_OPENED
                                                                                : RUNNER_FAILED;
     bool opened = event.kind == RUNNER_OPENED;
+    if (opened) {
+        make_step_metric(r);
+    }
     post(r, &event);
     while (opened && (request = next_request(r)) != NULL) {
         draw(r, request);
@@ -136,8 +149,6 @@ struct runner *runner_start(const struct drawer_operations *operations, const vo
     r->operations = operations;
     r->settings = settings;
     r->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    r->step_seconds = metric_create(METRIC_HISTOGRAM, "crafterse_worker_step_seconds", "",
-                                    "Time of one sampling step.");
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     if (r->fd < 0 || pthread_create(&r->thread, NULL, runner_main, r) != 0) {

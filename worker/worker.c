@@ -31,6 +31,7 @@
 #include "worker/report.h"
 #include "worker/runner.h"
 #include "worker/worker_config.h"
+#include "worker/worker_metrics.h"
 
 #define LEDGER_JOBS 20000
 #define CANCELLED_JOBS 10000
@@ -204,6 +205,7 @@ static int step(struct worker *w, struct error *err)
     int status;
     wait_for_events(w);
     health_beat();
+    worker_metrics_tick();
     producer_poll(w->tools.producer, 0);
     if (w->tools.outbox != NULL) {
         outbox_service(w->tools.outbox);
@@ -261,6 +263,8 @@ static int on_opened(struct worker *w, struct error *err)
     w->opened = true;
     health_set_ready("model", true, "");
     w->announcement.model = runner_model(w->tools.runner);
+    worker_metrics_loaded(w->announcement.model,
+                          (double)(clock_unix_ms() - w->announcement.started_ms) / 1000.0);
     int status = consumer_create(&w->tools.consumer, kafka, &options, err);
     if (status == 0) {
         w->tools.outbox = outbox_create(w->tools.producer, w->tools.consumer, w->desk.worker_id);
@@ -325,6 +329,10 @@ static void make_state(struct worker *w)
     w->tools.desk = &w->desk;
     w->tools.announcement = &w->announcement;
     w->run = job_run_create(&w->tools);
+    struct error err;
+    double price;
+    ASSERT(worker_metrics_parse_price(w->config->price_per_hour, &price, &err) == 0);
+    worker_metrics_register(price);
     health_set_ready("model", false, "the model is being opened");
     health_set_ready("state", false, "reading status and control");
     health_set_ready("group", false, "not yet a member of the consumer group");

@@ -4,6 +4,7 @@
 
 #include "common/base/panic.h"
 #include "common/bus/topics.h"
+#include "worker/worker_metrics.h"
 
 #define AT(field) offsetof(struct worker_config, field)
 
@@ -113,6 +114,11 @@ const struct config_option worker_config_options[] = {
      .max = 24LL * 3600 * 1000,
      .help = "After SIGTERM the running job may go on for this long; then it is left to another "
              "worker."},
+    {.name = "PRICE_PER_HOUR",
+     .type = CONFIG_STRING,
+     .offset = AT(price_per_hour),
+     .help = "What this worker's machine costs in dollars an hour, for example 0.05, so that "
+             "metrics tell the cost of a picture; empty = nothing."},
     {.name = NULL},
 };
 
@@ -134,5 +140,9 @@ int worker_config_check(const void *config, struct error *err)
         xfree(pools[i]);
     }
     xfree(pools);
+    double price;
+    if (status == 0) {
+        status = worker_metrics_parse_price(settings->price_per_hour, &price, err);
+    }
     return status;
 }

@@ -21,6 +21,7 @@ struct worker_config {
     int64_t retry_first_ms, retry_max_ms;
     int64_t time_limit_ms;
     int64_t drain_timeout_ms;
+    const char *price_per_hour; /* dollars; worker_metrics.h */
 };
 
 extern const struct config_option worker_config_options[];

@@ -68,6 +68,19 @@ struct metric *metric_create(enum metric_kind kind, const char *name, const char
     return m;
 }
 
+const char *metric_label_value(const char *text, char *out, size_t size)
+{
+    size_t used = 0;
+    for (const char *at = text; *at != '\0' && used + 3 <= size; at++) {
+        if (*at == '"' || *at == '\\' || *at == '\n') {
+            out[used++] = '\\';
+        }
+        out[used++] = *at == '\n' ? 'n' : *at;
+    }
+    out[used] = '\0';
+    return out;
+}
+
 void metric_add(struct metric *m, double amount)
 {
     uint64_t seen = atomic_load_explicit(&m->value, memory_order_relaxed);

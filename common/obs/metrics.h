@@ -59,6 +59,11 @@ void metric_register(struct metric *m);
  * histogram gets metric_seconds_buckets. */
 struct metric *metric_create(enum metric_kind kind, const char *name, const char *labels,
                              const char *help);
+/* Escapes a text for use between the quotes of a label ("a\"b" becomes a\\"b), cut to what out
+ * holds; returns out. */
+#define METRIC_LABEL_MAX 256
+const char *metric_label_value(const char *text, char *out, size_t size);
+
 void metric_add(struct metric *m, double amount);
 void metric_increment(struct metric *m);
 void metric_set(struct metric *m, double value);

@@ -15,6 +15,7 @@
 #include "common/base/shutdown.h"
 #include "common/obs/exporter.h"
 #include "common/obs/metrics.h"
+#include "common/service/probe.h"
 
 #ifndef CRAFTERSE_VERSION
 #define CRAFTERSE_VERSION "unknown"
@@ -226,7 +227,7 @@ static int print_help(const struct loaded *loaded)
 {
     const struct service *service = loaded->service;
     printf("Usage: %s [--help | --version | --check-config | --print-config | --config-table |\n"
-           "       --config-table-shared]\n\n%s\n\n"
+           "       --config-table-shared | --probe healthz | --probe readyz]\n\n%s\n\n"
            "Settings are environment variables. SIGTERM or SIGINT drains and ends it.\n",
            service->name, service->summary);
     for (size_t i = 0; i < loaded->table_count; i++) {
@@ -267,10 +268,25 @@ static int answer_argument(const struct loaded *loaded, const char *argument)
     return -1;
 }
 
+/* What a health check runs: only the address is read, not the rest of the settings. */
+static int probe(const struct service *service, const char *page)
+{
+    struct error err = {0};
+    const char *listen = getenv("CRAFTERSE_METRICS_LISTEN");
+    if (probe_ask(listen != NULL ? listen : "", page, &err) < 0) {
+        fprintf(stderr, "%s: %s\n", service->name, err.text);
+        return err.status == STATUS_INVALID ? 2 : 1;
+    }
+    return 0;
+}
+
 int service_main(const struct service *service, int argc, char **argv)
 {
     struct loaded loaded;
     struct error err = {0};
+    if (argc == 3 && strcmp(argv[1], "--probe") == 0) {
+        return probe(service, argv[2]);
+    }
     const char *argument = argc > 1 ? argv[1] : "";
     bool check_only = strcmp(argument, "--check-config") == 0;
     bool print_only = strcmp(argument, "--print-config") == 0;

@@ -4,8 +4,9 @@
  *
  * Arguments: --help, --version, --check-config (0 and "settings are valid", or 1 and every
  * problem), --print-config, --config-table (markdown of its own settings, for docs),
- * --config-table-shared (markdown of those that services share). Settings come from the
- * environment.
+ * --config-table-shared (markdown of those that services share), --probe healthz|readyz (0 when the
+ * service that listens at METRICS_LISTEN says so: for a container's health check). Settings come
+ * from the environment.
  *
  * Shared settings: LOG_LEVEL, INSTANCE (default <service>-<random>), METRICS_LISTEN
  * (default 127.0.0.1:0), PORT_FILE: a file that gets one "name=port" line for every bound port once

@@ -103,7 +103,7 @@ print_lags() {
     port=$(service_port router metrics)
     [[ -n $port ]] || return 0
     lags=$(curl -fs --max-time 3 "http://127.0.0.1:$port/metrics" |
-        sed -nE 's/^crafterse_queue_lag\{(.*)\} ([0-9.e+]+)$/\1 \2/p' |
+        sed -nE 's/^crafterse_router_queue_lag\{(.*)\} ([0-9.e+]+)$/\1 \2/p' |
         sed -E 's/([a-z]+)="([^"]*)",?/\2 /g' || true)
     [[ -n $lags ]] || return 0
     printf '\n%-44s %s\n' "queue" "waiting"

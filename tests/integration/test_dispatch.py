@@ -170,7 +170,7 @@ def test_lag_and_unfinished_jobs_come_back_to_nothing(stack):
         wait_until(lambda t=topic, g=group: stack.topics.lag(t, g) == 0, 20,
                    lambda t=topic: pytest.fail(f"{t} keeps its lag"))
         wait_until(lambda t=topic, g=group: stack.router.metric(
-            "crafterse_queue_lag", topic=stack.prefix + t, group=stack.prefix + g) == 0, 5)
+            "crafterse_router_queue_lag", topic=stack.prefix + t, group=stack.prefix + g) == 0, 5)
     wait_until(lambda: stack.router.metric("crafterse_router_unfinished_jobs",
                                            pool="default") == 0, 5)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -19,6 +20,17 @@ BIN = Path(os.environ.get("CRAFTERSE_BIN", TREE / "build/bin"))
 def model_folder():
     """The small model that the tests draw with: fast, and the same on every machine."""
     return TREE / "tests/golden/tiny-sdxl"
+
+
+def parse_metrics(text):
+    """The samples of the Prometheus text format: [(name, {label: value}, number)]."""
+    samples = []
+    for line in text.splitlines():
+        found = re.fullmatch(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)", line)
+        if found and not line.startswith("#"):
+            labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', found.group(2) or ""))
+            samples.append((found.group(1), labels, float(found.group(3))))
+    return samples
 
 
 class Service(Process):
@@ -49,14 +61,14 @@ class Service(Process):
         wait_until(ready, timeout, failed)
         return self
 
+    def metrics(self):
+        """[(name, {label: value}, number)] of every sample on /metrics."""
+        return parse_metrics(self.get("/metrics").text)
+
     def metric(self, name, **labels):
-        """The value of one time series, 0 when it is not there."""
-        wanted = ",".join(f'{key}="{value}"' for key, value in labels.items())
-        series = f"{name}{{{wanted}}}" if wanted else name
-        for line in self.get("/metrics").text.splitlines():
-            if line.rpartition(" ")[0] == series:
-                return float(line.rpartition(" ")[2])
-        return 0.0
+        """The sum of the time series that have these labels, 0 when there is none."""
+        return sum(number for found, having, number in self.metrics()
+                   if found == name and labels.items() <= having.items())
 
     def metric_sum(self, name):
         """The sum over all time series of this name."""

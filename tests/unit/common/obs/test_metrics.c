@@ -107,4 +107,12 @@ TEST(threads_lose_no_count)
     CHECK_NEAR(metric_value(&shared_total), 80000, 0);
 }
 
+TEST(a_labels_value_cannot_end_its_quotes)
+{
+    char out[METRIC_LABEL_MAX];
+    CHECK_STR(metric_label_value("plain", out, sizeof(out)), "plain");
+    CHECK_STR(metric_label_value("a\"b\\c\nd", out, sizeof(out)), "a\\\"b\\\\c\\nd");
+    CHECK_STR(metric_label_value("cut here", out, 4), "cu"); /* room for an escape is kept */
+}
+
 TEST_MAIN()

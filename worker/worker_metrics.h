@@ -1,0 +1,26 @@
+/* What the worker counts beside its jobs (job_run.c): the model, the stages of a picture, attempts
+ * that were not the first, dead letters, and what the machine costs. docs/METRICS.md lists them.
+ *
+ * Thread rule: the service's own thread. */
+#ifndef WORKER_WORKER_METRICS_H
+#define WORKER_WORKER_METRICS_H
+
+#include "common/base/error.h"
+#include "worker/drawer.h"
+
+/* price_per_hour: dollars that this worker's machine costs, "0.05"; "" or "0" = nothing. */
+int worker_metrics_parse_price(const char *price_per_hour, double *out,
+                               struct error *err) MUST_CHECK;
+
+void worker_metrics_register(double price_per_hour);
+/* The model is open and jobs can come. */
+void worker_metrics_loaded(const struct drawer_model *model, double seconds);
+/* One picture is done. */
+void worker_metrics_drawn(const struct drawing *drawing);
+void worker_metrics_retried(void);
+/* reason: "undecodable" or "attempts_exhausted" */
+void worker_metrics_dead_letter(const char *reason);
+/* Adds what the time since the last call has cost. */
+void worker_metrics_tick(void);
+
+#endif
