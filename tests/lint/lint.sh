@@ -86,6 +86,14 @@ check_docs() {
     deploy/local/docs.sh --check
 }
 
+# Manifests, and the topics among them, which are the code's; rules, their tests and dashboards.
+check_k8s() {
+    "$make" --no-print-directory -s -j"$jobs" gateway router worker uploader crafterse-admin
+    deploy/k8s/topics.sh --check
+    /usr/bin/python3 deploy/k8s/check.py
+}
+check_monitoring() { /usr/bin/python3 deploy/monitoring/check.py; }
+
 failed=()
 run() {
     local name=$1 started=$SECONDS status
@@ -99,9 +107,9 @@ run() {
     status=$?
     set -e
     if [[ $status -eq 0 ]]; then
-        printf 'ok     %-9s %s (%d s)\n' "$name" "$(tail -n 1 "$output")" $((SECONDS - started))
+        printf 'ok     %-10s %s (%d s)\n' "$name" "$(tail -n 1 "$output")" $((SECONDS - started))
     else
-        printf 'FAILED %-9s\n' "$name"
+        printf 'FAILED %-10s\n' "$name"
         grep -v '^  CC ' "$output" | sed 's/^/    /' || true
         failed+=("$name")
     fi
@@ -109,7 +117,8 @@ run() {
 
 checks=("$@")
 if [[ ${#checks[@]} -eq 0 ]]; then
-    checks=(format text includes python shell compile headers symbols cppcheck tidy docs)
+    checks=(format text includes python shell compile headers symbols cppcheck tidy docs
+        k8s monitoring)
 fi
 for check in "${checks[@]}"; do
     run "$check"
