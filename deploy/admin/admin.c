@@ -15,6 +15,7 @@
 
 struct admin_config {
     const char *pools;
+    int64_t lanes;
 };
 
 static const struct config_option admin_options[] = {
@@ -23,6 +24,13 @@ static const struct config_option admin_options[] = {
      .offset = offsetof(struct admin_config, pools),
      .default_text = "default",
      .help = "The pools whose queues are looked at, separated by commas."},
+    {.name = "LANES",
+     .type = CONFIG_INT,
+     .offset = offsetof(struct admin_config, lanes),
+     .default_text = "8",
+     .min = 1,
+     .max = 1024,
+     .help = "As in the router: partitions of jobs.<pool> that topics tells."},
     {.name = NULL},
 };
 
@@ -36,6 +44,7 @@ static const struct command {
      {NULL},
      admin_queues,
      "what waits in each topic, and how old the oldest job is"},
+    {{"topics", NULL}, {NULL}, admin_topics, "the topics that must be there, with their policies"},
     {{"workers", NULL}, {NULL}, admin_workers, "who announced himself, and what he does"},
     {{"drain", NULL}, {"WORKER"}, admin_drain, "the worker finishes its job and ends"},
     {{"pause", NULL}, {"POOL"}, admin_pause, "start none of the pool's jobs; they wait"},
@@ -111,6 +120,7 @@ static int run(const struct command *command, char **arguments, struct error *er
     if (result < 0) {
         return result;
     }
+    admin.lanes = (int)config.lanes;
     result = topics_parse_pools(config.pools, &admin.pools, &admin.pool_count, err);
     if (result == STATUS_OK) {
         result = command->run(&admin, err);

@@ -18,6 +18,7 @@ struct admin {
     const struct kafka_config *kafka;
     char **pools;
     size_t pool_count;
+    int lanes; /* of each pool, as topics tells them */
     /* The command's own; "" when there is none. */
     const char *argument;
     const char *arguments[ADMIN_ARGUMENTS_MAX]; /* all of them; argument is the first */
@@ -26,6 +27,10 @@ struct admin {
 /* queues.c: how many records wait in every queue, lane and topic of work, and how old the oldest
  * is. */
 int admin_queues(const struct admin *admin, struct error *err) MUST_CHECK;
+
+/* topics.c: every topic that the pools need, with its policy, as tab-separated lines; asks no
+ * broker. For clusters where the router may not create topics (deploy/k8s/topics.sh). */
+int admin_topics(const struct admin *admin, struct error *err) MUST_CHECK;
 
 /* workers.c: who announced himself, with which model and lanes, and what he does. */
 int admin_workers(const struct admin *admin, struct error *err) MUST_CHECK;
