@@ -273,6 +273,12 @@ down: ## stop what make up started
 status: ## each service of make up, its port, memory, and each queue's lag
 	@deploy/local/stack.sh status
 
+# ---- Containers and monitoring ---------------------------------------------------------------
+
+.PHONY: images
+images: ## [CONTAINER_TOOL=podman]: build the container images and hold them to their sizes
+	@deploy/containers/images.sh
+
 # ---- Documents -------------------------------------------------------------------------------
 
 .PHONY: docs
