@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what checks the manifests, pinned, into build/tools with Go (1.24 or newer). kubectl is not
-# among them: 1.28 or newer from your distribution or https://kubernetes.io.
+# Installs what checks the manifests, pinned, into build/tools with Go (1.24 or newer). kubectl is
+# not among them: 1.28 or newer from your distribution or https://kubernetes.io.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 mkdir -p build/tools

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes components/strimzi/topics.yaml from the topic table in the code (common/bus/topics.c), which
-# crafterse-admin prints.
+# Writes components/strimzi/topics.yaml from the topic table in the code (common/bus/topics.c),
+# which crafterse-admin prints.
 #
 #   deploy/k8s/topics.sh            write it
 #   deploy/k8s/topics.sh --check    fail when it is not what the code says

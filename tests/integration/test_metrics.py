@@ -104,7 +104,8 @@ def kafka_consumer_groups(brokers):
     told = subprocess.run(
         ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{home}/lib/*",
          "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server",
-         brokers, "--describe", "--all-groups", "--timeout", "60000"], check=True, capture_output=True, text=True,
+         brokers, "--describe", "--all-groups", "--timeout", "60000"],
+        check=True, capture_output=True, text=True,
         timeout=120).stdout
     lags = {}
     for line in told.splitlines():
