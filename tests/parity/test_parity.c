@@ -158,18 +158,34 @@ static bool is_special(const struct parity_case *test)
 
 /* ---- Cases ----------------------------------------------------------------------------------- */
 
-static void run_pictures(struct parity *parity, struct engine *engine,
-                         const struct parity_case *test, struct parity_result *result)
+/* The pictures that requests start from. */
+struct inputs {
+    struct engine_picture init_image;
+    struct engine_mask mask_image;
+};
+
+/* The case's request; inputs must live as long. */
+static struct generation request_of(const struct parity *parity, const struct parity_case *test,
+                                    struct inputs *inputs)
 {
     struct generation generation = test->generation;
     generation.loras = test->loras;
     const struct safetensors_entry *init = safetensors_find(parity->inputs, "init_image");
     const struct safetensors_entry *mask = safetensors_find(parity->inputs, "mask_image");
     ASSERT(init != NULL && mask != NULL);
-    const struct engine_picture init_image = {(int)init->shape[1], (int)init->shape[0], init->data};
-    const struct engine_mask mask_image = {(int)mask->shape[1], (int)mask->shape[0], mask->data};
-    generation.init_image = test->has_init_image ? &init_image : NULL;
-    generation.mask_image = test->has_mask_image ? &mask_image : NULL;
+    inputs->init_image =
+        (struct engine_picture){(int)init->shape[1], (int)init->shape[0], init->data};
+    inputs->mask_image = (struct engine_mask){(int)mask->shape[1], (int)mask->shape[0], mask->data};
+    generation.init_image = test->has_init_image ? &inputs->init_image : NULL;
+    generation.mask_image = test->has_mask_image ? &inputs->mask_image : NULL;
+    return generation;
+}
+
+static void run_pictures(struct parity *parity, struct engine *engine,
+                         const struct parity_case *test, struct parity_result *result)
+{
+    struct inputs inputs;
+    struct generation generation = request_of(parity, test, &inputs);
     for (const struct json_value *at = json_first(test->pictures); at != NULL; at = json_next(at)) {
         struct error err;
         struct picture picture = {0};
@@ -252,7 +268,9 @@ static struct engine_dump *run_rounded(struct parity *parity, const struct parit
     struct engine_dump *dump = engine_dump_create();
     int status = open_engine(parity, test, bounds, &engine, &err);
     if (status == STATUS_OK) {
-        status = engine_generate(engine, &test->generation, NULL, NULL, dump, &picture, &err);
+        struct inputs inputs;
+        struct generation generation = request_of(parity, test, &inputs);
+        status = engine_generate(engine, &generation, NULL, NULL, dump, &picture, &err);
     }
     if (status == STATUS_OK) {
         parity_compare(&parity->expected, json_first(test->pictures), dump, &picture, result);

@@ -12,6 +12,7 @@
 #include "worker/engine/config/json.h"
 #include "worker/engine/kernels/gemm.h"
 #include "worker/engine/kernels/primitives.h"
+#include "worker/engine/kernels/product.h"
 #include "worker/engine/lora/lora_library.h"
 #include "worker/engine/pipeline/components.h"
 #include "worker/engine/pipeline/conditioning.h"
@@ -50,7 +51,6 @@ struct engine {
     struct exec ex;
     struct arena *job;
     struct preview *preview; /* made for the first generation that asks */
-    enum engine_storage storage;
     enum arithmetic arithmetic;
     struct estimator estimator;
 };
@@ -142,8 +142,8 @@ static void fill_info(struct engine *engine)
     struct engine_limits *limits = &engine->limits;
     limits->size_multiple = factor;
     limits->width_max = limits->height_max = SIDE_MAX;
-    if (!estimator_fit(&engine->estimator, engine->storage, defaults->guidance, &limits->width_max,
-                       &limits->height_max)) {
+    if (!estimator_fit(&engine->estimator, components_holding(engine->components),
+                       defaults->guidance, &limits->width_max, &limits->height_max)) {
         limits->width_max = limits->height_max = factor; /* which engine_check will refuse too */
     }
     int side = components->unet.config.sample_size * factor;
@@ -273,7 +273,6 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     engine->info.arithmetic = precision_name(engine->arithmetic);
     digest_arithmetic(engine);
     name_model(engine, options->model_path);
-    engine->storage = options->storage;
     engine->ex.band_rows = options->band_rows;
     estimator_init(&engine->estimator, engine->components, parallel_threads(engine->ex.pool),
                    options->memory_limit > 0 ? options->memory_limit : memory_limit(), files);
@@ -404,7 +403,8 @@ int engine_estimate(const struct engine *engine, const struct generation *genera
     }
     size_t loras = lora_library_bytes(engine->loras, uses.items, uses.count);
     lora_uses_deinit(&uses);
-    return estimator_run(&engine->estimator, engine->storage, generation, loras, out, err);
+    return estimator_run(&engine->estimator, components_holding(engine->components), generation,
+                         loras, out, err);
 }
 
 void engine_presets(const struct engine *engine, int width, int height,
@@ -414,22 +414,24 @@ void engine_presets(const struct engine *engine, int width, int height,
         const char *name;
         int steps; /* where the model's default is STEPS */
     } qualities[] = {{"optimized", 20}, {"high", 28}, {"ultra", 35}};
-    static const enum engine_storage storages[] = {ENGINE_STORAGE_FILE, ENGINE_STORAGE_F32};
+    const enum holding holdings[] = {HOLDING_FILE, HOLDING_F32,
+                                     product_has(ARITHMETIC_INT8) ? HOLDING_INT8 : HOLDING_FILE};
     for (int i = 0; i < ENGINE_PRESETS; i++) {
         struct engine_preset *preset = &presets[i];
-        enum engine_storage storage = storages[i / 3];
+        enum holding holding = holdings[i / 3];
         int steps = engine->info.default_steps * qualities[i % 3].steps / qualities[0].steps;
         *preset = (struct engine_preset){
             .name = qualities[i % 3].name,
             .steps = steps < engine->limits.steps_max ? steps : engine->limits.steps_max,
             .guidance = engine->info.default_guidance,
-            .storage = storage,
+            .storage = holding == HOLDING_F32 ? ENGINE_STORAGE_F32 : ENGINE_STORAGE_FILE,
+            .precision = i / 3 == 2 ? ENGINE_PRECISION_INT8 : ENGINE_PRECISION_F32,
             .width = width,
             .height = height,
         };
         struct engine_estimate estimate;
         struct error err;
-        if (!estimator_fit(&engine->estimator, storage, preset->guidance, &preset->width,
+        if (!estimator_fit(&engine->estimator, holding, preset->guidance, &preset->width,
                            &preset->height)) {
             preset->width = preset->height = 0;
             continue;
@@ -438,7 +440,7 @@ void engine_presets(const struct engine *engine, int width, int height,
                                         .guidance = preset->guidance,
                                         .width = preset->width,
                                         .height = preset->height};
-        if (estimator_run(&engine->estimator, storage, &generation, 0, &estimate, &err) ==
+        if (estimator_run(&engine->estimator, holding, &generation, 0, &estimate, &err) ==
             STATUS_OK) {
             preset->peak = estimate.peak;
         }

@@ -258,17 +258,18 @@ int engine_estimate(const struct engine *engine, const struct generation *genera
                     struct engine_estimate *out, struct error *err) MUST_CHECK;
 
 /* What is safe here for pictures of width x height: each quality with either way of holding the
- * weights, at that size or the largest of its shape that fits the limit. Memory does not depend on
- * the steps, only time does. Takes some tens of milliseconds. */
-#define ENGINE_PRESETS 6
+ * weights, and with the precision int8, at that size or the largest of its shape that fits the
+ * limit. Memory does not depend on the steps, only time does. Takes some tens of milliseconds. */
+#define ENGINE_PRESETS 9
 
 struct engine_preset {
     const char *name; /* "optimized", "high", "ultra" */
     int steps;
     double guidance;
     enum engine_storage storage; /* what to open the engine with */
-    int width, height;           /* 0: no picture fits */
-    size_t peak;                 /* bytes, as engine_estimate's */
+    enum engine_precision precision;
+    int width, height; /* 0: no picture fits */
+    size_t peak;       /* bytes, as engine_estimate's */
 };
 
 void engine_presets(const struct engine *engine, int width, int height,

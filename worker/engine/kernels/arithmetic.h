@@ -12,4 +12,6 @@ enum arithmetic {
     ARITHMETIC_INT8,
 };
 
+#define ARITHMETICS 3
+
 #endif

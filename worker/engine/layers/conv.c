@@ -45,6 +45,17 @@ static void reduce(struct conv *conv, struct loader *loader, const char *prefix)
     conv->reduced = reduced;
 }
 
+/* What packing would change of the memory that the kernels take as stored. */
+static void count_packed(const struct conv *conv, struct loader *loader, size_t stored)
+{
+    for (enum arithmetic a = ARITHMETIC_BF16; loader->may_reduce && a <= ARITHMETIC_INT8; a++) {
+        struct conv_reduced packed = {a, conv->channels_in, conv->channels_out, NULL};
+        if (conv_reduced_fits(a, conv->channels_in, conv->channels_out)) {
+            loader->packed_change[a] += (int64_t)conv_reduced_bytes(&packed) - (int64_t)stored;
+        }
+    }
+}
+
 static void load(struct conv *conv, struct loader *loader, const char *prefix, int64_t channels_in,
                  int64_t channels_out, int stride, bool with_bias)
 {
@@ -70,8 +81,10 @@ static void load(struct conv *conv, struct loader *loader, const char *prefix, i
                                     (int64_t[]){channels_out, channels_in, KERNEL, KERNEL},
                                     !pack_now && !is_reduced);
     loader->expanded_bytes += pairs * positions * sizeof(float);
-    loader->stored_bytes += conv->is_winograd ? pairs * taps * stored_size(conv->kernels.dtype)
-                                              : pairs * positions * sizeof(float);
+    size_t stored = conv->is_winograd ? pairs * taps * stored_size(conv->kernels.dtype)
+                                      : pairs * positions * sizeof(float);
+    loader->stored_bytes += stored;
+    count_packed(conv, loader, stored);
     if (is_reduced && conv->kernels.data != NULL) {
         reduce(conv, loader, prefix);
     } else if (pack_now && conv->kernels.data != NULL) {

@@ -37,16 +37,33 @@ static void pack(struct linear *linear, struct loader *loader, const char *prefi
     linear->weight.data = NULL;
 }
 
+/* What packing would change of the memory that the weight takes as stored. */
+static void count_packed(const struct linear *linear, struct loader *loader, size_t stored)
+{
+    int64_t n = linear->channels_out, k = linear->channels_in;
+    for (enum arithmetic a = ARITHMETIC_BF16; a <= ARITHMETIC_INT8; a++) {
+        loader->packed_change[a] += (int64_t)product_packed_bytes(a, n, k) - (int64_t)stored;
+    }
+}
+
 /* The weight has this rank, trailing sizes being 1. */
 static void load(struct linear *linear, struct loader *loader, const char *prefix, int rank,
                  const struct linear_options *options)
 {
     int64_t shape[4] = {linear->channels_out, linear->channels_in, 1, 1};
     linear->arithmetic = options->is_sensitive ? ARITHMETIC_F32 : loader->arithmetic;
-    if (linear->arithmetic == ARITHMETIC_F32) {
-        linear->weight = loader_take_stored(loader, prefix, "weight", rank, shape);
-    } else {
+    bool is_packed = linear->arithmetic != ARITHMETIC_F32;
+    size_t stored = loader->stored_bytes;
+    if (is_packed) {
         linear->weight = loader_take_raw(loader, prefix, "weight", rank, shape, false);
+        loader_count(loader, linear->weight, linear->channels_in * linear->channels_out);
+    } else {
+        linear->weight = loader_take_stored(loader, prefix, "weight", rank, shape);
+    }
+    if (loader->may_reduce && !options->is_sensitive) {
+        count_packed(linear, loader, loader->stored_bytes - stored);
+    }
+    if (is_packed) {
         pack(linear, loader, prefix, options->is_gated);
     }
     if (options->with_bias) {

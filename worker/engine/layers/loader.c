@@ -86,13 +86,18 @@ const float *loader_take(struct loader *loader, const char *prefix, const char *
     return keep(loader, numbers, count_of(rank, shape), true).data;
 }
 
+void loader_count(struct loader *loader, struct stored numbers, int64_t count)
+{
+    loader->stored_bytes += (size_t)count * stored_size(numbers.dtype);
+    loader->expanded_bytes += (size_t)count * sizeof(float);
+}
+
 struct stored loader_take_stored(struct loader *loader, const char *prefix, const char *name,
                                  int rank, const int64_t *shape)
 {
     struct stored numbers = loader_take_raw(loader, prefix, name, rank, shape, false);
     int64_t count = count_of(rank, shape);
-    loader->stored_bytes += (size_t)count * stored_size(numbers.dtype);
-    loader->expanded_bytes += (size_t)count * sizeof(float);
+    loader_count(loader, numbers, count);
     return keep(loader, numbers, count, loader->expand);
 }
 

@@ -30,10 +30,13 @@ struct loader {
     /* Of the layers that bear it: their weights are packed for it now, once, and the file's are no
      * longer needed. The sensitive ones stay as expand says. */
     enum arithmetic arithmetic;
+    bool may_reduce; /* layers may be asked for another arithmetic than float32, some other time */
     uint64_t parameter_count; /* taken so far */
     size_t mapped_bytes;      /* of the file that are used in place */
     size_t stored_bytes;      /* that large weights take, or would, as they are stored, */
-    size_t expanded_bytes;    /* and expanded */
+    size_t expanded_bytes;    /* and expanded, */
+    /* and how many more than stored when packed for an arithmetic; less than 0 mostly. */
+    int64_t packed_change[ARITHMETICS];
 };
 
 /* A parameter's or module's dotted name. */
@@ -54,6 +57,10 @@ const float *loader_take(struct loader *loader, const char *prefix, const char *
  * a problem. */
 struct stored loader_take_stored(struct loader *loader, const char *prefix, const char *name,
                                  int rank, const int64_t *shape);
+
+/* Count a large weight that is not taken by loader_take_stored among stored_bytes and
+ * expanded_bytes. */
+void loader_count(struct loader *loader, struct stored numbers, int64_t count);
 
 /* The tensor as it is stored, whatever the loader does with others: for who repacks it. is_kept
  * says that it will be used after loading. */

@@ -121,6 +121,9 @@ static int finish_weights(struct components *components, const struct loader *lo
     components->mapped_bytes += loader->mapped_bytes;
     components->stored_bytes += loader->stored_bytes;
     components->expanded_bytes += loader->expanded_bytes;
+    for (int i = 0; i < ARITHMETICS; i++) {
+        components->packed_change[i] += loader->packed_change[i];
+    }
     if (loader->expand) {
         weights_drop_pages(loader->weights);
     }
@@ -167,6 +170,7 @@ static int open_unet(struct components *components, struct error *err)
     }
     loader.modules = &components->modules[LORA_UNET];
     loader.arithmetic = components->arithmetic;
+    loader.may_reduce = true;
     unet_load(&components->unet, &loader, &config);
     return finish_weights(components, &loader, err);
 }
@@ -392,9 +396,39 @@ size_t components_arena_bytes(const struct components *components)
     return arena_mark(components->model);
 }
 
-size_t components_bytes(const struct components *components, bool expanded)
+/* Bytes of large weights. */
+static int64_t held_bytes(const struct components *components, enum holding holding)
 {
-    size_t own = components->is_expanded ? components->expanded_bytes : components->stored_bytes;
-    size_t wanted = expanded ? components->expanded_bytes : components->stored_bytes;
-    return components->mapped_bytes + arena_mark(components->model) - own + wanted;
+    int64_t stored = (int64_t)components->stored_bytes;
+    switch (holding) {
+    case HOLDING_FILE:
+        break;
+    case HOLDING_F32:
+        return (int64_t)components->expanded_bytes;
+    case HOLDING_BF16:
+        return stored + components->packed_change[ARITHMETIC_BF16];
+    case HOLDING_INT8:
+        return stored + components->packed_change[ARITHMETIC_INT8];
+    }
+    return stored;
+}
+
+enum holding components_holding(const struct components *components)
+{
+    switch (components->arithmetic) {
+    case ARITHMETIC_F32:
+        break;
+    case ARITHMETIC_BF16:
+        return HOLDING_BF16;
+    case ARITHMETIC_INT8:
+        return HOLDING_INT8;
+    }
+    return components->is_expanded ? HOLDING_F32 : HOLDING_FILE;
+}
+
+size_t components_bytes(const struct components *components, enum holding holding)
+{
+    int64_t change =
+        held_bytes(components, holding) - held_bytes(components, components_holding(components));
+    return (size_t)((int64_t)(components->mapped_bytes + arena_mark(components->model)) + change);
 }

@@ -29,6 +29,10 @@ enum pipeline_kind {
     PIPELINE_SDXL,
 };
 
+/* How large weights are held: as their file has them, expanded to float32, or those of the UNet
+ * that may be packed for an arithmetic and the others as in the file. */
+enum holding { HOLDING_FILE, HOLDING_F32, HOLDING_BF16, HOLDING_INT8 };
+
 struct components {
     enum pipeline_kind kind;
     bool force_zeros_for_empty_prompt; /* never with PIPELINE_SD, which has no such option */
@@ -42,10 +46,11 @@ struct components {
     struct vae vae;
     struct module_table modules[LORA_PARTS]; /* the layers that LoRAs may change */
     uint64_t parameter_count;
-    size_t mapped_bytes;      /* of weights that are used in place in their files */
-    size_t text_mapped_bytes; /* those of the text encoders */
-    size_t stored_bytes;      /* that large weights take, or would, as they are stored, */
-    size_t expanded_bytes;    /* and expanded */
+    size_t mapped_bytes;                /* of weights that are used in place in their files */
+    size_t text_mapped_bytes;           /* those of the text encoders */
+    size_t stored_bytes;                /* that large weights take, or would, as they are stored, */
+    size_t expanded_bytes;              /* and expanded */
+    int64_t packed_change[ARITHMETICS]; /* see loader.h */
     struct model_source *source;
     struct model_source *vae_source;           /* source itself, or the replacement's */
     struct weights *weights[WEIGHT_FILES_MAX]; /* mapped for as long as the models are used */
@@ -73,9 +78,10 @@ int components_open(struct components **out, const struct components_options *op
                     struct error *err) MUST_CHECK;
 void components_close(struct components *components);
 
-/* Memory that the weights take: what is used in place, and what was converted or repacked; or would
- * take when the model were opened with the other choice of expanding them. */
-size_t components_bytes(const struct components *components, bool expanded);
+/* How they are held, and the memory that the weights take: what is used in place, and what was
+ * converted or repacked; or would take were they held otherwise. */
+enum holding components_holding(const struct components *components);
+size_t components_bytes(const struct components *components, enum holding holding);
 
 /* Give back the memory of the text encoders' weights, as far as it is mapped, until they are used
  * again. */

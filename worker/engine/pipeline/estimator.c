@@ -118,18 +118,18 @@ void estimator_init(struct estimator *estimator, const struct components *compon
                         (uint64_t)threads * BLAS_BYTES_A_THREAD;
 }
 
-int estimator_run(const struct estimator *estimator, enum engine_storage storage,
+int estimator_run(const struct estimator *estimator, enum holding holding,
                   const struct generation *generation, size_t loras, struct engine_estimate *out,
                   struct error *err)
 {
     *out = (struct engine_estimate){
-        .weights = components_bytes(estimator->components, storage == ENGINE_STORAGE_F32) + loras,
+        .weights = components_bytes(estimator->components, holding) + loras,
         .others = estimator->others,
         .limit = estimator->limit,
     };
     int result = count_activations(estimator, generation, out, err);
     out->peak = out->weights + out->activations + out->others;
-    if (out->peak > out->limit && storage == ENGINE_STORAGE_FILE) {
+    if (out->peak > out->limit && holding != HOLDING_F32) {
         /* Encoding the next prompts finds the other weights still there. */
         size_t encoding = out->weights + out->text + out->others;
         size_t drawing = out->peak - estimator->components->text_mapped_bytes;
@@ -139,16 +139,16 @@ int estimator_run(const struct estimator *estimator, enum engine_storage storage
     return result;
 }
 
-static bool fits(const struct estimator *estimator, enum engine_storage storage,
+static bool fits(const struct estimator *estimator, enum holding holding,
                  const struct generation *generation)
 {
     struct engine_estimate estimate;
     struct error err;
-    return estimator_run(estimator, storage, generation, 0, &estimate, &err) == STATUS_OK &&
+    return estimator_run(estimator, holding, generation, 0, &estimate, &err) == STATUS_OK &&
            estimate.peak <= estimate.limit;
 }
 
-bool estimator_fit(const struct estimator *estimator, enum engine_storage storage, double guidance,
+bool estimator_fit(const struct estimator *estimator, enum holding holding, double guidance,
                    int *width, int *height)
 {
     int factor = estimator->components->vae.config.factor;
@@ -161,7 +161,7 @@ bool estimator_fit(const struct estimator *estimator, enum engine_storage storag
         struct generation generation = {.prompt = "", .guidance = guidance};
         generation.width = (across * side + longer - 1) / longer * factor;
         generation.height = (down * side + longer - 1) / longer * factor;
-        if (fits(estimator, storage, &generation)) {
+        if (fits(estimator, holding, &generation)) {
             fitting = side;
             *width = generation.width;
             *height = generation.height;

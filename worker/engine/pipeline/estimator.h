@@ -17,23 +17,23 @@ struct estimator {
     const struct components *components;
     int threads;
     struct primitives *primitives; /* the engine's; may be NULL */
-    uint64_t limit;  /* bytes */
-    uint64_t others; /* see struct engine_estimate */
+    uint64_t limit;                /* bytes */
+    uint64_t others;               /* see struct engine_estimate */
 };
 
 /* Call when everything is open; files: memory_resident's of_files before that. */
 void estimator_init(struct estimator *estimator, const struct components *components, int threads,
                     uint64_t limit, uint64_t files);
 
-/* engine_estimate, were the weights held as storage says. loras: bytes of the generation's LoRA
+/* engine_estimate, were the weights held so. loras: bytes of the generation's LoRA
  * files. */
-int estimator_run(const struct estimator *estimator, enum engine_storage storage,
+int estimator_run(const struct estimator *estimator, enum holding holding,
                   const struct generation *generation, size_t loras, struct engine_estimate *out,
                   struct error *err) MUST_CHECK;
 
 /* The largest size of this shape, at most width x height, whose picture fits beside weights held
  * so: in units of the VAE's factor. False when none does. */
-bool estimator_fit(const struct estimator *estimator, enum engine_storage storage, double guidance,
+bool estimator_fit(const struct estimator *estimator, enum holding holding, double guidance,
                    int *width, int *height);
 
 #endif

@@ -213,25 +213,46 @@ TEST(presets_are_the_largest_of_the_shape_that_fit)
         CHECK(own <= limit && own > limit / 2);
         engine_close(engine);
     }
-    CHECK(presets[0].width > presets[ENGINE_PRESETS - 1].width); /* file, f32 */
+    CHECK(presets[0].width > presets[3].width); /* file, f32 */
+    if (product_has(ARITHMETIC_INT8)) {
+        CHECK(presets[6].precision == ENGINE_PRECISION_INT8);
+        CHECK(presets[6].width >= presets[0].width);
+    }
 }
 
-TEST(what_other_storage_would_take_is_what_it_takes)
+static struct components *open_model(const char *path, bool expand, enum arithmetic arithmetic)
+{
+    struct components *components = NULL;
+    struct error err;
+    struct components_options options = {.path = path, .expand = expand, .arithmetic = arithmetic};
+    if (components_open(&components, &options, &err) < 0) {
+        test_report(__FILE__, __LINE__, err.text);
+        abort();
+    }
+    return components;
+}
+
+TEST(what_another_way_of_holding_the_weights_would_take_is_what_it_takes)
 {
     for (size_t m = 0; m < sizeof(models) / sizeof(models[0]); m++) {
-        struct components *one = NULL, *other = NULL;
-        struct error err;
-        struct components_options options = {.path = models[m]};
-        REQUIRE(components_open(&one, &options, &err) == 0);
-        options.expand = true;
-        REQUIRE(components_open(&other, &options, &err) == 0);
-        double file = (double)components_bytes(one, false),
-               f32 = (double)components_bytes(one, true);
-        CHECK_NEAR((double)components_bytes(other, false) / file, 1, 0.01);
-        CHECK_NEAR((double)components_bytes(other, true) / f32, 1, 0.01);
-        CHECK(f32 > file);
-        components_close(one);
-        components_close(other);
+        struct components *ways[] = {
+            [HOLDING_FILE] = open_model(models[m], false, ARITHMETIC_F32),
+            [HOLDING_F32] = open_model(models[m], true, ARITHMETIC_F32),
+            [HOLDING_BF16] = open_model(models[m], false, ARITHMETIC_BF16),
+            [HOLDING_INT8] = open_model(models[m], false, ARITHMETIC_INT8),
+        };
+        for (enum holding is = HOLDING_FILE; is <= HOLDING_INT8; is++) {
+            CHECK(components_holding(ways[is]) == is);
+            for (enum holding other = HOLDING_FILE; other <= HOLDING_INT8; other++) {
+                double takes = (double)components_bytes(ways[other], other);
+                CHECK_NEAR((double)components_bytes(ways[is], other) / takes, 1, 0.02);
+            }
+        }
+        size_t file = components_bytes(ways[HOLDING_FILE], HOLDING_FILE);
+        CHECK(components_bytes(ways[HOLDING_F32], HOLDING_F32) > file);
+        for (enum holding is = HOLDING_FILE; is <= HOLDING_INT8; is++) {
+            components_close(ways[is]);
+        }
     }
 }
 
