@@ -17,7 +17,8 @@ printf 'compose:%s\n' "$(tr -d '\n' < "$folder/api.key" | sha256sum | cut -d' ' 
     > "$folder/api.keys"
 # Containers read them as a user of their own; the folder keeps others out.
 chmod 644 "$folder"/*
-printf 'S3_SECRET_ACCESS_KEY=%s\n' "$(cat "$folder/s3.key")" > "$folder/env"
+printf 'COMPOSE_PROJECT_NAME=crafterse\nS3_SECRET_ACCESS_KEY=%s\n' "$(cat "$folder/s3.key")" \
+    > "$folder/env"
 echo "The API key is in $folder/api.key. Now:"
 echo "  docker compose --env-file $folder/env -f deploy/compose/compose.yml \\"
 echo "      -f deploy/compose/ports.yml --profile grafana up -d"

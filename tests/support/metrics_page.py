@@ -12,8 +12,8 @@ INTRODUCTION = """# Metrics
 Every service answers `/metrics` in the Prometheus text format, `/healthz` and `/readyz` at
 `CRAFTERSE_METRICS_LISTEN`. Names are `crafterse_<service>_<what>_<unit>`: base units (seconds,
 bytes, dollars), `_total` for counters, `crafterse_kafka_` for what all Kafka clients count. Labels
-are bounded: pools, classes, states, reasons, models; never a job or a client. Histograms have buckets
-from milliseconds to the longest job.
+are bounded: pools, classes, states, reasons, models; never a job or a client. Histograms have
+buckets from milliseconds to the longest job.
 
 Every gateway reads the end of every job, so its job metrics are the same on each replica: use
 ratios, or `max`, not sums. A counter starts from nothing when its process does; jobs that ended
