@@ -1,5 +1,9 @@
 """Redis remembers what a gateway has forgotten, at two operations a job at most."""
 
+import os
+import signal
+import time
+
 from support.processes import BUILD
 
 FORGETFUL = 16
@@ -59,3 +63,25 @@ def test_who_bypasses_costs_redis_nothing(stack, client):
     before = operations(stack)
     client.draw("a secret sword", seed=3, cache="bypass", **SMALL)
     assert operations(stack) == before
+
+
+def test_an_entry_is_so_small_that_30_mb_hold_60_thousand(stack, client, redis):
+    job = client.draw("a small entry", seed=4, **SMALL)
+    key = f"crafterse:order:{job['images'][0]['content_hash']}"
+    assert redis.client.memory_usage(key) <= 500
+    assert 0 < redis.client.ttl(key) <= 3600
+
+
+def test_a_redis_that_hangs_is_given_up_quickly(make_stack, own_redis, s3):
+    stack = make_stack(s3=s3, redis=own_redis, worker_binary=STACK["worker_binary"])
+    stack.client.draw("before", seed=1, **SMALL)
+    os.kill(own_redis.process.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        for seed in range(2, 8):
+            stack.client.draw("meanwhile", seed=seed, **SMALL)
+        assert time.monotonic() - began < 10
+        assert all(service.is_ready() for service in (stack.gateway, stack.uploader))
+    finally:
+        os.kill(own_redis.process.pid, signal.SIGCONT)
+    stack.client.draw("after", seed=9, **SMALL)
