@@ -63,7 +63,7 @@ THIRD_PARTY = {
     r"uv\.h|uv/.*": ["gateway/", "tests/unit/gateway/"],
     r"curl/.*": ["uploader/", "tests/"],
     r"cblas\.h|openblas.*": ["worker/engine/kernels/blas."],
-    r"oneapi/.*": ["worker/engine/kernels/onednn."],
+    r"oneapi/.*": ["tests/"],
     r"openssl/.*": ["common/base/digest.c", "common/base/base64.c", "tests/"],
     r"png\.h": ["worker/engine/image/", "tests/"],
     r"utf8proc\.h": ["worker/engine/tokenizer/"],

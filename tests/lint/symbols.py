@@ -14,7 +14,7 @@ from pathlib import Path
 STATEFUL = {"common/base/log", "common/base/shutdown", "common/base/clock", "common/obs/metrics",
             "common/obs/health", "common/service/service",
             # A library is loaded once in a process.
-            "worker/engine/kernels/blas", "worker/engine/kernels/onednn",
+            "worker/engine/kernels/blas",
             # libcrypto's SHA-256, looked up once; a thread's block of random bytes.
             "common/base/digest", "common/base/id",
             # What the processor has.

@@ -11,7 +11,6 @@
 #include "common/base/panic.h"
 #include "worker/engine/config/json.h"
 #include "worker/engine/kernels/gemm.h"
-#include "worker/engine/kernels/primitives.h"
 #include "worker/engine/kernels/product.h"
 #include "worker/engine/lora/lora_library.h"
 #include "worker/engine/pipeline/components.h"
@@ -254,7 +253,6 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
         engine_close(engine);
         return result;
     }
-    engine->ex.primitives = primitives_create(parallel_threads(engine->ex.pool));
     if ((result = precision_choose(options->precision, options->precision_is_forced,
                                    &engine->arithmetic, err)) < 0 ||
         (result = open_components(engine, options, err)) < 0 ||
@@ -276,7 +274,6 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     engine->ex.band_rows = options->band_rows;
     estimator_init(&engine->estimator, engine->components, parallel_threads(engine->ex.pool),
                    options->memory_limit > 0 ? options->memory_limit : memory_limit(), files);
-    engine->estimator.primitives = engine->ex.primitives;
     fill_info(engine);
     *out = engine;
     return STATUS_OK;

@@ -16,7 +16,7 @@
 #include "common/base/clock.h"
 #include "common/base/panic.h"
 #include "worker/engine/kernels/gemm.h"
-#include "worker/engine/kernels/onednn.h"
+#include "tests/support/onednn.h"
 #include "worker/engine/kernels/parallel.h"
 
 #define SQUARE 2048

@@ -10,12 +10,9 @@
 #include "worker/engine/kernels/parallel.h"
 #include "worker/engine/layers/profile.h"
 
-struct primitives;
-
 struct exec {
-    struct arena *step;            /* activations: results and temporaries */
-    struct parallel *pool;         /* may be NULL: one thread */
-    struct primitives *primitives; /* oneDNN's; NULL where nothing uses it */
+    struct arena *step;    /* activations: results and temporaries */
+    struct parallel *pool; /* may be NULL: one thread */
     bool wrap_x,
         wrap_y; /* seamless pictures: every 3x3 convolution pads circularly along the axis */
     /* Rows of the bands in which the VAE's convolutions are done; 0: so many that a band takes some

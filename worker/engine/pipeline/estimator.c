@@ -98,7 +98,6 @@ static int count_activations(const struct estimator *estimator, const struct gen
         return result;
     }
     ex.pool = parallel_create_idle(estimator->threads);
-    ex.primitives = estimator->primitives;
     result = count_stages(&run, out, err);
     parallel_destroy(ex.pool);
     arena_destroy(ex.step);

@@ -10,13 +10,10 @@
 #include "worker/engine/engine.h"
 #include "worker/engine/pipeline/components.h"
 
-struct primitives;
-
 /* Constant after estimator_init; any thread may use it. */
 struct estimator {
     const struct components *components;
     int threads;
-    struct primitives *primitives; /* the engine's; may be NULL */
     uint64_t limit;                /* bytes */
     uint64_t others;               /* see struct engine_estimate */
 };
