@@ -210,7 +210,7 @@ arm64: ## cross-build everything for arm64 into build/release-aarch64-linux-gnu
 
 # -R: QEMU remembers each address that was ever reserved, so the arenas' must be used again.
 test-arm64: arm64 ## [WORD=...]: run the unit, golden and parity tests of that build in qemu-user
-	@CRAFTERSE_EMULATOR="qemu-aarch64 -R 0x3000000000 -L build/sysroot-arm64" \
+	@CRAFTERSE_EMULATOR="qemu-aarch64 -R 0x6000000000 -L build/sysroot-arm64" \
 	    CRAFTERSE_BUILD=$(CURDIR)/build/release-aarch64-linux-gnu tests/run unit $(WORD)
 
 # ---- Fuzzing: one program per tests/fuzz/fuzz_NAME.c, started from tests/fuzz/corpus/NAME ---------

@@ -24,6 +24,9 @@
 #include "common/obs/metrics.h"
 
 #define COMMIT_RETRY_MS 500
+/* Under load what is done within this time is committed together: a broker writes a record for each
+ * commit. The first commit after a rest goes at once. */
+#define COMMIT_REST_MS 10
 #define REVOKE_COMMIT_MS 2000
 #define ATTEMPT_TIMEOUT_MS 10000
 
@@ -151,6 +154,7 @@ static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t code,
     }
     if (c->commit_result == RD_KAFKA_RESP_ERR_NO_ERROR) {
         metric_increment(&metric_commits_total);
+        c->commit_not_before_ms = clock_monotonic_ms() + COMMIT_REST_MS;
         return;
     }
     metric_increment(&metric_commit_failures_total);

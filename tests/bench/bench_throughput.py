@@ -12,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from bench_pipeline import LANE_CREDIT, order, percentile
+from bench_pipeline import order, percentile
 from load import Wrk, cpu_seconds
 from support import nodes
 from support.processes import BUILD
@@ -21,6 +21,8 @@ from support.stack import Stack
 ZERO_WORKER = BUILD / "test/bench/zero_worker"
 JOBS = int(os.environ.get("BENCH_JOBS", "100000"))
 WORKERS = 4
+LANE_CREDIT = 16  # a worker has the next jobs at hand while a picture takes no time
+WARM_UP_SECONDS = 15  # until Kafka's code is compiled
 CLIENTS = 64
 SECONDS = 10
 RATE_TARGET = 500
@@ -94,7 +96,7 @@ def measure():
     with tempfile.TemporaryDirectory(prefix="crafterse-bench-") as folder, \
             tempfile.TemporaryDirectory(prefix="crafterse-bench-", dir="/dev/shm") as memory:
         nodes.check_kafka_installed()
-        broker = nodes.Kafka(folder).start()
+        broker = nodes.Kafka(folder, as_on_a_server=True).start()
         # The gateway's table of jobs is full after the first fifth.
         stack = Stack(Path(folder) / "stack", broker.brokers, worker_binary=ZERO_WORKER,
                       workers=WORKERS,
@@ -109,7 +111,7 @@ def measure():
             url = f"http://127.0.0.1:{stack.gateway.port('http')}/v1/generations"
             wrk = Wrk(folder, "order", "POST", json.dumps(BODY), stack.key,
                       'wrk.headers["Prefer"] = "wait=20"')
-            wrk.run(url, 3, 8)
+            wrk.run(url, WARM_UP_SECONDS, CLIENTS)
             rows = measure_rate(stack, wrk, url, broker.process)
             rows += measure_half_rate(stack)
             rows += measure_growth(stack, wrk, url)
