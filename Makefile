@@ -3,6 +3,8 @@
 # Non-recursive: every folder's sources are found by wildcard, so a new file needs no entry here.
 #   MODE=release (default) | debug | asan | tsan     objects in build/MODE, binaries in build/bin
 #                                                    (build/MODE/bin for the other modes)
+#   MODE=fault                                       for tests: dies and errs where it is told to
+#                                                    (common/base/fault.h)
 
 # What a person types reaches the scripts in the environment, as it is: $(value) keeps make from
 # expanding a $ in a prompt, and no shell parses it.
@@ -42,6 +44,8 @@ MODE_FLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
 # For make fuzz, which says CC=clang; its warnings are gcc's business.
 MODE_FLAGS_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
     -fno-sanitize-recover=undefined -DCRAFTERSE_DEBUG -DCRAFTERSE_SANITIZE
+# Optimized as the release build, whose engine it takes: faults are the pipeline's business.
+MODE_FLAGS_fault := -O2 -g -fno-omit-frame-pointer -DCRAFTERSE_FAULTS
 MODE_FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCRAFTERSE_SANITIZE
 
 # gcc 12 for arm64 crashes where it vectorises a loop's fmax or fmin of converted values.
@@ -82,7 +86,7 @@ service_src = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
 objects = $(patsubst %.c,$(O)/%.o,$(1))
 BASE_LIB := $(O)/libbase.a
 COMMON_LIB := $(O)/libcommon.a
-ENGINE_LIB := $(O)/libengine.a
+ENGINE_LIB := $(if $(filter fault,$(MODE)),$(O:build/fault%=build/release%),$(O))/libengine.a
 SERVICE_LIBS := $(O)/libgateway.a $(O)/librouter.a $(O)/libworker.a $(O)/libuploader.a
 
 SERVICES := gateway router worker uploader
@@ -110,7 +114,12 @@ $(SERVICES) $(TOOLS): %: $(BIN)/%
 
 $(O)/libbase.a: $(call objects,$(BASE_SRC))
 $(O)/libcommon.a: $(call objects,$(COMMON_SRC)) $(PROTO_C:.c=.o)
+ifeq ($(MODE),fault)
+$(ENGINE_LIB):
+	@$(MAKE) --no-print-directory MODE=release $@
+else
 $(O)/libengine.a: $(call objects,$(ENGINE_SRC)) $(ENGINE_DATA:%.S=$(O)/%.o)
+endif
 $(O)/libgateway.a: $(call objects,$(call service_src,gateway))
 $(O)/librouter.a: $(call objects,$(call service_src,router))
 $(O)/libworker.a: $(call objects,$(call service_src,worker))
@@ -195,6 +204,7 @@ test: ## [MODE=asan]: install what the tests need, build, run every test; ends w
 	@deploy/local/kafka.sh install build/kafka
 	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=$(MODE) all unit-tests bench-programs
 	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=release all
+	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=fault fault-programs
 	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=fuzz CC=clang fuzz-programs
 	@CRAFTERSE_BUILD=$(CURDIR)/$(O) CRAFTERSE_BIN=$(CURDIR)/$(BIN) tests/run
 
@@ -212,6 +222,20 @@ arm64: ## cross-build everything for arm64 into build/release-aarch64-linux-gnu
 test-arm64: arm64 ## [WORD=...]: run the unit, golden and parity tests of that build in qemu-user
 	@CRAFTERSE_EMULATOR="qemu-aarch64 -R 0x6000000000 -L build/sysroot-arm64" \
 	    CRAFTERSE_BUILD=$(CURDIR)/build/release-aarch64-linux-gnu tests/run unit $(WORD)
+
+# ---- Chaos: faults against a cluster (docs/CHAOS.md) ---------------------------------------------
+
+.PHONY: chaos fault-programs
+chaos: ## [SEED=1 SEEDS=1 JOBS=100 SCENARIO=1,8|none SOAK=1]: kill, stop and cut everything; nothing may be lost
+	@deploy/local/install.sh build kafka test
+	@deploy/local/kafka.sh install build/kafka
+	@$(MAKE) --no-print-directory -j$(shell nproc) all bench-programs
+	@$(MAKE) --no-print-directory -j$(shell nproc) MODE=fault fault-programs
+	@tests/chaos/chaos.py $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	    $(if $(JOBS),--jobs $(JOBS)) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(SOAK),--soak)
+
+# The services with the faults of common/base/fault.h. Say MODE=fault.
+fault-programs: $(addprefix $(BIN)/,$(SERVICES)) $(O)/test/bench/zero_worker
 
 # ---- Fuzzing: one program per tests/fuzz/fuzz_NAME.c, started from tests/fuzz/corpus/NAME ---------
 

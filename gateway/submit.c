@@ -13,6 +13,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/digest.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "gateway/gateway_metrics.h"
@@ -289,6 +290,7 @@ static void on_delivered(void *user, const struct error *err, const struct produ
     s->is_sent = false;
     log_set_job(job_id, 0, s->traceparent);
     if (err == NULL) {
+        fault_point("gateway.reported");
         uint64_t now_ms = clock_unix_ms();
         job_table_fold_request(g->jobs, &s->job, now_ms);
         if (s->is_hit) {
@@ -351,6 +353,7 @@ static void send_job(struct operation *op)
             return;
         }
     }
+    fault_point("gateway.before_send");
     ProtobufCMessage *message = s->is_hit ? &s->ended.base : &s->job.base;
     s->sent_s = clock_monotonic_seconds();
     s->is_sent = true;
@@ -360,6 +363,7 @@ static void send_job(struct operation *op)
         on_delivered(op, &err, NULL);
         return;
     }
+    fault_point("gateway.after_send");
     op->passed = on_accept_passed;
     op->deadline_ms = clock_monotonic_ms() + (uint64_t)op->gateway->config->accept_timeout_ms;
 }

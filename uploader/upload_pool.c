@@ -8,6 +8,7 @@
 
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/id.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
@@ -73,11 +74,13 @@ static int store_picture(struct uploading *u, struct delivery *d, struct error *
                                         .data = png->data,
                                         .size = png->len,
                                         .failing_since_ms = d->failing_since_ms};
+    fault_point("store.before_put");
     int rc = store_pair_put(&u->pair, &object, &result, err);
     if (rc != 0) {
         d->failing_since_ms = d->failing_since_ms != 0 ? d->failing_since_ms : clock_monotonic_ms();
         return rc;
     }
+    fault_point("store.after_put");
     const struct store_result stored = result.stored;
     metric_observe(p->options.metrics.seconds, clock_monotonic_seconds() - began);
     metric_increment(p->options.metrics.outcomes[stored.outcome]);
@@ -212,6 +215,7 @@ static void deliver(struct uploading *u, struct delivery *d)
     delivery_memory_init(&memory, d);
     if (memory.cache_key[0] != '\0') {
         cache_writer_put(u->pool->options.cache, memory.cache_key, &memory.entry);
+        fault_point("cache.after_put");
     }
     delivery_memory_deinit(&memory);
     d->stored_ms = clock_unix_ms();

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/bus/kafka_client.h"
@@ -155,6 +156,7 @@ static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t code,
     if (c->commit_result == RD_KAFKA_RESP_ERR_NO_ERROR) {
         metric_increment(&metric_commits_total);
         c->commit_not_before_ms = clock_monotonic_ms() + COMMIT_REST_MS;
+        fault_point("commit.done");
         return;
     }
     metric_increment(&metric_commit_failures_total);
@@ -594,6 +596,7 @@ int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t 
         answered = await_commit(c, deadline_ms);
     }
     if (answered && c->commit_result == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        fault_point("attempt.counted");
         return 0;
     }
     attempts_add(&p->attempts, r->offset, -1);

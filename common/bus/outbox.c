@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
@@ -209,7 +210,9 @@ void outbox_add(struct outbox_entry *entry, const struct outbox_target *target,
     *entry->outputs_end = output;
     entry->outputs_end = &output->next;
     entry->unreported++;
+    fault_point("outbox.before_send");
     output_send(output);
+    fault_point("outbox.after_send");
 }
 
 void outbox_end(struct outbox_entry *entry)
@@ -237,10 +240,12 @@ void outbox_drop(struct outbox_entry *entry)
 static void entry_commit(struct outbox_entry *entry)
 {
     struct error err;
+    fault_point("outbox.reported");
     if (entry->has_record && consumer_done(entry->box->consumer, &entry->record, &err) < 0) {
         log_warn("commit failed, the work will be done again", "reason=%s", LOG_QUOTED(err.text));
     }
     entry->has_record = false;
+    fault_point("outbox.committing");
 }
 
 static void send_failed_again(struct outbox *box)

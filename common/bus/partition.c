@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/bus/kafka_client.h"
@@ -106,6 +107,9 @@ static struct held *hold(struct partition *p, rd_kafka_message_t *message)
     }
     *p->last = held;
     p->last = &held->next;
+    if (fault_breaks("commit_before_ack")) {
+        p->wanted_offset = held->offset + 1;
+    }
     return held;
 }
 
