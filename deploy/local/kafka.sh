@@ -3,13 +3,18 @@
 # a small heap, on loopback. For tests and for `make run KAFKA=apache`; not for production.
 #
 #   kafka.sh install DIR                fetch the jars into DIR/lib with Maven (once; needs network)
-#   kafka.sh start DATA_DIR PORT_FILE   run a node until SIGTERM or SIGINT
+#   kafka.sh start DATA_DIR PORT_FILE [SETTINGS]
+#                                       run a node until SIGTERM or SIGINT; the lines of SETTINGS,
+#                                       a file, override those of server.properties (tests make a
+#                                       node of a cluster with it)
 #
 # `start` keeps records and settings in DATA_DIR. The first start picks two free ports and formats
 # the storage; a later start with the same DATA_DIR is the same node, on the same port, with the
 # same records. When the node answers, PORT_FILE gets the line "kafka=PORT" and stdout the address.
 # DATA_DIR/kafka.pid holds the Java process (for tests that kill it), DATA_DIR/kafka.log its log.
-# The jars are looked for in CRAFTERSE_KAFKA_HOME (default: build/kafka of this tree).
+# The jars are looked for in CRAFTERSE_KAFKA_HOME (default: build/kafka of this tree). Nodes of one
+# cluster get the same CRAFTERSE_KAFKA_CLUSTER (22 characters of base64); CRAFTERSE_KAFKA_HEAP is
+# Java's largest heap (512m).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -68,7 +73,7 @@ free_port() {
 }
 
 write_settings() {
-    local data=$1 port controller_port
+    local data=$1 settings=$2 port controller_port
     port=$(free_port)
     controller_port=$(free_port "$port")
     cat >"$data/log4j.properties" <<END
@@ -108,6 +113,9 @@ num.io.threads=2
 background.threads=2
 log.cleaner.dedupe.buffer.size=16777216
 END
+    if [ -n "$settings" ]; then # the last line of a name counts
+        cat "$settings" >>"$data/server.properties.new"
+    fi
     mv "$data/server.properties.new" "$data/server.properties"
 }
 
@@ -119,7 +127,8 @@ run_java() {
 format_storage() {
     [ -f "$data/records/meta.properties" ] && return 0
     local cluster
-    cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' 'ab' | cut -c 1-22)
+    cluster=${CRAFTERSE_KAFKA_CLUSTER:-$(head -c 16 /dev/urandom | base64 | tr '+/' 'ab' |
+        cut -c 1-22)}
     run_java kafka.tools.StorageTool format --ignore-formatted -t "$cluster" \
         -c "$data/server.properties" >"$data/format.log" 2>&1 || {
         tail -n 5 "$data/format.log" >&2
@@ -160,20 +169,21 @@ wait_until_serving() {
 start_node() {
     data=$1
     port_file=$2
+    local settings=${3:-}
     need_java
     [ -d "$kafka_home/lib" ] ||
         fail "no jars in $kafka_home/lib: run 'kafka.sh install $kafka_home' first"
     mkdir -p "$data"
     data=$(cd "$data" && pwd)
     rm -f "$port_file"
-    [ -f "$data/server.properties" ] || write_settings "$data"
+    [ -f "$data/server.properties" ] || write_settings "$data" "$settings"
     format_storage
     touch "$data/kafka.log"
     log_start=$(($(stat -c %s "$data/kafka.log") + 1))
 
     # setpriv: should this script be killed outright, the node goes too.
     # The quick compiler starts soonest; the load bench asks for the one that servers run with.
-    setpriv --pdeathsig TERM java -Xms256m -Xmx512m -XX:+UseSerialGC \
+    setpriv --pdeathsig TERM java -Xms256m "-Xmx${CRAFTERSE_KAFKA_HEAP:-512m}" -XX:+UseSerialGC \
         -XX:TieredStopAtLevel="${CRAFTERSE_KAFKA_JIT_LEVEL:-1}" \
         -Dlog4j.configuration="file:$data/log4j.properties" -cp "$kafka_home/lib/*" \
         kafka.Kafka "$data/server.properties" </dev/null >"$data/kafka.out" 2>&1 &
@@ -182,7 +192,8 @@ start_node() {
     echo "$node" >"$data/kafka.pid"
     wait_until_serving
 
-    port=$(sed -n 's|^advertised.listeners=.*:||p' "$data/server.properties")
+    port=$(sed -n 's|^advertised.listeners=PLAINTEXT://[^:]*:\([0-9]*\).*|\1|p' \
+        "$data/server.properties" | tail -n 1)
     echo "kafka=$port" >"$port_file.new"
     mv "$port_file.new" "$port_file"
     echo "127.0.0.1:$port"
@@ -192,6 +203,6 @@ start_node() {
 
 case "${1:-}:$#" in
     install:2) install_jars "$2" ;;
-    start:3) start_node "$2" "$3" ;;
-    *) fail "usage: kafka.sh install DIR | kafka.sh start DATA_DIR PORT_FILE" ;;
+    start:3 | start:4) start_node "$2" "$3" "${4:-}" ;;
+    *) fail "usage: kafka.sh install DIR | kafka.sh start DATA_DIR PORT_FILE [SETTINGS]" ;;
 esac

@@ -3,9 +3,11 @@
  *
  * STEP_TIME makes it slow on purpose, for tests that need a job to be in hand for a while. It draws
  * a picture of one colour, the seed's, of the size that was asked for up to 64x64 pixels (the
- * message says the real size). */
+ * message says the real size). The prompts "poison: crash" and "poison: memory" kill it. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "common/base/clock.h"
 #include "common/base/panic.h"
@@ -16,6 +18,8 @@
 #include "worker/worker_config.h"
 
 #define PIXELS_MAX 64
+#define MEMORY_MAX ((rlim_t)2 << 30)
+#define PIECE ((size_t)16 << 20)
 
 struct zero_config {
     struct worker_config worker; /* first: the worker reads it as its own */
@@ -145,12 +149,28 @@ static int check(const void *drawer, const struct drawer_request *request, struc
     return 0;
 }
 
+/* What an engine may come to with a job that nobody has thought of. */
+static void take_poison(const char *prompt)
+{
+    if (strcmp(prompt, "poison: crash") == 0) {
+        raise(SIGSEGV);
+    }
+    if (strcmp(prompt, "poison: memory") == 0) {
+        const struct rlimit limit = {.rlim_cur = MEMORY_MAX, .rlim_max = MEMORY_MAX};
+        setrlimit(RLIMIT_AS, &limit);
+        for (;;) { /* until the process is out of memory, and ends */
+            memset(xmalloc(PIECE), 1, PIECE);
+        }
+    }
+}
+
 static int draw(void *drawer, const struct drawer_request *request, drawer_progress progress,
                 void *user, struct drawing *out, struct error *err)
 {
     struct zero_drawer *d = drawer;
     uint8_t rgb[PIXELS_MAX * PIXELS_MAX * 3];
     memset(out, 0, sizeof(*out));
+    take_poison(request->prompt);
     if (d->failing_draws > 0 && strncmp(request->prompt, "fail", 4) == 0) {
         d->failing_draws--;
         return ERROR(err, STATUS_UNAVAILABLE, "told to fail");

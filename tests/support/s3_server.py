@@ -10,10 +10,15 @@ Faults are set as attributes while it runs:
                    "slow_down"  every request answers 503 SlowDown
                    "denied"     every request answers 403 AccessDenied
                    "too_large"  every PUT answers 400 EntityTooLarge
+                   "reset"      a PUT's connection is reset when half of its body is here
+                   "lost_answer" a PUT is done, and its connection closed in place of an answer
+                   "bad_etag"   a PUT is answered with an ETag that is not its body's
     server.delay = 0.5          seconds before every answer
 """
 
 import hashlib
+import socket
+import struct
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -170,11 +175,22 @@ class RequestHandler(BaseHTTPRequestHandler):
             return False
         return True
 
+    def body(self):
+        """None when the fault that is set cuts the connection in the middle of it."""
+        size = int(self.headers.get("Content-Length", 0))
+        if self.s3.fault != "reset" or self.command != "PUT":
+            return self.rfile.read(size)
+        self.rfile.read(size // 2)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+        return None
+
     # ---- Methods -----------------------------------------------------------------------------
 
     def serve(self, act):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.fault():
+        body = self.body()
+        if body is None or self.fault():
             return
         problem = self.signature_problem(body)
         if problem is not None:
@@ -194,8 +210,11 @@ class RequestHandler(BaseHTTPRequestHandler):
                     objects[key] = StoredObject(body, self.headers)
             if exists:
                 self.refuse(412, "PreconditionFailed", "the object is there already")
+            elif self.s3.fault == "lost_answer":
+                self.close_connection = True
             else:
-                self.answer(200, ETag=f'"{objects[key].etag}"')
+                wrong = self.s3.fault == "bad_etag"
+                self.answer(200, ETag=f'"{"0" * 32 if wrong else objects[key].etag}"')
         self.serve(put)
 
     def do_HEAD(self):

@@ -1,0 +1,1 @@
+"""Faults against a whole cluster: what docs/CHAOS.md describes."""
