@@ -158,8 +158,7 @@ static void take_poison(const char *prompt)
     if (strcmp(prompt, "poison: memory") == 0) {
         const struct rlimit limit = {.rlim_cur = MEMORY_MAX, .rlim_max = MEMORY_MAX};
         setrlimit(RLIMIT_AS, &limit);
-        for (;;) { /* until the process is out of memory, and ends */
-            memset(xmalloc(PIECE), 1, PIECE);
+        while (xmalloc(PIECE) != NULL) { /* until there is none, and xmalloc ends the process */
         }
     }
 }

@@ -40,7 +40,7 @@ def run_scenario(world, scenario, total, arguments):
     print(f"scenario {scenario.number}: {scenario.title}\n    pass: {scenario.criterion}",
           flush=True)
     if scenario.is_scaled and not arguments.soak:
-        print(f"    short form: {scenario.scaled} (SOAK=1 runs it in full)", flush=True)
+        print(f"    short form: {scenario.scaled}", flush=True)
     run = scenarios.Run(world, arguments.seed, arguments.soak)
     problem = None
     try:

@@ -73,7 +73,7 @@ class Fleet(Stack):
     the engine), pool "real" by the worker itself with the tests' small model."""
 
     def __init__(self, world, folder, *, counts=None, faulty=False, broken=None, settings=None,
-                 service_settings=None, step_time="50ms"):
+                 service_settings=None, step_time="50ms", pools=("default",)):
         self.world = world
         self.faulty = faulty or broken is not None
         self.broken = broken
@@ -81,6 +81,7 @@ class Fleet(Stack):
         self.keys = {name: secrets.token_urlsafe(24) for name in KEYS}
         self.http_ports = {}
         self.has_real = (counts or {}).get("realworker", 0) > 0
+        self.pools = (*pools, "real") if self.has_real else pools
         counts = {"router": 2, "worker": 2, "uploader": 2, "gateway": 2, **(counts or {})}
         names = [f"{kind}{i + 1}" for kind in ("router", "worker", "realworker", "uploader",
                                                "gateway") for i in range(counts.get(kind, 0))]
@@ -107,7 +108,7 @@ class Fleet(Stack):
         ours = {
             "gateway": {"REDIS_TIMEOUT": "100ms"},
             "router": {"TOPICS_REPLICATION": self.world.cluster.size, "WORKER_TTL": "8s",
-                       "POOLS": "default,real" if self.has_real else "default"},
+                       "POOLS": ",".join(self.pools)},
             "worker": {"STEP_TIME": self.step_time},
             "realworker": {"POOL": "real"},
             "uploader": {"S3_TIMEOUT": "5s", "RETRY_MAX": "1s"},

@@ -13,12 +13,15 @@ Faults are set as attributes while it runs:
                    "reset"      a PUT's connection is reset when half of its body is here
                    "lost_answer" a PUT is done, and its connection closed in place of an answer
                    "bad_etag"   a PUT is answered with an ETag that is not its body's
+                   "garbage"    every request answers 500 with bytes that are no XML
     server.delay = 0.5          seconds before every answer
 """
 
 import hashlib
+import random
 import socket
 import struct
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +52,7 @@ class S3Server:
         self.fault = None
         self.delay = 0
         self.requests = []  # (method, path, status, headers)
+        self.arrived = 0    # requests, those that got no answer included
         self.lock = threading.Lock()
         self.http = None
 
@@ -57,7 +61,7 @@ class S3Server:
 
         class Handler(RequestHandler):
             s3 = server
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = QuietServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
         return self
@@ -85,6 +89,13 @@ class S3Server:
         with self.lock:
             return sum(1 for request in self.requests if request[0] == method and
                        request[2] == status)
+
+
+class QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A client that was killed is no error of ours."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class RequestHandler(BaseHTTPRequestHandler):
@@ -165,6 +176,8 @@ class RequestHandler(BaseHTTPRequestHandler):
             return True
         if fault == "error":
             self.refuse(500, "InternalError", "we encountered an internal error")
+        elif fault == "garbage":
+            self.answer(500, random.randbytes(2000), Content_Type="application/xml")
         elif fault == "slow_down":
             self.refuse(503, "SlowDown", "reduce your request rate")
         elif fault == "denied":
@@ -189,6 +202,7 @@ class RequestHandler(BaseHTTPRequestHandler):
     # ---- Methods -----------------------------------------------------------------------------
 
     def serve(self, act):
+        self.s3.arrived += 1
         body = self.body()
         if body is None or self.fault():
             return

@@ -46,6 +46,14 @@ class Topics:
         producer.flush(30)
         assert failures == [None], f"{name}: not written: {failures or 'no answer'}"
 
+    def write_all(self, topic, payloads):
+        """Records without keys, as they come."""
+        producer = Producer({"bootstrap.servers": self.brokers, "acks": "all",
+                             "message.max.bytes": MESSAGE_BYTES_MAX})
+        for payload in payloads:
+            producer.produce(self.name(topic), value=payload)
+        assert producer.flush(60) == 0, f"{self.name(topic)}: not all records were written"
+
     def send(self, topic, message, partition=None):
         self.write(topic, message.SerializeToString(), message.envelope.job_id or None, partition)
 

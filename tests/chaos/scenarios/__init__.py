@@ -5,7 +5,8 @@ from chaos.scenarios.scenario import SCENARIOS, Run
 
 def load():
     # pylint: disable=import-outside-toplevel,unused-import
-    from chaos.scenarios import checker_proof, crashes, kafka, stores  # noqa: F401
+    from chaos.scenarios import (  # noqa: F401
+        checker_proof, crashes, jobs, kafka, machine, stores)
     return [SCENARIOS[number] for number in sorted(SCENARIOS)]
 
 

@@ -49,13 +49,16 @@ def verdict_of(desk, seconds, poisoned):
     return check(desk.fleet, desk.ledger, poisoned)
 
 
-def must_catch(run, act, rule, kind, poisoned):
-    """kind: the list of the verdict that must name the job."""
+def must_pass(run, act, poisoned):
     desk = act(run, broken=None)
     verdict = verdict_of(desk, 30, poisoned)
     run.total.add(verdict)
     assert verdict.is_clean, "with services that keep the rule:\n" + "\n".join(verdict.problems())
     run.stop(desk.fleet)
+
+
+def must_catch(run, act, rule, kind, poisoned):
+    """kind: the list of the verdict that must name the job."""
     desk = act(run, broken=rule)
     verdict = verdict_of(desk, 3 * SESSION_TIMEOUT_S, poisoned)
     caught = getattr(verdict, kind)
@@ -67,11 +70,15 @@ def must_catch(run, act, rule, kind, poisoned):
 
 @scenario(25, "the checker catches services that commit before they acknowledge",
           "a worker killed with a job in hand: lost, and found to be")
-def commit_before_ack(run):
+def commit_before_ack(run, also_with_the_rule=True):
+    if also_with_the_rule:
+        must_pass(run, kill_in_the_middle, ())
     must_catch(run, kill_in_the_middle, "commit_before_ack", "lost", ())
 
 
 @scenario(26, "the checker catches services that skip the dedup",
           "a job that failed and then succeeds: seen twice, and found to be")
-def skip_dedup(run):
+def skip_dedup(run, also_with_the_rule=True):
+    if also_with_the_rule:
+        must_pass(run, zombie_with_one_attempt, ["attempts_exhausted"])
     must_catch(run, zombie_with_one_attempt, "skip_dedup", "doubled", ["attempts_exhausted"])

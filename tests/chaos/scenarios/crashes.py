@@ -204,8 +204,8 @@ def scale(run):
 
 
 @scenario(12, "poison: undecodable, crashing (SEGV), out of memory, past its time limit",
-          "`deadletter` after at most 3 attempts, the job has failed; its neighbours are not "
-          "touched")
+          "`deadletter` after at most 3 attempts and the job has failed (past the limit: expired); "
+          "its neighbours are not touched")
 def poison(run, attempts=3):
     fleet = run.fleet(counts={"router": 1, "worker": 2, "uploader": 1, "gateway": 1},
                       service_settings={"worker": {"JOB_ATTEMPTS_MAX": str(attempts),
@@ -227,8 +227,8 @@ def poison(run, attempts=3):
     desk.settle(poisoned=["undecodable"] * 3 + ["attempts_exhausted"] * 2)
     for order in neighbours:
         assert set(order.ends) == {"succeeded"}, order.ends
-    for order in poisoned:
-        assert set(order.ends) == {"failed"}, order.ends
+    for order, end in ((crashing, "failed"), (hungry, "failed"), (late, "expired")):
+        assert set(order.ends) == {end}, order.ends
     for order in (crashing, hungry):
         runs = states(fleet, order).count(State.STATE_RUNNING)
         assert runs <= attempts, f"started {runs} times"

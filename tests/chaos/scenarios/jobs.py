@@ -1,0 +1,306 @@
+"""Orders that are long, doubled, cancelled, too large or strange."""
+
+import json
+import threading
+import time
+
+import requests
+
+from chaos.ledger import ENDS
+from chaos.scenarios.crashes import states, wait_ended
+from chaos.scenarios.kafka import ONE_EACH
+from chaos.scenarios.scenario import Desk, scenario
+from chaos.storm import Storm
+from support.messages import Control, Job, State, Status, WorkerAnnouncement
+from support.processes import wait_until
+
+
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def short_jobs(desk, count):
+    """Milliseconds from order to end of short jobs, one after the other."""
+    took = []
+    for _ in range(count):
+        order = desk.order(steps=10)
+        wait_ended(desk, [order], 30)
+        took.append(desk.look(order)["timings"]["total_ms"])
+    return took
+
+
+@scenario(13, "a 20-minute job among 1 s jobs",
+          "p95 of the short jobs at most twice their idle value",
+          scaled="40 s among jobs of 0.5 s; SOAK=1: 20 minutes among them")
+def long_among_short(run):
+    fleet = run.fleet(counts={"router": 1, "worker": 2, "uploader": 1, "gateway": 1})
+    desk = Desk(run, fleet)
+    idle = percentile(short_jobs(desk, 15), 0.95)
+    long = desk.order(steps=1000 if run.soak else 800, n=24 if run.soak else 1)
+    desk.wait_for(long, "running")
+    beside = percentile(short_jobs(desk, 25), 0.95)
+    assert not long.has_ended, "the long job was over too early to say anything"
+    run.note(f"p95 of short jobs: {idle} ms idle, {beside} ms beside the long one")
+    assert beside <= 2 * idle, f"{beside} ms against {idle} ms"
+    if not run.soak:
+        desk.clients["alpha"].cancel(long)
+    desk.settle(timeout=1500 if run.soak else 90)
+
+
+@scenario(14, "all workers of one pool dead",
+          "new jobs go to the other pool once the dead one's workers are past their ttl (8 s); what "
+          "waits for them is drawn when they are back")
+def dead_pool(run):
+    fleet = run.fleet(counts={**ONE_EACH, "worker": 2}, pools=("default", "second"),
+                      service_settings={"worker2": {"POOL": "second"}})
+    desk = Desk(run, fleet)
+    first = [desk.order(steps=4) for _ in range(8)]
+    wait_ended(desk, first, 60)
+    fleet.supervisor.release("worker2")
+    fleet.supervisor.expect("worker2")
+    fleet.services["worker2"].kill()
+    early = [desk.order(steps=2) for _ in range(8)]  # some of them for the dead pool
+    time.sleep(10)  # the ttl, and more than two looks at the depths
+    late = [desk.order(steps=2) for _ in range(8)]
+    wait_ended(desk, late, 30)
+    stuck = [order for order in early if not order.has_ended and
+             desk.look(order)["state"] not in ENDS]
+    run.note(f"8 of 8 late jobs went to the living pool; {len(stuck)} of 8 early ones waited for "
+             "the dead one")
+    fleet.supervisor.hold("worker2")
+    wait_ended(desk, early, 60)
+    desk.settle()
+    for order in (*first, *early, *late):
+        assert set(order.ends) == {"succeeded"}, order.ends
+
+
+@scenario(15, "one order 20 times at once with one idempotency key, across a gateway's restart",
+          "one job id, one execution chain")
+def same_order(run):
+    fleet = run.fleet()
+    desk = Desk(run, fleet)
+    body = run.body(steps=4, cache="exact")
+    orders, threads = [], []
+
+    def submit(i):
+        from chaos.clients import Client  # pylint: disable=import-outside-toplevel
+        client = Client(fleet, desk.ledger, "beta")
+        orders.append(client.submit(body, i, "only-one"))
+    for i in range(20):
+        threads.append(threading.Thread(target=submit, args=(i,)))
+        threads[-1].start()
+        if i == 10:
+            fleet.kill("gateway1")
+    for thread in threads:
+        thread.join(90)
+    ids = {order.id for order in orders if order is not None}
+    assert len(orders) == 20 and None not in orders, "not every try was answered in the end"
+    assert len(ids) == 1, f"one order became {len(ids)} jobs"
+    wait_until(lambda: fleet.services["gateway1"].is_running(), 20)
+    desk.settle()
+    order = orders[0]
+    requests_written = sum(1 for job in fleet.topics.read("requests", Job)
+                           if job.envelope.job_id == order.id)
+    runs = states(fleet, order).count(State.STATE_RUNNING)
+    run.note(f"20 answers name one job; it stands {requests_written} times on `requests` and was "
+             f"started {runs} time(s)")
+    assert runs == 1, f"it was started {runs} times"
+
+
+@scenario(16, "cancel before the queue, in it, while running, after the end; each twice",
+          "exactly one end each; the worker is free at most 1 s after the cancel")
+def cancels(run):
+    fleet = run.fleet(counts=ONE_EACH, step_time="100ms")
+    desk = Desk(run, fleet)
+    client = desk.clients["alpha"]
+    done = desk.order(steps=1)
+    wait_ended(desk, [done], 30)
+    assert not client.cancel(done) and not client.cancel(done), "an ended job was cancelled"
+
+    fleet.signal("router1", 19)
+    before = desk.order(steps=50)
+    assert client.cancel(before) and client.cancel(before)
+    fleet.signal("router1", 18)
+    wait_ended(desk, [before], 30)
+
+    running = desk.order(steps=100)
+    queued = desk.order(steps=100)
+    after = desk.order(steps=1)
+    desk.wait_for(running, "running")
+    assert client.cancel(queued) and client.cancel(queued)
+    wait_ended(desk, [queued], 10)
+    assert desk.look(running)["state"] == "running"
+    began = time.monotonic()
+    assert client.cancel(running)
+    client.cancel(running)
+    wait_until(lambda: State.STATE_RUNNING in states(fleet, after), 10, interval=0.01)
+    started_ms = next(s.envelope.sent_ms for s in fleet.topics.read("status", Status)
+                      if s.envelope.job_id == after.id and s.state == State.STATE_RUNNING)
+    cancelled_ms = max(c.envelope.sent_ms for c in fleet.topics.read("control", Control)
+                       if c.envelope.job_id == running.id)
+    run.note(f"the next job started {started_ms - cancelled_ms} ms after the cancel of the one that "
+             "was running")
+    assert started_ms - cancelled_ms <= 1000 and time.monotonic() - began < 15
+    verdict = desk.settle()
+    assert dict(verdict.ends) == {"cancelled": 3, "succeeded": 2}, dict(verdict.ends)
+
+
+@scenario(20, "payloads at the limits: limit - 1, limit, limit + 1, 0 bytes",
+          "413 above the limit, an answer in words below it; no partition is wedged")
+def boundaries(run):
+    fleet = run.fleet(counts=ONE_EACH)
+    desk = Desk(run, fleet)
+    client = desk.clients["alpha"]
+    limit = 64 * 1024
+
+    def post(size):
+        text = json.dumps(run.body()).encode()
+        data = text + b" " * (size - len(text)) if size > 0 else b""
+        return client.call("POST", 0, "/v1/generations", data=data, timeout=20,
+                           headers={"Content-Type": "application/json"})
+    for size, wanted in ((0, 400), (limit - 1, 202), (limit, 202), (limit + 1, 413),
+                         (20 * limit, 413)):
+        try:
+            answer = post(size)
+        except requests.exceptions.ConnectionError:
+            assert size > limit, f"{size} bytes: the connection was closed without an answer"
+            continue
+        assert answer.status_code == wanted, f"{size} bytes: {answer.status_code} {answer.text}"
+        if wanted == 202:
+            desk.ledger.accept(answer.json(), "alpha", {})
+    longest = desk.order(prompt="x" * 2000)
+    answer = client.call("POST", 0, "/v1/generations", json=run.body(prompt="x" * 2001))
+    assert answer.status_code == 422, answer.text
+    inputs = 8 * 1024 * 1024
+    answer = client.call("POST", 0, "/v1/inputs", data=b"\0" * inputs, timeout=30,
+                         headers={"Content-Type": "image/png"})
+    assert answer.status_code == 422, f"no picture: {answer.status_code} {answer.text}"
+    try:
+        answer = client.call("POST", 0, "/v1/inputs", data=b"\0" * (inputs + 1), timeout=30,
+                             headers={"Content-Type": "image/png"})
+        assert answer.status_code == 413, f"{answer.status_code} {answer.text}"
+    except requests.exceptions.ConnectionError:
+        pass
+    # A record of each topic's own limit, empty ones and tombstones: all are passed over.
+    for topic in ("requests", "queue.default.interactive", "jobs.default", "status", "control"):
+        for payload in (b"", b"\0" * (1024 * 1024 - 200)):
+            fleet.topics.write(topic, payload, key=b"boundary")
+    fleet.topics.write("results", b"\0" * (15 * 1024 * 1024), key=b"boundary")
+    orders = [desk.order() for _ in range(4)]
+    wait_ended(desk, [longest, *orders], 60)
+    desk.settle(poisoned=None)
+    run.note(f"{len(fleet.topics.dead_letters())} records went to deadletter, all jobs succeeded")
+
+
+@scenario(21, "an attempt that fails for a reason that may pass, and restarts while it waits",
+          "not before its time, in the order of time, also when router and worker restart meanwhile")
+def retries(run):
+    fleet = run.fleet(counts=ONE_EACH, service_settings={
+        "worker": {"FAILING_DRAWS": "1", "JOB_RETRY_FIRST": "6s", "JOB_RETRY_MAX": "1m"}})
+    desk = Desk(run, fleet)
+    order = desk.order(prompt="fail once")
+
+    def waiting():
+        return [s for s in fleet.topics.read("status", Status)
+                if s.envelope.job_id == order.id and s.retry_at_ms > 0]
+    told = wait_until(waiting, 30)[0]
+    fleet.kill("router1")
+    # No more failures: the one draw that is told to fail is this process's.
+    fleet.services["worker1"].environment["CRAFTERSE_FAILING_DRAWS"] = "0"
+    fleet.kill("worker1")
+    other = desk.order()
+    wait_ended(desk, [order, other], 60)
+    second = [s for s in fleet.topics.read("status", Status) if s.envelope.job_id == order.id and
+              s.state == State.STATE_RUNNING and s.retry_at_ms == 0][-1]
+    early_ms = told.retry_at_ms - second.envelope.sent_ms
+    run.note(f"the second attempt began {-early_ms} ms after its time, across a kill -9 of router "
+             "and worker")
+    assert early_ms <= 5, f"the attempt was {early_ms} ms too early"
+    desk.settle()
+    assert set(order.ends) == {"succeeded"} and desk.look(order)["attempts"] == 2
+
+
+def with_unknown_fields(message):
+    """As a later version would send it: a string field 1000 and a varint field 1001."""
+    return message.SerializeToString() + b"\xc2\x3e\x05later" + b"\xc8\x3e\x07"
+
+
+@scenario(23, "version skew: messages of a later version's gateway and worker, and of an earlier one",
+          "unknown fields and states are passed over, all jobs complete (records stand in for the "
+          "other version's binaries)")
+def version_skew(run):
+    fleet = run.fleet(counts=ONE_EACH)
+    desk = Desk(run, fleet)
+    model = desk.order()
+    wait_ended(desk, [model], 30)
+    template = next(job for job in fleet.topics.read("requests", Job)
+                    if job.envelope.job_id == model.id)
+    ids = []
+    for number, form in enumerate((with_unknown_fields, as_earlier)):
+        job = Job()
+        job.CopyFrom(template)
+        job.envelope.job_id = f"0190a0b0-0000-7000-8000-00000000000{number}"
+        job.accepted_ms = int(time.time() * 1000)
+        for image in job.images:
+            image.content_hash = f"{number}" * 64
+        ids.append(job.envelope.job_id)
+        fleet.topics.write("requests", form(job), key=job.envelope.job_id)
+        later = Status(state=7, key_id="alpha")
+        later.envelope.job_id = job.envelope.job_id
+        fleet.topics.write("status", with_unknown_fields(later), key=job.envelope.job_id)
+    control = Control()
+    control.envelope.job_id = ids[0]
+    control.kind = 99
+    fleet.topics.write("control", with_unknown_fields(control), key=ids[0])
+    announcement = WorkerAnnouncement(worker_id="later", pool="default", lanes=[],
+                                      last_seen_ms=int(time.time() * 1000))
+    fleet.topics.write("workers", with_unknown_fields(announcement), key=b"later")
+
+    def ended():
+        return {s.envelope.job_id for s in fleet.topics.read("status", Status)
+                if s.state == State.STATE_SUCCEEDED} >= set(ids)
+    wait_until(ended, 40, interval=0.3)
+    desk.order()
+    desk.settle()
+    run.note("orders with unknown fields, with none of the newer fields, an unknown state, kind "
+             "and announcement: all jobs succeeded")
+
+
+def as_earlier(job):
+    """Only the fields of the first version."""
+    first = Job()
+    first.CopyFrom(job)
+    for field, _ in job.ListFields():
+        if field.number > 11:
+            first.ClearField(field.name)
+    for field, _ in job.generation.ListFields():
+        if field.number > 11:
+            first.generation.ClearField(field.name)
+    return first.SerializeToString()
+
+
+@scenario(17, "a worker joins or leaves every 2 s (rebalance storm)",
+          "progress goes on, commits recover, no partition is stuck",
+          scaled="20 s; SOAK=1: 2 minutes")
+def rebalance_storm(run):
+    fleet = run.fleet(counts={"worker": 2}, service_settings={"router": {"LANES": "16"}})
+    seconds = 120 if run.soak else 20
+    storm = Storm(fleet, run.seed, 4 * seconds, say=lambda text: None)
+    storm.faults = []
+    begin = time.monotonic()
+    changes = 0
+
+    def toggle():
+        nonlocal changes
+        changes += 1
+        if changes % 2 == 1:
+            fleet.add(f"worker{2 + changes}").start()
+        else:
+            fleet.signal(f"worker{1 + changes}", 15)
+    for at in range(2, seconds, 2):
+        storm.later.append((begin + at, toggle))
+    verdict = storm.run()
+    run.total.add(verdict)
+    run.note(f"{changes} changes, {verdict.again} of {verdict.jobs} jobs drawn more than once")
+    assert verdict.is_clean, "\n".join(verdict.problems()[:20])

@@ -1,0 +1,241 @@
+"""What the machine does to a process: stalls, full disks, limits, a clock that jumps, time itself."""
+
+import os
+import random
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from chaos.scenarios.crashes import states, wait_ended
+from chaos.scenarios.kafka import ONE_EACH, Load
+from chaos.scenarios.scenario import Desk, scenario
+from chaos.storm import Storm
+from support.messages import State
+from support.processes import wait_until
+
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+
+@scenario(18, "the thread that polls Kafka stands still for ever (max.poll.interval)",
+          "its lane goes to another worker, the job is run once more; the process says within a "
+          "minute that it is not live, and is restarted as a kubelet would")
+def stalled(run):
+    fleet = run.fleet(faulty=True, counts={"router": 1, "worker": 2, "uploader": 1, "gateway": 1},
+                      step_time="200ms", service_settings={"worker": {
+                          "KAFKA_EXTRA": "max.poll.interval.ms=6000;session.timeout.ms=3000"}})
+    desk = Desk(run, fleet)
+    for name in ("worker1", "worker2"):  # whichever gets the job
+        fleet.arm(name, "worker.step:3:stall").wait_ready()
+    order = desk.order(steps=20)
+    began = time.monotonic()
+    stuck = wait_until(lambda: next((name for name in ("worker1", "worker2") if
+                                     fleet.was_passed(name, "worker.step:3:stall")), None), 30)
+    free = "worker2" if stuck == "worker1" else "worker1"
+    fleet.leave(free)
+    fleet.supervisor.hold(free)  # without the fault point
+    wait_ended(desk, [order], 60)
+    run.note(f"the job ended {time.monotonic() - began:.1f} s after its worker stood still")
+    assert set(order.ends) == {"succeeded"}
+    assert states(fleet, order).count(State.STATE_RUNNING) == 2
+
+    def is_dead():
+        return fleet.services[stuck].get("/healthz").status_code != 200
+    wait_until(is_dead, 90, interval=1)
+    run.note(f"/healthz failed {time.monotonic() - began:.0f} s after it")
+    fleet.kill(stuck)
+    time.sleep(1)
+    desk.order()
+    desk.settle()
+
+
+# ---- 19 -------------------------------------------------------------------------------------
+
+def full_disk(run):
+    """The uploader's folder is a file system of 256 KiB."""
+    if os.geteuid() != 0:
+        run.note("disk full: not run, mounting a small file system needs root")
+        return
+    place = run.world.folder / "small-disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], check=True)
+    try:
+        ballast = place / "ballast"
+        fleet = run.fleet(counts=ONE_EACH, service_settings={
+            "uploader": {"STORE": "folder", "STORE_FOLDER": place}})
+        fleet.s3, fleet.objects_folder = None, place
+        desk = Desk(run, fleet)
+        ballast.write_bytes(b"\0" * (252 * 1024))
+        orders = [desk.order() for _ in range(30)]
+        uploader = fleet.services["uploader1"]
+        wait_until(lambda: not uploader.is_ready(), 30)
+        why = uploader.get("/readyz").text.strip()
+        time.sleep(2)
+        assert not all(order.has_ended or desk.look(order)["state"] == "succeeded"
+                       for order in orders), "the disk was never full"
+        ballast.unlink()
+        wait_ended(desk, orders, 60)
+        desk.settle()
+        run.note(f"disk full: the uploader said \"{why[:140]}\"; with room again all 30 were stored")
+        run.stop(fleet)
+    finally:
+        subprocess.run(["umount", place], check=False)
+
+
+def few_files(run):
+    """A gateway that may open 64 files, and 200 clients."""
+    fleet = run.fleet(counts=ONE_EACH)
+    desk = Desk(run, fleet)
+    gateway = fleet.services["gateway1"]
+    is_open = len(os.listdir(f"/proc/{gateway.pid}/fd"))
+    subprocess.run(["prlimit", "--pid", str(gateway.pid), f"--nofile={is_open + 20}"], check=True)
+    clients = []
+    for _ in range(200):
+        client = socket.socket()
+        client.settimeout(1)
+        try:
+            client.connect(("127.0.0.1", fleet.http_ports["gateway1"]))
+        except OSError:
+            pass
+        clients.append(client)
+    time.sleep(2)
+    assert gateway.is_running(), "the gateway ended for want of file descriptors"
+    for client in clients:
+        client.close()
+    orders = [desk.order() for _ in range(3)]
+    wait_ended(desk, orders, 60)
+    desk.settle()
+    run.note("20 free file descriptors and 200 clients: it lived, and took orders again after them")
+    run.stop(fleet)
+
+
+def jumping_clock(run):
+    """One hour forward, then two back, under gateway, router and worker. (The store would refuse an
+    uploader whose clock is wrong: signatures.)"""
+    offset = Path(run.world.folder) / "clock"
+    offset.write_text("+0\n")
+    faked = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(offset),
+             "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    fleet = run.fleet(start=False, counts={**ONE_EACH, "worker": 2})
+    for name, service in fleet.services.items():
+        if not name.startswith("uploader"):
+            service.environment.update(faked)
+    fleet.start()
+    desk = Desk(run, fleet)
+    with Load(desk, steps=4) as load:
+        for shift in ("+3600", "-3600", "+0"):
+            time.sleep(3)
+            offset.write_text(f"{shift}\n")
+        time.sleep(5)
+    assert not load.problems, load.problems[:3]
+    desk.settle()
+    ends = {state for _, order in load.orders for state in order.ends}
+    assert ends == {"succeeded"}, ends
+    run.note(f"clock one hour forward, two back, one forward: {len(load.orders)} jobs, all succeeded")
+    run.stop(fleet)
+
+
+@scenario(19, "disk full, file descriptor limit, clock jumps of an hour (memory cap: 12, \"memory\")",
+          "a clean error, nothing corrupt, everything goes on when it is over")
+def limits(run):
+    full_disk(run)
+    few_files(run)
+    jumping_clock(run)
+
+
+# ---- 22 -------------------------------------------------------------------------------------
+
+def sizes(fleet):
+    """(resident MiB, open files) of each service."""
+    return {name: (service.memory_mib(), len(os.listdir(f"/proc/{service.pid}/fd")))
+            for name, service in fleet.services.items()}
+
+
+@scenario(22, "soak: mixed load without faults, then the growth of memory and open files",
+          "files constant, memory flat: less than 1 MiB in the second half (SOAK: 4 MiB an hour)",
+          scaled="60 s; SOAK=1: 1 h. CRAFTERSE_BUILD and CRAFTERSE_BIN take a build with sanitizers")
+def soak(run):
+    seconds = 3600 if run.soak else 60
+    fleet = run.fleet(counts=ONE_EACH, step_time="10ms", service_settings={
+        "router": {"LANE_CREDIT": "2"}})
+    middle = []
+
+    class Soak(Storm):
+        """A storm whose only fault is that somebody looks."""
+
+        def _do_look(self, _details):
+            middle.append(sizes(fleet))
+    storm = Soak(fleet, run.seed, 4 * seconds, say=lambda text: None)
+    storm.faults = [(storm.seconds * share, "look", {}) for share in (0.5, 0.99)]
+    verdict = storm.run()
+    run.total.add(verdict)
+    assert verdict.is_clean, "\n".join(verdict.problems()[:20])
+    half, end = middle
+    for name in sorted(half):
+        mib = end[name][0] - half[name][0]
+        run.note(f"{name}: {end[name][0]:.1f} MiB, {mib:+.2f} in the second half; files "
+                 f"{half[name][1]} then {end[name][1]}")
+        assert mib < (4 if run.soak else 1), f"{name} grew by {mib:.2f} MiB"
+        assert end[name][1] <= half[name][1] + 12, f"{name} opened files: {end[name][1]}"
+
+
+# ---- 24 -------------------------------------------------------------------------------------
+
+def mutate(rng, data):
+    data = bytearray(data)
+    for _ in range(rng.randrange(1, 8)):
+        at = rng.randrange(len(data) + 1)
+        act = rng.randrange(3)
+        if act == 0:
+            data[at:at] = rng.randbytes(rng.randrange(1, 20))
+        elif act == 1:
+            del data[at:at + rng.randrange(1, 20)]
+        elif data:
+            data[min(at, len(data) - 1)] = rng.randrange(256)
+    return bytes(data)
+
+
+def fuzz_http(rng, port, key, count):
+    request = (b"POST /v1/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + key.encode() +
+               b"\r\nContent-Type: application/json\r\nContent-Length: 40\r\nPrefer: wait=1\r\n"
+               b"Idempotency-Key: k\r\n\r\n{\"prompt\": \"x\", \"width\": 64, \"steps\": 1, ..")
+    for _ in range(count):
+        with socket.socket() as client:
+            client.settimeout(0.2)
+            try:
+                client.connect(("127.0.0.1", port))
+                client.sendall(mutate(rng, request))
+                client.recv(4096)
+            except OSError:
+                pass
+
+
+@scenario(24, "fuzzed input to every decoder of a running fleet: HTTP, records, the store's answers",
+          "no crash, memory below + 32 MiB, jobs go on (make fuzz runs each parser by itself)",
+          scaled="about 300 inputs each; SOAK=1: 10,000")
+def fuzz(run):
+    count = 10000 if run.soak else 300
+    rng = random.Random(run.seed)
+    fleet = run.fleet(counts=ONE_EACH)
+    desk = Desk(run, fleet)
+    wait_ended(desk, [desk.order() for _ in range(4)], 60)
+    before = sizes(fleet)
+    fuzz_http(rng, fleet.http_ports["gateway1"], fleet.keys["gamma"], count)
+    for service in fleet.services.values():
+        fuzz_http(rng, service.port("metrics"), "none", count // 10)
+    written = 0
+    for topic in ("requests", "queue.default.interactive", "jobs.default", "results", "status",
+                  "control", "workers", "progress", "retry.default"):
+        found = [value for _, value in fleet.topics.records(topic) if value] or [b"\x0a\x04seed"]
+        payloads = [mutate(rng, rng.choice(found)) for _ in range(count // 10)]
+        fleet.topics.write_all(topic, payloads)
+        written += len(payloads)
+    run.world.s3.fault = "garbage"
+    during = desk.order()
+    time.sleep(3)
+    run.world.s3.fault = None
+    wait_ended(desk, [during, desk.order()], 90)
+    for name, (mib, _) in sizes(fleet).items():
+        assert mib - before[name][0] < 32, f"{name} grew by {mib - before[name][0]:.0f} MiB"
+    assert not fleet.supervisor.restarts, fleet.supervisor.crashes + fleet.supervisor.gave_up
+    run.note(f"{count} requests, {written} records and the store's garbage: nothing ended")
