@@ -18,6 +18,8 @@
 #include "worker/worker_metrics.h"
 
 #define INPUTS_RETRY_MS 1000
+#define COUNT_RETRY_MS 200
+#define COUNT_PATIENCE_MS 10000
 #define STUCK_LIMIT_MS (5 * 60000) /* a drawer that does not stop for this long is broken */
 
 enum stop { STOP_NONE, STOP_CANCELLED, STOP_EXPIRED, STOP_TIME_LIMIT, STOP_OVER, STOP_LEFT };
@@ -250,7 +252,7 @@ static void exhaust(struct job_run *run)
     end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "attempts_exhausted", message);
 }
 
-/* Counts an attempt before any work; false when the run is over because of it. */
+/* Counts an attempt before any work; false when the run is over because of it, or has to wait. */
 static bool count_attempt(struct job_run *run)
 {
     struct error err;
@@ -260,6 +262,13 @@ static bool count_attempt(struct job_run *run)
         if (err.status == STATUS_CANCELLED) { /* the lane is another worker's by now */
             outbox_drop(run->entry);
             forget_run(run);
+            return false;
+        }
+        /* A rebalance refuses commits and passes: a job that takes its worker down must be counted
+         * then of all times, because its worker's death is what made the group rebalance. */
+        if (clock_monotonic_ms() - run->started_ms < COUNT_PATIENCE_MS) {
+            inputs_deinit(&run->inputs);
+            run->retry_ms = clock_monotonic_ms() + COUNT_RETRY_MS;
             return false;
         }
         /* A crash in this attempt will not be counted; that is no reason not to work. */

@@ -52,6 +52,9 @@ void dead_letter_add(struct outbox_entry *entry, const struct record *r,
     log_warn("gave up on a record", "topic=%s partition=%d offset=%lld reason=%s explanation=%s",
              r->topic, (int)r->partition, (long long)r->offset, why->reason, LOG_QUOTED(text));
     outbox_add(entry, &target, &letter.base, &envelope);
+    /* The end of the job comes after it: whoever reads the record again after a crash finds the job
+     * over, and would not write the letter any more. */
+    outbox_hold(entry);
 }
 
 const char *dead_letter_job_id(const struct record *r)

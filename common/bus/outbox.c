@@ -16,7 +16,7 @@
 
 #define RETRY_MS 1000
 
-enum output_state { OUTPUT_SENT, OUTPUT_FAILED, OUTPUT_REPORTED };
+enum output_state { OUTPUT_HELD, OUTPUT_SENT, OUTPUT_FAILED, OUTPUT_REPORTED };
 
 struct output {
     struct outbox_entry *entry;
@@ -36,7 +36,8 @@ struct outbox_entry {
     struct outbox_entry *previous, *next;
     struct record record;
     bool has_record, ended;
-    size_t unreported;
+    bool holds;              /* what is added from now on waits for the reports of all before */
+    size_t unreported, held; /* held ones are unreported too */
     struct output *outputs, **outputs_end;
 };
 
@@ -46,7 +47,7 @@ struct outbox {
     const char *sender;
     struct outbox_entry *first, *last;
     size_t count, failing;
-    bool complete; /* some entry may be ready to commit */
+    bool complete; /* some entry may be ready to commit, or to send what it held */
     uint64_t retry_at_ms;
     outbox_refused refused; /* may be NULL */
     void *refused_user;
@@ -133,7 +134,7 @@ static void output_settle(struct output *output)
     output->state = OUTPUT_REPORTED;
     output_release_payload(output);
     entry->unreported--;
-    entry->box->complete |= entry->ended && entry->unreported == 0;
+    entry->box->complete |= entry->held > 0 || (entry->ended && entry->unreported == 0);
 }
 
 static void output_give_up(struct output *output, const struct error *err)
@@ -210,9 +211,19 @@ void outbox_add(struct outbox_entry *entry, const struct outbox_target *target,
     *entry->outputs_end = output;
     entry->outputs_end = &output->next;
     entry->unreported++;
+    if (entry->holds && entry->unreported > 1) {
+        output->state = OUTPUT_HELD;
+        entry->held++;
+        return;
+    }
     fault_point("outbox.before_send");
     output_send(output);
     fault_point("outbox.after_send");
+}
+
+void outbox_hold(struct outbox_entry *entry)
+{
+    entry->holds = true;
 }
 
 void outbox_end(struct outbox_entry *entry)
@@ -248,6 +259,20 @@ static void entry_commit(struct outbox_entry *entry)
     fault_point("outbox.committing");
 }
 
+/* The first of those that wait, when there is nothing left that it waits for. */
+static void send_held(struct outbox_entry *entry)
+{
+    if (entry->held == 0 || entry->held < entry->unreported) {
+        return;
+    }
+    struct output *output = entry->outputs;
+    while (output->state != OUTPUT_HELD) {
+        output = output->next;
+    }
+    entry->held--;
+    output_send(output);
+}
+
 static void send_failed_again(struct outbox *box)
 {
     box->failing = 0;
@@ -271,6 +296,7 @@ void outbox_service(struct outbox *box)
     box->complete = false;
     for (struct outbox_entry *entry = box->first, *next; entry != NULL; entry = next) {
         next = entry->next;
+        send_held(entry);
         if (entry->ended && entry->unreported == 0) {
             entry_commit(entry);
             entry_free(entry);

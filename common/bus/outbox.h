@@ -56,6 +56,11 @@ struct outbox_target {
 void outbox_add(struct outbox_entry *entry, const struct outbox_target *target,
                 ProtobufCMessage *message, Crafterse__V1__Envelope *envelope);
 
+/* Outputs that are added from now on are sent one by one, each when Kafka has all before it: for
+ * one that makes the record's next reader pass over it, as a terminal state does, behind one that
+ * would then never be written. */
+void outbox_hold(struct outbox_entry *entry);
+
 /* No more outputs: the entry is done, and freed, once all are reported. Not to be used after. */
 void outbox_end(struct outbox_entry *entry);
 /* Gives the record back uncommitted: it will be read again. Outputs already sent stay sent. */

@@ -18,6 +18,7 @@ class Verdict:
     def __init__(self):
         self.jobs = 0
         self.lost, self.doubled, self.wrong = [], [], []
+        self.forgotten = 0      # cache hits whose id nobody knows any more, which is allowed
         self.again = 0          # jobs whose work was done more than once, which is allowed
         self.ends = Counter()
 
@@ -32,6 +33,7 @@ class Verdict:
     def add(self, other):
         self.jobs += other.jobs
         self.again += other.again
+        self.forgotten += other.forgotten
         self.ends += other.ends
         self.lost += other.lost
         self.doubled += other.doubled
@@ -89,10 +91,22 @@ def check_picture(evidence, job_id, image, generation):
     return None
 
 
+def check_hit(verdict, evidence, order):
+    """The picture of a hit is there, whatever became of the job's id."""
+    for content_hash in order.content_hashes:
+        if not any(content_hash in key for key in evidence.stored):
+            verdict.wrong.append(f"{order.id} was answered from the cache with {content_hash}, "
+                                 "which is not in the store")
+
+
 def check_order(verdict, evidence, order):
     """One job that a client was promised."""
     end = evidence.ends.get(order.id)
     verdict.wrong += [f"{order.id} {text}" for text in order.wrongs]
+    if end is None and order.is_hit:
+        verdict.forgotten += 1
+        check_hit(verdict, evidence, order)
+        return
     if end is None:
         verdict.lost.append(f"{order.id} was accepted and has no end in `status` "
                             f"(on `requests`: {order.id in evidence.requests})")

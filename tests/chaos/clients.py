@@ -52,7 +52,7 @@ class Client:
                     return None
                 answer = None
             if answer is not None and answer.status_code in (200, 202):
-                return self.ledger.accept(answer.json(), self.key, body)
+                return self.ledger.accept(answer.json(), self.key, body, bool(idempotency_key))
             if answer is not None:
                 self.ledger.count_refused()
                 if answer.status_code != 503:
@@ -76,7 +76,9 @@ class Client:
             job = answer.json()
             self.ledger.see(order, job, f"GET at {self.url(turn)}", self.url(turn), asked_s)
             return job
-        if answer.status_code != 503:
+        if answer.status_code == 404 and order.is_hit:
+            order.is_forgotten = True  # its gateway was killed before Kafka had the end
+        elif answer.status_code != 503:
             self.ledger.wrong(order, f"GET at {self.url(turn)} of an accepted job was answered "
                               f"{answer.status_code} {answer.text[:200]}")
         return None
@@ -93,7 +95,7 @@ class Client:
             if answer.status_code in (200, 202):
                 self.ledger.see(order, answer.json(), "the answer to its cancel")
                 return True
-            if answer.status_code == 409:
+            if answer.status_code == 409 or answer.status_code == 404 and order.is_hit:
                 return False
             if answer.status_code != 503:
                 self.ledger.wrong(order, f"DELETE was answered {answer.status_code} "
@@ -139,6 +141,9 @@ class Client:
         with self.call("GET", turn, f"/v1/generations/{order.id}/events", headers=headers,
                        stream=True, timeout=(3, 20)) as answer:
             if answer.status_code != 200:
+                if answer.status_code == 404 and order.is_hit:
+                    order.is_forgotten = True
+                    return last, True
                 if answer.status_code not in (204, 503):
                     self.ledger.wrong(order, f"its events were answered {answer.status_code}")
                 return last, answer.status_code == 204
@@ -260,7 +265,7 @@ def wait_ends(fleet, ledger, timeout):
         for job_id, turn in sorted(waiting):
             order = ledger.orders[job_id]
             job = clients[order.key].look(order, turn)
-            if job is not None and job["state"] in ENDS:
+            if order.is_forgotten or job is not None and job["state"] in ENDS:
                 waiting.discard((job_id, turn))
         if waiting:
             time.sleep(0.5)

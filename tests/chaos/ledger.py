@@ -21,6 +21,9 @@ class Order:
         self.ended_at = {}      # gateway -> when it first showed an end (monotonic)
         self.wrongs = []        # what no client may ever see
         self.cancel_asked = False
+        self.is_hit = False     # from the cache: docs/HTTP-API.md, Ordering
+        self.is_forgotten = False
+        self.content_hashes = []
         self.reads = 0
 
     @property
@@ -39,11 +42,13 @@ class Ledger:
         self.wrongs = []        # about no job in particular
         self.lock = threading.Lock()
 
-    def accept(self, job, key, body):
+    def accept(self, job, key, body, is_idempotent=False):
         with self.lock:
             order = self.orders.get(job["id"])
             if order is None:
                 order = self.orders[job["id"]] = Order(job["id"], key, body)
+                order.is_hit = job["state"] == "succeeded" and not is_idempotent
+                order.content_hashes = [image["content_hash"] for image in job["images"]]
             elif order.key != key:
                 order.wrongs.append(f"given to {order.key} and to {key}")
         self.see(order, job, "the answer to its order")

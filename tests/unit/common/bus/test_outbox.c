@@ -183,6 +183,57 @@ TEST(an_output_that_kafka_never_takes_is_given_up_and_can_be_replaced)
     tear_down(box);
 }
 
+/* How many records come to t.out within the time. */
+static int count_out(struct consumer *reader, uint64_t time_ms)
+{
+    uint64_t deadline_ms = clock_monotonic_ms() + time_ms;
+    struct record seen;
+    struct error err;
+    int count = 0;
+    while (clock_monotonic_ms() < deadline_ms) {
+        while (consumer_take(reader, NULL, 0, &seen)) {
+            count += consumer_done(reader, &seen, &err) == 0;
+        }
+        consumer_poll(reader, 50);
+    }
+    return count;
+}
+
+TEST(what_is_held_is_sent_when_all_before_it_is_delivered)
+{
+    struct error err = {0};
+    struct consumer *reader = NULL;
+    const char *topic = "t.out";
+    const struct consumer_options options = {
+        .group = "held-reader", .topics = &topic, .topic_count = 1};
+    const struct outbox_target nowhere = {.topic = "t.out", .partition = 7};
+    REQUIRE(set_up("held"));
+    REQUIRE(consumer_create(&reader, &kafka, &options, &err) == 0);
+    count_out(reader, 4000); /* what earlier tests wrote */
+    struct outbox *box = outbox_create(producer, consumer, "test");
+
+    struct outbox_entry *entry = outbox_begin(box, NULL);
+    add_status(entry, &to_out);
+    outbox_hold(entry);
+    add_status(entry, &to_out);
+    add_status(entry, &to_out);
+    outbox_end(entry);
+    settle(box, WAIT_MS);
+    CHECK_INT(outbox_count(box), 0);
+    CHECK_INT(count_out(reader, 1000), 3);
+
+    entry = outbox_begin(box, NULL);
+    add_status(entry, &nowhere);
+    outbox_hold(entry);
+    add_status(entry, &to_out);
+    outbox_end(entry);
+    settle(box, 3000);
+    CHECK_INT(outbox_count(box), 1);
+    CHECK_INT(count_out(reader, 500), 0);
+    consumer_destroy(reader, 5000);
+    tear_down(box);
+}
+
 TEST(a_dropped_record_is_taken_again)
 {
     struct record r = {.handle = NULL}, again = {.handle = NULL};
