@@ -85,7 +85,8 @@ def run_storm(world, seed, jobs, total):
           f"{len(storm.faults)} faults, {fleet.supervisor.restarts} restarts, "
           f"{len(fleet.supervisor.gave_up)} services ended by themselves; "
           f"{storm.ledger.refused} refusals, {storm.ledger.unanswered} unanswered, "
-          f"{storm.ledger.probes} probes, {verdict.forgotten} cache hits forgotten; {time.monotonic() - began:.0f} s", flush=True)
+          f"{storm.ledger.probes} probes, {verdict.forgotten} cache hits forgotten; "
+          f"{time.monotonic() - began:.0f} s", flush=True)
     if verdict.is_clean:
         return True
     place = keep(world.folder, f"seed-{seed}")

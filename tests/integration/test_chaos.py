@@ -1,5 +1,5 @@
-"""Scenarios 1, 3, 4, 8 and 12 of docs/CHAOS.md in a form of seconds, on one broker; `make chaos` has
-all of them, on three."""
+"""Scenarios 1, 3, 4, 8 and 12 of docs/CHAOS.md in a form of seconds, on one broker; `make chaos`
+has all of them, on three."""
 
 import pytest
 

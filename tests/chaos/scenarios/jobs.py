@@ -49,8 +49,8 @@ def long_among_short(run):
 
 
 @scenario(14, "all workers of one pool dead",
-          "new jobs go to the other pool once the dead one's workers are past their ttl (8 s); what "
-          "waits for them is drawn when they are back")
+          "new jobs go to the other pool once the dead one's workers are past their ttl (8 s); "
+          "what waits for them is drawn when they are back")
 def dead_pool(run):
     fleet = run.fleet(counts={**ONE_EACH, "worker": 2}, pools=("default", "second"),
                       service_settings={"worker2": {"POOL": "second"}})
@@ -139,8 +139,8 @@ def cancels(run):
                       if s.envelope.job_id == after.id and s.state == State.STATE_RUNNING)
     cancelled_ms = max(c.envelope.sent_ms for c in fleet.topics.read("control", Control)
                        if c.envelope.job_id == running.id)
-    run.note(f"the next job started {started_ms - cancelled_ms} ms after the cancel of the one that "
-             "was running")
+    run.note(f"the next job started {started_ms - cancelled_ms} ms after the cancel of the one "
+             "that was running")
     assert started_ms - cancelled_ms <= 1000 and time.monotonic() - began < 15
     verdict = desk.settle()
     assert dict(verdict.ends) == {"cancelled": 3, "succeeded": 2}, dict(verdict.ends)
@@ -194,7 +194,7 @@ def boundaries(run):
 
 
 @scenario(21, "an attempt that fails for a reason that may pass, and restarts while it waits",
-          "not before its time, in the order of time, also when router and worker restart meanwhile")
+          "not before its time, also when router and worker are killed meanwhile")
 def retries(run):
     fleet = run.fleet(counts=ONE_EACH, service_settings={
         "worker": {"FAILING_DRAWS": "1", "JOB_RETRY_FIRST": "6s", "JOB_RETRY_MAX": "1m"}})
@@ -226,7 +226,7 @@ def with_unknown_fields(message):
     return message.SerializeToString() + b"\xc2\x3e\x05later" + b"\xc8\x3e\x07"
 
 
-@scenario(23, "version skew: messages of a later version's gateway and worker, and of an earlier one",
+@scenario(23, "version skew: messages of a later version's services, and of an earlier one's",
           "unknown fields and states are passed over, all jobs complete (records stand in for the "
           "other version's binaries)")
 def version_skew(run):

@@ -1,4 +1,4 @@
-"""What the machine does to a process: stalls, full disks, limits, a clock that jumps, time itself."""
+"""What the machine does to a process: stalls, full disks, limits, a clock that jumps, time."""
 
 import os
 import random
@@ -76,7 +76,8 @@ def full_disk(run):
         ballast.unlink()
         wait_ended(desk, orders, 60)
         desk.settle()
-        run.note(f"disk full: the uploader said \"{why[:140]}\"; with room again all 30 were stored")
+        run.note(f"disk full: the uploader said \"{why[:140]}\"; with room again all 30 were "
+                 "stored")
         run.stop(fleet)
     finally:
         subprocess.run(["umount", place], check=False)
@@ -131,11 +132,12 @@ def jumping_clock(run):
     desk.settle()
     ends = {state for _, order in load.orders for state in order.ends}
     assert ends == {"succeeded"}, ends
-    run.note(f"clock one hour forward, two back, one forward: {len(load.orders)} jobs, all succeeded")
+    run.note(f"clock one hour forward, two back, one forward: {len(load.orders)} jobs, all "
+             "succeeded")
     run.stop(fleet)
 
 
-@scenario(19, "disk full, file descriptor limit, clock jumps of an hour (memory cap: 12, \"memory\")",
+@scenario(19, "disk full, file descriptor limit, clock jumps of an hour (memory cap: see 12)",
           "a clean error, nothing corrupt, everything goes on when it is over")
 def limits(run):
     full_disk(run)
@@ -153,7 +155,7 @@ def sizes(fleet):
 
 @scenario(22, "soak: mixed load without faults, then the growth of memory and open files",
           "files constant, memory flat: less than 1 MiB in the second half (SOAK: 4 MiB an hour)",
-          scaled="60 s; SOAK=1: 1 h. CRAFTERSE_BUILD and CRAFTERSE_BIN take a build with sanitizers")
+          scaled="60 s; SOAK=1: 1 h, with the sanitizers of CRAFTERSE_BUILD and CRAFTERSE_BIN")
 def soak(run):
     seconds = 3600 if run.soak else 60
     fleet = run.fleet(counts=ONE_EACH, step_time="10ms", service_settings={
@@ -196,8 +198,8 @@ def mutate(rng, data):
 
 
 def fuzz_http(rng, port, key, count):
-    request = (b"POST /v1/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + key.encode() +
-               b"\r\nContent-Type: application/json\r\nContent-Length: 40\r\nPrefer: wait=1\r\n"
+    request = (b"POST /v1/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " +
+               key.encode() + b"\r\nContent-Type: application/json\r\nContent-Length: 40\r\nPrefer: wait=1\r\n"
                b"Idempotency-Key: k\r\n\r\n{\"prompt\": \"x\", \"width\": 64, \"steps\": 1, ..")
     for _ in range(count):
         with socket.socket() as client:
@@ -210,7 +212,7 @@ def fuzz_http(rng, port, key, count):
                 pass
 
 
-@scenario(24, "fuzzed input to every decoder of a running fleet: HTTP, records, the store's answers",
+@scenario(24, "fuzzed input to every decoder of a running fleet: HTTP, records, store answers",
           "no crash, memory below + 32 MiB, jobs go on (make fuzz runs each parser by itself)",
           scaled="about 300 inputs each; SOAK=1: 10,000")
 def fuzz(run):
