@@ -2,6 +2,7 @@
 """Runs the benches, prints a table and writes build/bench.json.
 
     tests/bench/bench.py [engine|layers|pipeline|throughput|gateway|cache|all]
+    tests/bench/bench.py table [BENCH]     the last run's rows in Markdown
 
 engine: the rows of docs/SPEED.md, on models of real size (BENCH_ROWS=WORD: those with WORD in their
 names). layers: what single layers cost on one thread. pipeline: orders through all services.
@@ -91,7 +92,22 @@ def print_table(rows):
               f"{row.get('reference_is', '')}")
 
 
+def print_markdown(rows):
+    """Of the last run, for docs/SPEED.md."""
+    print("| row | target | measured | ceiling of the same run |\n|---|---|---|---|")
+    for row in rows:
+        value = f"{number(row['value'])} {row['unit']}" if row["value"] is not None else "no figure"
+        verdict = "" if row["holds"] is not False else ": **not reached**"
+        reference = f"{number(row['reference'])}: " if row["reference"] is not None else ""
+        print(f"| `{row['name']}`{', ' + row['part'] if row.get('part') else ''} | {target(row)} | "
+              f"{value}{verdict} | {reference}{row.get('reference_is', '')} |")
+
+
 def main():
+    if sys.argv[1:2] == ["table"]:
+        names = sys.argv[2:] or ["engine"]
+        print_markdown([row for row in json.loads(RESULTS.read_text()) if bench_of(row) in names])
+        return 0
     wanted = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] else "all"
     names = list(BENCHES) if wanted == "all" else [wanted]
     if any(name not in BENCHES for name in names):
