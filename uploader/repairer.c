@@ -10,7 +10,6 @@
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
-#include "common/obs/metrics.h"
 #include "proto/repair.pb-c.h"
 
 #define RETRY_FIRST_MS 200
@@ -22,7 +21,6 @@ struct repairer {
     struct store_pair pair; /* the thread's */
     pthread_t thread;
     bool started;
-    struct metric *copied, *lost;
 
     pthread_mutex_t mutex; /* for all below */
     pthread_cond_t changed;
@@ -71,13 +69,13 @@ static bool copy_object(struct repairer *r, const Crafterse__V1__Repair *repair)
     for (;;) {
         int rc = store_pair_repair(&r->pair, repair->object_key, (int)repair->store, &err);
         if (rc == 0) {
-            metric_increment(r->copied);
+            metric_increment(r->options.metrics.copied);
             log_info("object copied to the store that lacked it", "store=%u key=%s",
                      repair->store + 1, repair->object_key);
             return true;
         }
         if (rc == STATUS_NOT_FOUND || rc == STATUS_TOO_LARGE) {
-            metric_increment(r->lost);
+            metric_increment(r->options.metrics.impossible);
             log_error("object cannot be copied to the store that lacks it", "key=%s reason=%s",
                       repair->object_key, LOG_QUOTED(err.text));
             return true;
@@ -114,16 +112,21 @@ static void *run_thread(void *user)
     }
 }
 
+struct repairer_metrics repairer_metrics_create(void)
+{
+    const char *name = "crafterse_uploader_repairs_total";
+    const char *help = "Objects that one of the stores lacked, by what came of it.";
+    return (struct repairer_metrics){
+        .copied = metric_create(METRIC_COUNTER, name, "outcome=\"copied\"", help),
+        .impossible = metric_create(METRIC_COUNTER, name, "outcome=\"impossible\"", help)};
+}
+
 int repairer_create(struct repairer **out, const struct repairer_options *options,
                     struct error *err)
 {
     struct repairer *r = xcalloc(1, sizeof(*r));
     pthread_condattr_t monotonic;
-    const char *name = "crafterse_uploader_repairs_total";
-    const char *help = "Objects that one of the stores lacked, by what came of it.";
     r->options = *options;
-    r->copied = metric_create(METRIC_COUNTER, name, "outcome=\"copied\"", help);
-    r->lost = metric_create(METRIC_COUNTER, name, "outcome=\"impossible\"", help);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&r->changed, &monotonic);

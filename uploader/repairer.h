@@ -10,11 +10,19 @@
 
 #include "common/base/error.h"
 #include "common/bus/consumer.h"
+#include "common/obs/metrics.h"
 #include "uploader/uploader_config.h"
 
 struct repairer;
 
+struct repairer_metrics {
+    struct metric *copied, *impossible;
+};
+/* Counters of the process; make them once. Never freed. */
+struct repairer_metrics repairer_metrics_create(void);
+
 struct repairer_options {
+    struct repairer_metrics metrics;
     const struct uploader_config *config;
     bool durable;
     struct store_health *health;

@@ -316,7 +316,8 @@ static int start_stores(struct uploader *u, struct error *err)
                                              .metrics = upload_pool_metrics_create(),
                                              .finished = wake_loop,
                                              .user = u->consumer};
-    const struct repairer_options repairs = {.config = u->config,
+    const struct repairer_options repairs = {.metrics = repairer_metrics_create(),
+                                             .config = u->config,
                                              .durable = durable,
                                              .health = u->health,
                                              .finished = wake_loop,
