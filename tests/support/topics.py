@@ -126,6 +126,11 @@ class Topics:
     def dead_letters(self):
         return self.read("deadletter", messages.DeadLetter)
 
+    def partitions(self, topic):
+        client = AdminClient({"bootstrap.servers": self.brokers})
+        name = self.name(topic)
+        return len(client.list_topics(name, timeout=10).topics[name].partitions)
+
     def lag(self, topic, group):
         """Records of the topic that the group has not committed."""
         consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": self.prefix + group,
