@@ -7,9 +7,8 @@
  * threads or tiles, bit for bit; 128 times the column's sum of weights takes the offset back.
  * Bfloat16 sums are kept in float32, also in one order whatever the threads.
  *
- * Kernels are our own, for instructions made for it: AVX-512 VNNI, AVX-VNNI, AVX-512 BF16. Measured
- * against oneDNN 2.6.3's matmul at a UNet's shapes they are as fast as that and a pass over its
- * sums, and they serve processors that oneDNN's fast kernels do not (AVX-VNNI without AVX-512).
+ * Kernels are our own, for instructions made for it: AVX-512 VNNI, AVX-VNNI, AVX-512 BF16
+ * (docs/adr/0009-own-reduced-kernels.md).
  *
  * Layout of packed weights: panels of 32 columns; in a panel, step by step, four bytes of each
  * column (four int8 terms, two bfloat16). What is missing to 32 columns or a whole step is zero.
@@ -26,8 +25,8 @@
 #include "worker/engine/tensor/stored.h"
 
 /* Whether this processor has instructions for products in this arithmetic; of float32, which is
- * kernels/gemm's, always. ONEDNN_MAX_CPU_ISA (SSE41, AVX2, AVX2_VNNI, AVX512_CORE,
- * AVX512_CORE_VNNI) hides what a smaller processor lacks. */
+ * kernels/gemm's, always. CRAFTERSE_MAX_CPU_ISA (avx2, avx-vnni, avx512, avx512-vnni) in the
+ * environment hides what a smaller processor lacks. */
 bool product_has(enum arithmetic arithmetic);
 
 /* CPU seconds of one thread for 2 * 10^9 operations of a layer's product, weights packed: to choose

@@ -205,23 +205,20 @@ static struct features processor_features(void)
     };
 }
 
-/* What oneDNN's variable leaves of them, so that one setting makes the whole engine compute as on a
- * smaller processor. */
+/* What CRAFTERSE_MAX_CPU_ISA leaves of them: to compute as on a smaller processor. */
 static struct features limited_features(void)
 {
     static const struct {
         const char *name;
         struct features most;
     } limits[] = {
-        {"SSE41", {false, false, false, false}},
-        {"AVX", {false, false, false, false}},
-        {"AVX2", {false, false, false, false}},
-        {"AVX2_VNNI", {false, false, false, true}},
-        {"AVX512_CORE", {true, false, false, false}},
-        {"AVX512_CORE_VNNI", {true, true, false, false}},
+        {"avx2", {false, false, false, false}},
+        {"avx-vnni", {false, false, false, true}},
+        {"avx512", {true, false, false, false}},
+        {"avx512-vnni", {true, true, false, false}},
     };
     struct features features = processor_features();
-    const char *limit = getenv("ONEDNN_MAX_CPU_ISA");
+    const char *limit = getenv("CRAFTERSE_MAX_CPU_ISA");
     for (size_t i = 0; limit != NULL && i < sizeof(limits) / sizeof(limits[0]); i++) {
         if (strcmp(limit, limits[i].name) == 0) {
             features.avx512 = features.avx512 && limits[i].most.avx512;
