@@ -156,11 +156,27 @@ def test_a_single_file_checkpoint_is_a_model(tmp_path):
     assert "Model: my model" in texts(out)["parameters"]
 
 
+def test_a_rounded_picture_says_its_precision_and_another_model_hash(tmp_path):
+    exact, rounded = tmp_path / "exact.png", tmp_path / "rounded.png"
+    small = ["--model", MODEL, "--prompt", "x", "--width", 64, "--height", 64, "--steps", 2,
+             "--seed", 3]
+    txt2img(*small, "--output", exact)
+    done = txt2img(*small, "--output", rounded, "--precision", "int8", "--force-precision",
+                   check=False)
+    if "no instructions" in done.stderr:
+        pytest.skip("this processor has no instructions for int8")
+    assert done.returncode == 0, done.stderr
+    said, before = texts(rounded)["parameters"], texts(exact)["parameters"]
+    assert "Precision: int8" in said and "Precision" not in before
+    digest = said.partition("Model hash: ")[2].partition(",")[0]
+    assert len(digest) == 64 and digest not in before
+
+
 @pytest.mark.parametrize("arguments, code, message", [
     ([], 2, "--model is required"),
     (["--steps", "many"], 2, "--steps: expected a whole number"),
     (["--seed", "-1"], 2, "--seed: expected a whole number"),
-    (["--precision", "bf16"], 2, "--precision: not in this version"),
+    (["--precision", "f8"], 2, "--precision: expected f32, bf16 or int8"),
     (["--lora", "a:much"], 2, "--lora: expected FILE.safetensors or a name"),
     (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--lora", "gone"], 1,
      'there is no "gone"'),
