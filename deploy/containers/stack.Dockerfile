@@ -28,7 +28,8 @@ USER 10001
 ENTRYPOINT ["versitygw"]
 
 FROM ${BASE} AS kafka
-RUN apt-get update -qq \
+# Java's package wants a place for its manuals, which a slim image leaves out.
+RUN mkdir -p /usr/share/man/man1 && apt-get update -qq \
     && apt-get install -qq -y --no-install-recommends openjdk-17-jre-headless > /dev/null \
     && rm -rf /var/lib/apt/lists/* && useradd --uid 1000 appuser && install -d -o 1000 /var/lib/kafka
 COPY kafka-lib /opt/kafka/libs

@@ -1,4 +1,4 @@
-"""More workers, and what the autoscaler would ask for: the ScaledObject's own query on real lags."""
+"""More workers, and what the autoscaler would ask for: the ScaledObject's query on real lags."""
 
 import math
 import time
