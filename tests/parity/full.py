@@ -266,8 +266,9 @@ def compare_precision(kind, precision):
     raw = max(relative_error(ours[name], theirs[name]) for name in stages["unet"][:2])
     good = (max(errors.values()) if precision == "f32" else raw) <= most and psnr >= least
     text = " ".join(f"{stage} {error:.1e}" for stage, error in errors.items())
-    print(f"{'ok  ' if good else 'FAIL'} {kind} {SIZE}x{SIZE} {STEPS} step f16 weights {precision:4} "
-          f"{text} forward {raw:.1e} {psnr:.1f} dB  peak {peak / 2**30:.2f} GiB resident\n     {done.stdout.strip()}")
+    print(f"{'ok  ' if good else 'FAIL'} {kind} {SIZE}x{SIZE} {STEPS} step f16 weights "
+          f"{precision:4} {text} forward {raw:.1e} {psnr:.1f} dB  "
+          f"peak {peak / 2**30:.2f} GiB resident\n     {done.stdout.strip()}")
     return good
 
 

@@ -33,20 +33,28 @@ static struct {
 #define TILE_INLINE(features) __attribute__((target(features), always_inline)) static inline
 #define TILE_SWITCH(body) \
     switch (rows) { \
-        TILE_CASE(body, 1) \
-        TILE_CASE(body, 2) \
-        TILE_CASE(body, 3) TILE_CASE(body, 4) TILE_CASE(body, 5) TILE_CASE(body, 6) \
-            TILE_CASE(body, 7) TILE_CASE(body, 8) TILE_CASE(body, 9) TILE_CASE(body, 10) \
-                TILE_CASE(body, 11) TILE_CASE(body, 12) TILE_CASE(body, 13) default \
-            : PANIC("a tile of %d rows", (int)rows); \
+        TILE_CASE(body, 1); \
+        TILE_CASE(body, 2); \
+        TILE_CASE(body, 3); \
+        TILE_CASE(body, 4); \
+        TILE_CASE(body, 5); \
+        TILE_CASE(body, 6); \
+        TILE_CASE(body, 7); \
+        TILE_CASE(body, 8); \
+        TILE_CASE(body, 9); \
+        TILE_CASE(body, 10); \
+        TILE_CASE(body, 11); \
+        TILE_CASE(body, 12); \
+        TILE_CASE(body, 13); \
+    default: \
+        PANIC("a tile of %d rows", (int)rows); \
     }
 #define TILE_CASE(body, count) \
     case count: \
         body(count, a, stride, panel, steps, sums); \
-        break;
+        break
 
-/* ---- AVX-512: a vector holds four bytes of 16 columns, and a sum of each -----------------------
- */
+/* ---- AVX-512: a vector holds four bytes of 16 columns, and a sum of each ---- */
 
 #define VNNI_512 "avx512f,avx512bw,avx512vl,avx512vnni"
 #define BF16_512 "avx512f,avx512bw,avx512vl,avx512bf16"
@@ -114,7 +122,7 @@ __attribute__((target(BF16_512))) static void
 tile_512_bf16(int64_t rows, const uint8_t *a, int64_t stride, const uint8_t *panel, int64_t steps,
               void *sums){TILE_SWITCH(body_512_bf16)}
 
-/* ---- AVX-VNNI: vectors of 8 columns, half as many registers ------------------------------------
+/* ---- AVX-VNNI: vectors of 8 columns, half as many registers ----
 
    A tile is done in blocks of up to 6 rows by 16 columns: 12 sums, two vectors of the panel and one
    of A, of 16 registers. */
@@ -155,12 +163,12 @@ __attribute__((target(VNNI_256))) static void block_256_int8(int64_t rows, const
                                                              int64_t steps, int32_t *sums)
 {
     switch (rows) {
-        TILE_CASE(body_256_int8, 1)
-        TILE_CASE(body_256_int8, 2)
-        TILE_CASE(body_256_int8, 3)
-        TILE_CASE(body_256_int8, 4)
-        TILE_CASE(body_256_int8, 5)
-        TILE_CASE(body_256_int8, 6)
+        TILE_CASE(body_256_int8, 1);
+        TILE_CASE(body_256_int8, 2);
+        TILE_CASE(body_256_int8, 3);
+        TILE_CASE(body_256_int8, 4);
+        TILE_CASE(body_256_int8, 5);
+        TILE_CASE(body_256_int8, 6);
     default:
         PANIC("a block of %d rows", (int)rows);
     }
