@@ -123,35 +123,55 @@ struct pack_call {
     const struct product_weights *weights;
     struct stored weight;
     struct packed packed;
-    float *row; /* [threads, k] */
+    float *row; /* [threads, 2, k]: a column, and its rounded numbers */
 };
 
-/* Write a column's numbers into its place of the panel. */
-static void pack_column_int8(const struct pack_call *call, const float *row, int64_t place)
+/* Bytes of a column, and their sum. Adding 1.5 * 2^23 rounds to the nearest integer. */
+SIMD_CLONES static int32_t to_weights(const float *restrict x, int8_t *restrict out, int64_t count,
+                                      float inverse)
 {
-    int64_t k = call->weights->k;
-    uint8_t *panel = call->packed.panels + place / COLUMNS * panel_bytes(ARITHMETIC_INT8, k);
-    float most = largest(row, k), scale = most / MAGNITUDE;
-    float inverse = most > 0 ? MAGNITUDE / most : 0;
     int32_t sum = 0;
-    for (int64_t i = 0; i < k; i++) {
-        int32_t value = (int32_t)lrintf(row[i] * inverse);
-        panel[(i / STEP * COLUMNS + place % COLUMNS) * STEP + i % STEP] = (uint8_t)(int8_t)value;
+    for (int64_t i = 0; i < count; i++) {
+        float rounded = (x[i] * inverse + 12582912.0f) - 12582912.0f;
+        int32_t value = (int32_t)rounded;
+        out[i] = (int8_t)value;
         sum += value;
     }
-    call->packed.scales[place] = scale;
-    call->packed.offsets[place] = sum * ZERO;
+    return sum;
 }
 
-static void pack_column_bf16(const struct pack_call *call, const float *row, int64_t place)
+SIMD_CLONES static void to_bfloats(const float *restrict x, uint16_t *restrict out, int64_t count)
 {
-    int64_t k = call->weights->k;
-    uint8_t *panel = call->packed.panels + place / COLUMNS * panel_bytes(ARITHMETIC_BF16, k);
-    for (int64_t i = 0; i < k; i++) {
-        uint16_t value = to_bfloat(row[i]);
-        uint8_t *at = panel + (i / 2 * COLUMNS + place % COLUMNS) * STEP + i % 2 * 2;
-        memcpy(at, &value, sizeof(value));
+    for (int64_t i = 0; i < count; i++) {
+        out[i] = to_bfloat(x[i]);
     }
+}
+
+/* Put a column's steps where they belong. */
+static void spread(const uint8_t *column, int64_t steps, uint8_t *at)
+{
+    for (int64_t step = 0; step < steps; step++) {
+        memcpy(at + step * COLUMNS * STEP, column + step * STEP, STEP);
+    }
+}
+
+/* Round a column and write it into its place of its panel. rounded: room for it, zero behind it. */
+static void pack_column(const struct pack_call *call, const float *row, uint8_t *rounded,
+                        int64_t place)
+{
+    enum arithmetic arithmetic = call->weights->arithmetic;
+    int64_t k = call->weights->k;
+    if (arithmetic == ARITHMETIC_BF16) {
+        to_bfloats(row, (uint16_t *)(void *)rounded, k);
+    } else {
+        float most = largest(row, k), inverse = most > 0 ? MAGNITUDE / most : 0;
+        int32_t sum = to_weights(row, (int8_t *)rounded, k, inverse);
+        call->packed.scales[place] = most / MAGNITUDE;
+        call->packed.offsets[place] = sum * ZERO;
+    }
+    spread(rounded, steps_of(arithmetic, k),
+           call->packed.panels + place / COLUMNS * panel_bytes(arithmetic, k) +
+               place % COLUMNS * STEP);
 }
 
 static void pack_panel(void *argument, int64_t piece, int thread)
@@ -159,18 +179,15 @@ static void pack_panel(void *argument, int64_t piece, int thread)
     const struct pack_call *call = argument;
     const struct product_weights *weights = call->weights;
     int64_t k = weights->k, bytes = panel_bytes(weights->arithmetic, k);
-    float *row = call->row + thread * k;
+    float *row = call->row + thread * (2 * k + STEP);
+    uint8_t *rounded = (uint8_t *)(void *)(row + k);
     memset(call->packed.panels + piece * bytes, 0, (size_t)bytes);
     for (int64_t place = piece * COLUMNS; place < (piece + 1) * COLUMNS; place++) {
         int64_t column = column_at(weights, place);
         bool is_there = place < weights->n;
         if (is_there) {
             stored_to_f32(stored_from(call->weight, column * k), row, k);
-        }
-        if (is_there && weights->arithmetic == ARITHMETIC_BF16) {
-            pack_column_bf16(call, row, place);
-        } else if (is_there) {
-            pack_column_int8(call, row, place);
+            pack_column(call, row, rounded, place);
         } else if (weights->arithmetic == ARITHMETIC_INT8) {
             call->packed.scales[place] = 0;
             call->packed.offsets[place] = 0;
@@ -184,7 +201,8 @@ void product_pack(struct parallel *pool, const struct product_weights *weights,
     ASSERT(!weights->gated || weights->n % COLUMNS == 0);
     struct pack_call call = {
         .weights = weights, .weight = weight, .packed = packed_parts(weights, packed)};
-    call.row = xcalloc((size_t)parallel_threads(pool) * (size_t)weights->k, sizeof(float));
+    call.row =
+        xcalloc((size_t)parallel_threads(pool) * (size_t)(2 * weights->k + STEP), sizeof(float));
     parallel_run(pool, round_up(weights->n, COLUMNS) / COLUMNS, pack_panel, &call);
     xfree(call.row);
 }
@@ -220,13 +238,6 @@ SIMD_CLONES static void to_bytes(const float *restrict x, uint8_t *restrict out,
 {
     for (int64_t i = 0; i < count; i++) {
         out[i] = (uint8_t)(int32_t)(x[i] * inverse + ((float)ZERO + 0.5f));
-    }
-}
-
-SIMD_CLONES static void to_bfloats(const float *restrict x, uint16_t *restrict out, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++) {
-        out[i] = to_bfloat(x[i]);
     }
 }
 
