@@ -1,5 +1,6 @@
 #include "worker/engine_drawer.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -67,9 +68,31 @@ static enum engine_precision precision_of(const char *name)
     return strcmp(name, "bf16") == 0 ? ENGINE_PRECISION_BF16 : ENGINE_PRECISION_F32;
 }
 
+/* "" when nothing is to be kept. */
+static void find_cache_folder(const struct worker_config *config, char folder[PATH_MAX])
+{
+    folder[0] = '\0';
+    if (config->cache_limit > 0 && *config->cache_folder != '\0') {
+        snprintf(folder, PATH_MAX, "%s", config->cache_folder);
+    } else if (config->cache_limit > 0) {
+        engine_cache_folder(folder, PATH_MAX);
+    }
+}
+
+static void log_cache(const struct engine_info *info)
+{
+    if (info->weight_cache_amiss) {
+        log_warn("weight cache", "note=%s", LOG_QUOTED(info->weight_cache));
+    } else if (*info->weight_cache != '\0') {
+        log_info("weight cache", "note=%s", LOG_QUOTED(info->weight_cache));
+    }
+}
+
 static int open_engine(void **drawer, const void *settings, struct error *err)
 {
     const struct worker_config *config = settings;
+    char cache_folder[PATH_MAX];
+    find_cache_folder(config, cache_folder);
     const struct engine_options options = {
         .model_path = config->model_path,
         .vae_path = config->vae_path,
@@ -77,6 +100,8 @@ static int open_engine(void **drawer, const void *settings, struct error *err)
         .storage = strcmp(config->weights, "f32") == 0 ? ENGINE_STORAGE_F32 : ENGINE_STORAGE_FILE,
         .precision = precision_of(config->precision),
         .memory_limit = (uint64_t)config->memory_limit,
+        .cache_folder = cache_folder,
+        .cache_limit = (uint64_t)config->cache_limit,
         .lora_folder = config->lora_folder,
         .embedding_folder = config->embedding_folder};
     struct engine *engine;
@@ -92,6 +117,7 @@ static int open_engine(void **drawer, const void *settings, struct error *err)
              LOG_QUOTED(d->model.name), d->model.digest, engine_info(engine)->arithmetic,
              (unsigned long long)engine_info(engine)->parameter_count,
              clock_monotonic_seconds() - started);
+    log_cache(engine_info(engine));
     *drawer = d;
     return 0;
 }

@@ -69,6 +69,21 @@ const struct config_option worker_config_options[] = {
      .max = INT64_MAX,
      .help = "Pictures that would take more, all of the process counted, are refused; 0 = what the "
              "control group allows, or the machine has."},
+    {.name = "CACHE_FOLDER",
+     .type = CONFIG_STRING,
+     .offset = AT(cache_folder),
+     .default_text = "",
+     .help = "Where weights that were packed for this machine's arithmetic are kept, so that later "
+             "starts take seconds; shared by the workers of a host. Empty = "
+             "$XDG_CACHE_HOME/crafterse, or ~/.cache/crafterse."},
+    {.name = "CACHE_LIMIT",
+     .type = CONFIG_BYTES,
+     .offset = AT(cache_limit),
+     .default_text = "32GiB",
+     .min = 0,
+     .max = INT64_MAX,
+     .help = "All files of that folder may take so much; those longest unused are removed. 0 = "
+             "nothing is kept."},
     {.name = "THREADS",
      .type = CONFIG_INT,
      .offset = AT(threads),

@@ -13,9 +13,11 @@ struct worker_config {
     const char *vae_path;
     const char *lora_folder;
     const char *embedding_folder;
-    const char *weights;   /* "file" or "f32": enum engine_storage */
-    const char *precision; /* "f32", "bf16" or "int8": enum engine_precision */
-    int64_t memory_limit;  /* bytes; 0: the control group's or the machine's */
+    const char *weights;      /* "file" or "f32": enum engine_storage */
+    const char *precision;    /* "f32", "bf16" or "int8": enum engine_precision */
+    int64_t memory_limit;     /* bytes; 0: the control group's or the machine's */
+    const char *cache_folder; /* "": the default place */
+    int64_t cache_limit;      /* bytes; 0: no cache */
     int64_t threads;
     int64_t attempts_max;
     int64_t retry_first_ms, retry_max_ms;

@@ -4,6 +4,7 @@ Every test that asks for `stack` shares one running stack of its module; tests t
 make their own with `make_stack`. Each has its own topics, so nothing leaks from test to test.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import nodes  # noqa: E402
 from support.s3_server import S3Server  # noqa: E402
 from support.stack import Stack  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory):
+    """Packed weights of tests are nobody else's."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -147,6 +147,30 @@ def test_timings_are_one_json_line_on_stdout(tmp_path):
     assert "step 2 of 2" in done.stderr and "\r" not in done.stderr
 
 
+def test_weights_that_were_packed_are_there_for_the_next_start(tmp_path):
+    cache = tmp_path / "cache"
+
+    def draw(name, *options):
+        done = txt2img("--model", MODEL, "--prompt", "a ring", "--steps", 1, "--width", 64,
+                       "--height", 64, "--seed", 3, "--storage", "f32", *options,
+                       "--output", tmp_path / name)
+        return done.stderr.splitlines()[0], pixels(tmp_path / name)
+
+    said, picture = draw("none.png", "--weight-cache", "")
+    assert "packed" not in said
+    said, first = draw("first.png", "--weight-cache", cache)
+    assert said.startswith(f"packed weights are being written to {cache}/")
+    file, = cache.glob("*.packed")
+    said, second = draw("second.png", "--weight-cache", cache)
+    assert said == f"packed weights are read from {file}"
+    file.write_bytes(file.read_bytes()[:-1])
+    said, third = draw("third.png", "--weight-cache", cache)
+    assert said == f"packed weights are being written to {file}"
+    said, fourth = draw("fourth.png", "--weight-cache", "/dev/null/cache")
+    assert said == "packed weights are not kept: /dev/null/cache: Not a directory"
+    assert picture == first == second == third == fourth
+
+
 def test_a_single_file_checkpoint_is_a_model(tmp_path):
     model = write_checkpoint(tmp_path / "my model.safetensors")
     out = tmp_path / "picture.png"

@@ -201,7 +201,7 @@ KINDS = {
     "sd-inpaint": sd(pipeline="StableDiffusionInpaintPipeline",
                      unet=("sd-inpaint", {"in_channels": 9})),
     "sdxl-inpaint": sdxl(pipeline="StableDiffusionXLInpaintPipeline",
-                         unet=("sdxl-inpaint", {"in_channels": 9}), guidance=3.0, seed=1),
+                         unet=("sdxl-inpaint", {"in_channels": 9}), guidance=3.0, seed=2),
     "vae-upcast": sd(vae=("kl", {"force_upcast": True, "_diffusers_version": "0.20.0"})),
     "vae-scaling": sd(vae=("kl", {"scaling_factor": 0.41})),
     "taesd": sd(vae=("taesd", {})),

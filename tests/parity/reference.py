@@ -160,9 +160,25 @@ class Recorder:
 
 
 def with_interval(pipe, recorder, settings):
-    """Guidance only in steps int(start * n) <= i < int(end * n), as diffusers' guiders have it."""
+    """Guidance only in steps int(start * n) <= i < int(end * n), as diffusers' guiders have it. In
+    the others the UNet sees the prompt alone, although the pipeline goes on in pairs."""
     first = int(settings["guidance_start"] * STEPS)
     last = int(settings["guidance_end"] * STEPS)
+    forward = pipe.unet.forward
+
+    def last_half(value):
+        return value[value.shape[0] // 2:] if torch.is_tensor(value) and value.dim() > 1 else value
+
+    def forward_alone(sample, *arguments, **options):
+        if first <= len(recorder.predictions) < last or not pipe.do_classifier_free_guidance:
+            return forward(sample, *arguments, **options)
+        options = {key: {name: last_half(each) for name, each in value.items()}
+                   if isinstance(value, dict) else last_half(value)
+                   for key, value in options.items()}
+        (prediction,) = forward(last_half(sample), *arguments, **options)
+        return (torch.cat([prediction, prediction]),)
+
+    pipe.unet.forward = forward_alone
 
     class Interval(type(pipe)):
         @property

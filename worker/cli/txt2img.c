@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,8 @@ struct options {
     int memory_limit_mb; /* 0: what there is */
     int band_rows;       /* 0: the engine's choice */
     bool estimate;
+    const char *weight_cache; /* where packed weights are kept */
+    char default_cache[PATH_MAX];
     const char *lora_folder;
     struct lora_options loras;
 };
@@ -93,6 +96,7 @@ enum option_key {
     KEY_STORAGE,
     KEY_MEMORY_LIMIT,
     KEY_BAND_ROWS,
+    KEY_WEIGHT_CACHE,
     KEY_ESTIMATE,
     KEY_CLIP_SKIP,
     KEY_EMBEDDING,
@@ -155,6 +159,8 @@ static const struct {
     {"memory-limit", KEY_MEMORY_LIMIT, "MB", "refuse what takes more (default: what there is)"},
     {"band-rows", KEY_BAND_ROWS, "N",
      "rows of the VAE's bands; the picture is the same (default: few MB)"},
+    {"weight-cache", KEY_WEIGHT_CACHE, "DIR",
+     "where packed weights are kept between starts (~/.cache/crafterse); \"\": nowhere"},
     {"estimate", KEY_ESTIMATE, NULL, "print how much memory pictures take, and make none"},
     {"clip-skip", KEY_CLIP_SKIP, "N", "leave out the last N layers of the text encoders (0)"},
     {"embedding", KEY_EMBEDDING, "FILE", "textual inversion, called by its name; repeatable"},
@@ -371,6 +377,40 @@ static int apply_sampling_option(int key, const char *value, struct options *opt
     }
 }
 
+/* The options that say how the engine is to work, and what it is to tell. */
+static int apply_machine_option(int key, const char *value, struct options *options)
+{
+    switch (key) {
+    case KEY_THREADS:
+        return parse_int("threads", value, 1, 256, &options->threads);
+    case KEY_MEMORY_LIMIT:
+        return parse_int("memory-limit", value, 1, 1 << 30, &options->memory_limit_mb);
+    case KEY_BAND_ROWS:
+        return parse_int("band-rows", value, 1, 1 << 20, &options->band_rows);
+    case KEY_WEIGHT_CACHE:
+        options->weight_cache = value;
+        return 0;
+    case KEY_ESTIMATE:
+        options->estimate = true;
+        return 0;
+    case KEY_STORAGE:
+        return parse_storage(value, &options->storage);
+    case KEY_PRECISION:
+        return parse_precision(value, &options->precision);
+    case KEY_FORCE_PRECISION:
+        options->force_precision = true;
+        return 0;
+    case KEY_TIMINGS:
+        options->timings = true;
+        return 0;
+    case KEY_PROFILE:
+        options->profile = true;
+        return 0;
+    default:
+        return apply_sampling_option(key, value, options);
+    }
+}
+
 /* One option into *options. Returns 0 or EXIT_USAGE. */
 static int apply_option(int key, const char *value, struct options *options)
 {
@@ -396,20 +436,12 @@ static int apply_option(int key, const char *value, struct options *options)
     case KEY_OUTPUT:
         options->output = value;
         return 0;
-    case KEY_TIMINGS:
-        options->timings = true;
-        return 0;
-    case KEY_PROFILE:
-        options->profile = true;
-        return 0;
     case KEY_WIDTH:
         return parse_int("width", value, 1, 1 << 20, &options->width);
     case KEY_HEIGHT:
         return parse_int("height", value, 1, 1 << 20, &options->height);
     case KEY_BATCH:
         return parse_int("batch", value, 1, BATCH_MAX, &options->batch);
-    case KEY_THREADS:
-        return parse_int("threads", value, 1, 256, &options->threads);
     case KEY_SEED:
         return parse_seed(value, options);
     case KEY_SEEDS:
@@ -426,22 +458,8 @@ static int apply_option(int key, const char *value, struct options *options)
     case KEY_EMBEDDINGS:
         options->embedding_folder = value;
         return 0;
-    case KEY_MEMORY_LIMIT:
-        return parse_int("memory-limit", value, 1, 1 << 30, &options->memory_limit_mb);
-    case KEY_BAND_ROWS:
-        return parse_int("band-rows", value, 1, 1 << 20, &options->band_rows);
-    case KEY_ESTIMATE:
-        options->estimate = true;
-        return 0;
-    case KEY_STORAGE:
-        return parse_storage(value, &options->storage);
-    case KEY_PRECISION:
-        return parse_precision(value, &options->precision);
-    case KEY_FORCE_PRECISION:
-        options->force_precision = true;
-        return 0;
     default:
-        return apply_sampling_option(key, value, options);
+        return apply_machine_option(key, value, options);
     }
 }
 
@@ -674,6 +692,7 @@ static struct engine_options engine_options_of(const struct options *options)
         .precision = options->precision,
         .precision_is_forced = options->force_precision,
         .memory_limit = (uint64_t)options->memory_limit_mb * 1000000,
+        .cache_folder = options->weight_cache,
         .lora_folder = options->lora_folder,
         .lora_files = options->loras.files,
         .lora_file_count = options->loras.file_count,
@@ -715,6 +734,9 @@ static int run(const struct options *options, struct stopwatch *watch, struct er
     }
     stopwatch_opened(watch);
     const struct engine_info *info = engine_info(engine);
+    if (info->weight_cache[0] != '\0') {
+        fprintf(stderr, "%s\n", info->weight_cache);
+    }
     struct generation generation = {
         .prompt = options->prompt != NULL ? options->prompt : "",
         .negative_prompt = options->negative,
@@ -757,6 +779,8 @@ static int run(const struct options *options, struct stopwatch *watch, struct er
 int main(int argc, char **argv)
 {
     struct options options = {.negative = "", .guidance = -1, .batch = 1};
+    engine_cache_folder(options.default_cache, sizeof(options.default_cache));
+    options.weight_cache = options.default_cache;
     struct error err;
     struct stopwatch watch;
     stopwatch_start(&watch);

@@ -21,6 +21,7 @@
 #include "worker/engine/pipeline/init_image.h"
 #include "worker/engine/pipeline/lora_uses.h"
 #include "worker/engine/pipeline/memory.h"
+#include "worker/engine/pipeline/model_cache.h"
 #include "worker/engine/pipeline/precision.h"
 #include "worker/engine/pipeline/preview.h"
 #include "worker/engine/pipeline/profile_table.h"
@@ -44,6 +45,7 @@ struct engine {
     struct engine_info info;
     struct engine_limits limits;
     struct components *components;
+    struct weight_cache *cache; /* of what they pack; may be NULL */
     struct lora_library *loras;
     struct scheduler *schedulers[SCHEDULERS_MAX]; /* by scheduler_names; NULL: refuses the config */
     const char *offered[SCHEDULERS_MAX + 1];      /* the names of the others */
@@ -197,14 +199,28 @@ static int digest_model(struct engine *engine, const struct engine_options *opti
 static int open_components(struct engine *engine, const struct engine_options *options,
                            struct error *err)
 {
+    engine->cache = model_cache_open(options, engine->arithmetic);
     const struct components_options wanted = {
         .path = options->model_path,
         .vae_path = options->vae_path,
         .expand = options->storage == ENGINE_STORAGE_F32,
         .arithmetic = engine->arithmetic,
         .pool = engine->ex.pool,
+        .cache = engine->cache,
     };
-    return components_open(&engine->components, &wanted, err);
+    int result = components_open(&engine->components, &wanted, err);
+    engine->info.weight_cache = "";
+    if (result == STATUS_OK && engine->cache != NULL) {
+        weight_cache_finish(engine->cache);
+        engine->info.weight_cache = weight_cache_note(engine->cache);
+        engine->info.weight_cache_amiss = weight_cache_is_amiss(engine->cache);
+    }
+    return result;
+}
+
+void engine_cache_folder(char *path, size_t size)
+{
+    weight_cache_default_folder(path, size);
 }
 
 static int open_loras(struct engine *engine, const struct engine_options *options,
@@ -294,6 +310,7 @@ void engine_close(struct engine *engine)
     preview_destroy(engine->preview);
     lora_library_close(engine->loras);
     components_close(engine->components);
+    weight_cache_close(engine->cache);
     xfree(engine);
 }
 

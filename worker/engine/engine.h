@@ -62,6 +62,10 @@ struct engine_options {
     /* Bytes that the process may use; 0 = the control group's limit, or else the machine's memory.
      * Pictures that would take more are refused. */
     uint64_t memory_limit;
+    /* Where packed weights are kept between starts (docs/OPERATIONS.md), and how many bytes all
+     * that is kept there may take, 0 = 32 GiB. NULL or "": not kept. See engine_cache_folder. */
+    const char *cache_folder;
+    uint64_t cache_limit;
     /* Rows of the bands in which the VAE works on what is large; 0 = so many that they take some
      * megabytes. The picture does not depend on it, bit for bit. */
     int band_rows;
@@ -123,6 +127,8 @@ struct engine_info {
     uint64_t parameter_count;        /* over all components */
     const struct engine_lora *loras; /* by name; those with a problem too */
     int lora_count;
+    const char *weight_cache; /* what came of keeping packed weights, in words; "": none are */
+    bool weight_cache_amiss;  /* they should have been kept, and are not */
 };
 
 /* A LoRA to use, by name. Its change of the UNet is scaled by weight, that of the text encoders by
@@ -240,7 +246,11 @@ struct picture {
 int engine_open(struct engine **out, const struct engine_options *options,
                 struct error *err) MUST_CHECK;
 
-/* Accepts NULL. Pictures outlive the engine. */
+/* The default cache_folder: $CRAFTERSE_CACHE_FOLDER, else $XDG_CACHE_HOME/crafterse, else
+ * ~/.cache/crafterse; "" when none of them is set. */
+void engine_cache_folder(char *path, size_t size);
+
+/* Accepts NULL. Pictures outlive the engine. Waits for packed weights that are being written. */
 void engine_close(struct engine *engine);
 
 const struct engine_info *engine_info(const struct engine *engine);

@@ -88,8 +88,12 @@ static void load(struct conv *conv, struct loader *loader, const char *prefix, i
     if (is_reduced && conv->kernels.data != NULL) {
         reduce(conv, loader, prefix);
     } else if (pack_now && conv->kernels.data != NULL) {
-        float *packed = arena_floats(loader->model, pairs * positions);
-        pack(conv, loader->pool, packed);
+        bool is_made;
+        float *packed =
+            loader_pack_room(loader, prefix, "weight", pairs * positions * sizeof(float), &is_made);
+        if (!is_made) {
+            pack(conv, loader->pool, packed);
+        }
         conv->weight = packed;
         conv->kernels.data = NULL;
     }

@@ -56,10 +56,22 @@ static int64_t count_of(int rank, const int64_t *shape)
     return count;
 }
 
-/* In float32 in the model arena. */
-static const float *convert(struct loader *loader, struct stored from, int64_t count)
+void *loader_pack_room(struct loader *loader, const char *prefix, const char *what, size_t size,
+                       bool *is_made)
 {
-    float *converted = arena_floats(loader->model, (size_t)count);
+    char name[WEIGHT_CACHE_NAME_MAX];
+    *is_made = false;
+    if (loader->cache == NULL) {
+        return arena_alloc(loader->model, size);
+    }
+    int length = snprintf(name, sizeof(name), "%s.%s.%s", loader->component, prefix, what);
+    ASSERT(length > 0 && (size_t)length < sizeof(name));
+    return weight_cache_room(loader->cache, name, size, is_made);
+}
+
+static const float *convert(struct loader *loader, struct stored from, int64_t count,
+                            float *converted)
+{
     struct conversion conversion = {from, converted, count,
                                     parallel_pieces(loader->pool, count, GRAIN)};
     parallel_run(loader->pool, conversion.pieces, convert_piece, &conversion);
@@ -76,7 +88,21 @@ static struct stored keep(struct loader *loader, struct stored numbers, int64_t 
         loader->mapped_bytes += (size_t)count * stored_size(numbers.dtype);
         return numbers;
     }
-    return (struct stored){convert(loader, numbers, count), DTYPE_F32};
+    float *converted = arena_floats(loader->model, (size_t)count);
+    return (struct stored){convert(loader, numbers, count, converted), DTYPE_F32};
+}
+
+/* In float32, where packed weights are. */
+static struct stored expand(struct loader *loader, const char *prefix, const char *name,
+                            struct stored numbers, int64_t count)
+{
+    bool is_made;
+    size_t size = (size_t)count * sizeof(float);
+    float *expanded = loader_pack_room(loader, prefix, name, size, &is_made);
+    if (!is_made) {
+        convert(loader, numbers, count, expanded);
+    }
+    return (struct stored){expanded, DTYPE_F32};
 }
 
 const float *loader_take(struct loader *loader, const char *prefix, const char *name, int rank,
@@ -98,16 +124,10 @@ struct stored loader_take_stored(struct loader *loader, const char *prefix, cons
     struct stored numbers = loader_take_raw(loader, prefix, name, rank, shape, false);
     int64_t count = count_of(rank, shape);
     loader_count(loader, numbers, count);
-    return keep(loader, numbers, count, loader->expand);
-}
-
-void *loader_pack_room(struct loader *loader, const char *prefix, const char *what, size_t size,
-                       bool *is_made)
-{
-    (void)prefix;
-    (void)what;
-    *is_made = false;
-    return arena_alloc(loader->model, size);
+    if (loader->expand && numbers.data != NULL && stored_in_place(numbers) == NULL) {
+        return expand(loader, prefix, name, numbers, count);
+    }
+    return keep(loader, numbers, count, false);
 }
 
 void loader_drop_source(const struct loader *loader, struct stored numbers, int64_t count)

@@ -19,10 +19,16 @@
 #include "worker/engine/kernels/arithmetic.h"
 #include "worker/engine/kernels/parallel.h"
 #include "worker/engine/layers/module_table.h"
+#include "worker/engine/weights/weight_cache.h"
 #include "worker/engine/weights/weights.h"
+
+/* How layers pack their float32 weights: a new number when a layout changes (weight_cache.h). */
+#define LOADER_F32_LAYOUT "f32 1"
 
 struct loader {
     struct weights *weights;
+    const char *component;        /* "unet": what its packed weights are kept under */
+    struct weight_cache *cache;   /* where packed weights go; NULL: into the model arena */
     struct module_table *modules; /* where layers enter themselves; NULL: nowhere */
     struct arena *model;          /* what cannot be used in place in the mapped file goes here */
     struct parallel *pool;        /* converts and repacks; may be NULL */
@@ -67,10 +73,10 @@ void loader_count(struct loader *loader, struct stored numbers, int64_t count);
 struct stored loader_take_raw(struct loader *loader, const char *prefix, const char *name, int rank,
                               const int64_t *shape, bool is_kept);
 
-/* Room for a weight packed another way, size bytes aligned to 64, that lives as long as the model.
- * what tells several of one layer apart; size depends on what, shapes and arithmetic alone.
- * *is_made: the room holds already what was to be packed, and must not be written; else fill it
- * before the next call. */
+/* Room for what a layer packs from its weights: size bytes, aligned to 64, that live as long as the
+ * model. *is_made: they hold it already, from an earlier start, and may only be read; else the
+ * layer fills them before the model is used. what tells several blobs of the layer at prefix apart.
+ * size depends on nothing but what, the shapes and what is in the cache's identity. */
 void *loader_pack_room(struct loader *loader, const char *prefix, const char *what, size_t size,
                        bool *is_made);
 

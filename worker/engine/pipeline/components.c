@@ -108,6 +108,8 @@ static int begin_weights(struct components *components, const struct model_sourc
     *loader = (struct loader){
         .weights = weights,
         .model = components->model,
+        .component = component,
+        .cache = components->cache,
         .pool = components->pool,
         .expand = components->is_expanded,
     };
@@ -337,6 +339,7 @@ int components_open(struct components **out, const struct components_options *op
     components->is_expanded = options->expand;
     components->arithmetic = options->arithmetic;
     components->pool = options->pool;
+    components->cache = options->cache;
     int result = model_source_open(&components->source, options->path, err);
     if (result < 0 || (result = read_index(components, err)) < 0) {
         goto out;
@@ -391,9 +394,20 @@ void components_drop_text_encoders(const struct components *components)
     }
 }
 
+/* Of the cache: what is mapped from its file, and what is in memory. */
+static void cache_bytes(const struct components *components, size_t *mapped, size_t *anonymous)
+{
+    *mapped = *anonymous = 0;
+    if (components->cache != NULL) {
+        weight_cache_bytes(components->cache, mapped, anonymous);
+    }
+}
+
 size_t components_arena_bytes(const struct components *components)
 {
-    return arena_mark(components->model);
+    size_t mapped, anonymous;
+    cache_bytes(components, &mapped, &anonymous);
+    return arena_mark(components->model) + anonymous;
 }
 
 /* Bytes of large weights. */
@@ -430,5 +444,9 @@ size_t components_bytes(const struct components *components, enum holding holdin
 {
     int64_t change =
         held_bytes(components, holding) - held_bytes(components, components_holding(components));
-    return (size_t)((int64_t)(components->mapped_bytes + arena_mark(components->model)) + change);
+    size_t mapped, anonymous;
+    cache_bytes(components, &mapped, &anonymous);
+    return (size_t)((int64_t)(components->mapped_bytes + mapped + anonymous +
+                              arena_mark(components->model)) +
+                    change);
 }

@@ -59,6 +59,7 @@ struct components {
     bool is_expanded;    /* see components_options */
     enum arithmetic arithmetic;
     struct parallel *pool;
+    struct weight_cache *cache;
 };
 
 struct components_options {
@@ -70,6 +71,9 @@ struct components_options {
     bool expand;
     enum arithmetic arithmetic; /* of the UNet's layers; see loader.h */
     struct parallel *pool;      /* for that work; used only while opening; may be NULL */
+    /* Where what is packed is kept, to be finished by the caller; it must outlive the components.
+     * NULL: in memory of the components' own. */
+    struct weight_cache *cache;
 };
 
 /* Open the model. On failure *out is NULL and err names the file and its problems. Free with
