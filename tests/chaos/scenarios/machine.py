@@ -199,7 +199,8 @@ def mutate(rng, data):
 
 def fuzz_http(rng, port, key, count):
     request = (b"POST /v1/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " +
-               key.encode() + b"\r\nContent-Type: application/json\r\nContent-Length: 40\r\nPrefer: wait=1\r\n"
+               key.encode() + b"\r\nContent-Type: application/json\r\nContent-Length: 40\r\n"
+               b"Prefer: wait=1\r\n"
                b"Idempotency-Key: k\r\n\r\n{\"prompt\": \"x\", \"width\": 64, \"steps\": 1, ..")
     for _ in range(count):
         with socket.socket() as client:

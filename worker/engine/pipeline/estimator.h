@@ -14,8 +14,8 @@
 struct estimator {
     const struct components *components;
     int threads;
-    uint64_t limit;                /* bytes */
-    uint64_t others;               /* see struct engine_estimate */
+    uint64_t limit;  /* bytes */
+    uint64_t others; /* see struct engine_estimate */
 };
 
 /* Call when everything is open; files: memory_resident's of_files before that. */
