@@ -299,9 +299,11 @@ status: ## each service of make up, its port, memory, and each queue's lag
 
 # ---- Containers and monitoring ---------------------------------------------------------------
 
-.PHONY: images
+.PHONY: images compose-try
 images: ## [CONTAINER_TOOL=podman]: build the container images and hold them to their sizes
 	@deploy/containers/images.sh
+compose-try: ## [NETWORK=host LOCAL=1]: the whole stack in containers, one picture, and all gone again
+	@deploy/compose/try.sh
 
 # ---- Documents -------------------------------------------------------------------------------
 

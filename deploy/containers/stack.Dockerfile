@@ -23,7 +23,7 @@ ENTRYPOINT ["prometheus-alertmanager"]
 
 FROM ${BASE} AS s3
 COPY versitygw /usr/local/bin/
-RUN install -d -o 10001 /data
+RUN install -d -o 10001 /data /data/meta /data/objects
 USER 10001
 ENTRYPOINT ["versitygw"]
 
