@@ -25,8 +25,8 @@
 struct engine;
 struct engine_dump;
 
-/* In what precision weights are held; the arithmetic is float32 either way, and the pictures are
- * the same but for rounding. */
+/* How weights are held for products in float32; the pictures are the same but for rounding. Those
+ * that a coarser arithmetic uses (engine_precision) are packed for it either way. */
 enum engine_storage {
     ENGINE_STORAGE_FILE, /* used where they are mapped, f16 and bf16 converted while multiplying */
     /* Converted and repacked when the model is opened, which takes long: steps a few hundredths
