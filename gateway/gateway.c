@@ -68,7 +68,7 @@ static void on_worker(void *user, const Crafterse__V1__WorkerAnnouncement *annou
 static void on_goodbye(void *user, const char *worker_id)
 {
     struct gateway *g = user;
-    model_table_goodbye(g->models, worker_id);
+    model_table_goodbye(g->models, worker_id, clock_unix_ms());
 }
 
 static void on_finished(void *user, const struct job *job)
@@ -395,7 +395,7 @@ static int open_parts(struct gateway *g, struct error *err)
                                            .finished = on_finished,
                                            .user = g};
     g->jobs = job_table_create(&jobs);
-    g->models = model_table_create();
+    g->models = model_table_create((uint64_t)config->pool_grace_ms);
     g->cache = picture_cache_create((size_t)config->cache_entries_max);
     g->looks = picture_cache_create((size_t)config->cache_entries_max);
     int result = auth_create(&g->auth, &keys, err);

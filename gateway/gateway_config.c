@@ -65,6 +65,8 @@ const struct config_option gateway_config_options[] = {
      "Longest prompt and negative prompt, in characters."},
     {"PICTURES_MAX", CONFIG_INT, AT(pictures_max), "8", 1, 64, NULL, 0,
      "Most pictures of one job (n)."},
+    {"POOL_GRACE", CONFIG_DURATION, AT(pool_grace_ms), "10m", 0, 2592000000, NULL, 0,
+     "As the router's: models whose workers are all gone can still be ordered for this long."},
     {"JOBS_IN_FLIGHT_MAX", CONFIG_INT, AT(jobs_in_flight_max), "10000", 1, 1000000, NULL, 0,
      "Unfinished jobs of all clients past which submissions are answered 503."},
     {"JOBS_MAX", CONFIG_INT, AT(jobs_max), "20000", 100, 10000000, NULL, 0,

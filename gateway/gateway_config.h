@@ -10,6 +10,7 @@
 struct gateway_config {
     const char *http_listen;
     const char *public_url, *cdn_base_url; /* "": made from the port that was bound */
+    int64_t pool_grace_ms;
     const char *second_cdn_base_url;
     const char *objects_folder;
     const char *auth, *api_keys_file;

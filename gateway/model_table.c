@@ -11,11 +11,14 @@
 struct model_table {
     Crafterse__V1__WorkerAnnouncement **workers; /* owned copies */
     size_t count;
+    uint64_t grace_ms;
 };
 
-struct model_table *model_table_create(void)
+struct model_table *model_table_create(uint64_t grace_ms)
 {
-    return xcalloc(1, sizeof(struct model_table));
+    struct model_table *t = xcalloc(1, sizeof(*t));
+    t->grace_ms = grace_ms;
+    return t;
 }
 
 static void free_announcement(Crafterse__V1__WorkerAnnouncement *announcement)
@@ -64,9 +67,10 @@ static void remove_worker(struct model_table *t, size_t index)
     t->workers[index] = t->workers[--t->count];
 }
 
-static bool is_known(const Crafterse__V1__WorkerAnnouncement *worker, uint64_t now_ms)
+static bool is_known(const struct model_table *t, const Crafterse__V1__WorkerAnnouncement *worker,
+                     uint64_t now_ms)
 {
-    return now_ms < worker->last_seen_ms + MODEL_TABLE_LIVE_MS + MODEL_TABLE_KNOWN_MS;
+    return now_ms < worker->last_seen_ms + MODEL_TABLE_LIVE_MS + t->grace_ms;
 }
 
 static bool is_live(const Crafterse__V1__WorkerAnnouncement *worker, uint64_t now_ms)
@@ -74,11 +78,25 @@ static bool is_live(const Crafterse__V1__WorkerAnnouncement *worker, uint64_t no
     return now_ms < worker->last_seen_ms + MODEL_TABLE_LIVE_MS;
 }
 
+/* Makes room; false when all are live. */
+static bool forget_longest_gone(struct model_table *t, uint64_t now_ms)
+{
+    size_t oldest = 0;
+    for (size_t i = 1; i < t->count; i++) {
+        oldest = t->workers[i]->last_seen_ms < t->workers[oldest]->last_seen_ms ? i : oldest;
+    }
+    if (is_live(t->workers[oldest], now_ms)) {
+        return false;
+    }
+    remove_worker(t, oldest);
+    return true;
+}
+
 void model_table_fold(struct model_table *t, const Crafterse__V1__WorkerAnnouncement *announcement,
                       uint64_t now_ms)
 {
     if (announcement->worker_id[0] == '\0' || announcement->pool_paused ||
-        !is_known(announcement, now_ms)) {
+        !is_known(t, announcement, now_ms)) {
         return;
     }
     size_t index = find_worker(t, announcement->worker_id);
@@ -87,25 +105,25 @@ void model_table_fold(struct model_table *t, const Crafterse__V1__WorkerAnnounce
         t->workers[index] = copy(announcement);
         return;
     }
-    if (t->count == WORKERS_MAX) {
+    if (t->count == WORKERS_MAX && !forget_longest_gone(t, now_ms)) {
         return;
     }
     t->workers = xrealloc(t->workers, (t->count + 1) * sizeof(t->workers[0]));
     t->workers[t->count++] = copy(announcement);
 }
 
-void model_table_goodbye(struct model_table *t, const char *worker_id)
+void model_table_goodbye(struct model_table *t, const char *worker_id, uint64_t now_ms)
 {
     size_t index = find_worker(t, worker_id);
-    if (index < t->count) {
-        remove_worker(t, index);
+    if (index < t->count && is_live(t->workers[index], now_ms)) {
+        t->workers[index]->last_seen_ms = now_ms - MODEL_TABLE_LIVE_MS;
     }
 }
 
 void model_table_forget_old(struct model_table *t, uint64_t now_ms)
 {
     for (size_t i = t->count; i > 0; i--) {
-        if (!is_known(t->workers[i - 1], now_ms)) {
+        if (!is_known(t, t->workers[i - 1], now_ms)) {
             remove_worker(t, i - 1);
         }
     }
@@ -145,7 +163,7 @@ static size_t sorted_workers(const struct model_table *t, uint64_t now_ms, size_
 {
     size_t count = 0;
     for (size_t i = 0; i < t->count; i++) {
-        if (!is_known(t->workers[i], now_ms)) {
+        if (!is_known(t, t->workers[i], now_ms)) {
             continue;
         }
         size_t at = count++;

@@ -1,9 +1,10 @@
 /* Who serves what: folds worker announcements (topic `workers`) into the models that clients may
  * name, with their defaults and limits, and the speed of each pool for estimates.
  *
- * A worker counts as live while its last announcement is younger than MODEL_TABLE_LIVE_MS. Its
- * models stay known for MODEL_TABLE_KNOWN_MS more, so that a worker that restarts does not turn
- * away requests that may as well wait in the queue; then (or at its goodbye, a tombstone) they go.
+ * A worker counts as live while its last announcement is younger than MODEL_TABLE_LIVE_MS and it
+ * has not said goodbye (a tombstone). Its models stay known for the grace time more, as at the
+ * router: a worker that restarts, or a pool that sleeps with nothing to do, turns no request away
+ * that may as well wait in the queue, and wake it.
  *
  * Thread rule: the loop thread only. */
 #ifndef GATEWAY_MODEL_TABLE_H
@@ -16,17 +17,16 @@
 #include "proto/worker.pb-c.h"
 
 #define MODEL_TABLE_LIVE_MS (30 * 1000)
-#define MODEL_TABLE_KNOWN_MS (10 * 60 * 1000)
 
 struct model_table;
 
-struct model_table *model_table_create(void);
+struct model_table *model_table_create(uint64_t grace_ms);
 void model_table_destroy(struct model_table *t);
 
 /* Takes a copy. now_ms is Unix time. */
 void model_table_fold(struct model_table *t, const Crafterse__V1__WorkerAnnouncement *announcement,
                       uint64_t now_ms);
-void model_table_goodbye(struct model_table *t, const char *worker_id);
+void model_table_goodbye(struct model_table *t, const char *worker_id, uint64_t now_ms);
 void model_table_forget_old(struct model_table *t, uint64_t now_ms);
 
 /* A model as clients see it. The pointer is valid until the next fold, goodbye or forget. */

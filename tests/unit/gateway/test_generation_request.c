@@ -57,7 +57,7 @@ static void announce(const char *worker, const char *name, const char *digest)
 static int read_with(const char *body, bool embedded)
 {
     struct error err;
-    models = model_table_create();
+    models = model_table_create(600000);
     announce("w1", "demo", "d1");
     announce("w2", "pixel", "d2");
     cJSON *root = json_body_parse(body, strlen(body), &err);
@@ -330,7 +330,7 @@ TEST(without_any_worker_nothing_can_be_resolved)
 {
     struct error err;
     cJSON *root = json_body_parse("{\"prompt\":\"a\"}", 14, &err);
-    models = model_table_create();
+    models = model_table_create(600000);
     const struct generation_limits limits = {.models = models,
                                              .model_default = "",
                                              .prompt_characters_max = 100,
@@ -351,7 +351,7 @@ TEST(bodies_with_random_damage_are_judged_without_harm)
         "\"deadline\":\"2026-11-21T18:05:09Z\",\"model\":\"demo\",\"cache\":\"exact\"}";
     uint32_t state = 12345;
     struct error err;
-    models = model_table_create();
+    models = model_table_create(600000);
     announce("w1", "demo", "d1");
     const struct generation_limits limits = {.models = models,
                                              .model_default = "",
