@@ -57,10 +57,8 @@ void models_list(struct operation *op)
     cJSON *root = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(root, "models");
     for (size_t i = 0; i < count; i++) {
-        if (views[i].workers_live > 0) {
-            bool is_default = has_default && chosen.model == views[i].model;
-            cJSON_AddItemToArray(list, model_json(&views[i], is_default));
-        }
+        bool is_default = has_default && chosen.model == views[i].model;
+        cJSON_AddItemToArray(list, model_json(&views[i], is_default));
     }
     char *printed = cJSON_PrintUnformatted(root);
     http_answer_header(op->request, "Cache-Control", "no-store");
