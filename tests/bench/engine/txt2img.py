@@ -50,6 +50,7 @@ def ceiling_of(threads):
 def arguments_of(model, options):
     command = [str(TXT2IMG), "--model", str(model), "--prompt", PROMPT, "--negative", NEGATIVE,
                "--seed", "1", "--timings"]
+    options = {"weight_cache": ""} | options  # none, unless the row is about it
     for name, value in options.items():
         if (name, value) == ("precision", "f32"):
             continue  # the default
