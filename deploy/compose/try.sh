@@ -30,7 +30,7 @@ ask() { curl -sS --max-time 90 -H "Authorization: Bearer $(cat build/compose/api
 
 wait_for_model() {
     local deadline=$((SECONDS + 240))
-    until ask http://localhost:8080/v1/models 2> /dev/null | jq -e '.models | length > 0' \
+    until ask http://localhost:8080/v1/models 2> /dev/null | jq -e 'any(.models[]; .workers > 0)' \
         > /dev/null 2>&1; do
         ((SECONDS < deadline)) || {
             echo "try: no worker announced itself within 240 s" >&2

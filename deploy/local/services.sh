@@ -108,7 +108,7 @@ knows_a_model() {
     local key=()
     [[ ! -f $stack/api.key ]] || key=(-H "Authorization: Bearer $(cat "$stack/api.key")")
     curl -fs --max-time 2 "${key[@]}" "$stack_url/v1/models" |
-        jq -e '.models | length > 0' > /dev/null
+        jq -e 'any(.models[]; .workers > 0)' > /dev/null
 }
 
 # ---- The stack -------------------------------------------------------------------------------
