@@ -1,6 +1,6 @@
-"""The binaries run on any x86-64: nothing but functions chosen at run time is compiled for more than
-the plainest, and a picture is the same one on lesser processors (qemu-user, which has no
-AVX-512) and with the BLAS kernels of others. The release build is checked, whatever MODE is."""
+"""The binaries run on any x86-64: only functions chosen at run time are compiled for more than the
+plainest, and a picture is the same one on lesser processors (qemu-user, which has no AVX-512) and
+with the BLAS kernels of others. The release build is checked, whatever MODE is."""
 
 import os
 import platform
