@@ -51,8 +51,8 @@ struct engine {
     const char *offered[SCHEDULERS_MAX + 1];      /* the names of the others */
     struct exec ex;
     struct arena *job;
-    struct preview *preview; /* made for the first generation that asks */
-    enum arithmetic arithmetic;
+    struct preview *preview;                    /* made for the first generation that asks */
+    enum arithmetic arithmetic, vae_arithmetic; /* most of the UNet's; the VAE's */
     struct estimator estimator;
 };
 
@@ -171,7 +171,8 @@ static void digest_arithmetic(struct engine *engine)
 {
     if (engine->arithmetic != ARITHMETIC_F32) {
         char both[DIGEST_HEX_SIZE + 16];
-        snprintf(both, sizeof(both), "%s %s", engine->info.digest, engine->info.arithmetic);
+        snprintf(both, sizeof(both), "%s %s %s", engine->info.digest, engine->info.arithmetic,
+                 precision_name(engine->vae_arithmetic));
         digest_sha256_hex(both, strlen(both), engine->info.digest);
     }
 }
@@ -205,6 +206,7 @@ static int open_components(struct engine *engine, const struct engine_options *o
         .vae_path = options->vae_path,
         .expand = options->storage == ENGINE_STORAGE_F32,
         .arithmetic = engine->arithmetic,
+        .vae_arithmetic = engine->vae_arithmetic,
         .pool = engine->ex.pool,
         .cache = engine->cache,
     };
@@ -255,6 +257,19 @@ static int open_embeddings(struct engine *engine, const struct engine_options *o
     return textual_inversion_open(&components->embeddings, &own, err);
 }
 
+/* The VAE draws what is seen, and takes a small part of the time: it is never done in bytes. */
+static int choose_arithmetic(struct engine *engine, const struct engine_options *options,
+                             struct error *err)
+{
+    int result = precision_choose(options->precision, options->precision_is_forced,
+                                  &engine->arithmetic, err);
+    engine->vae_arithmetic = engine->arithmetic;
+    if (result == STATUS_OK && engine->arithmetic == ARITHMETIC_INT8) {
+        result = precision_choose(ENGINE_PRECISION_BF16, false, &engine->vae_arithmetic, err);
+    }
+    return result;
+}
+
 int engine_open(struct engine **out, const struct engine_options *options, struct error *err)
 {
     *out = NULL;
@@ -269,8 +284,7 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
         engine_close(engine);
         return result;
     }
-    if ((result = precision_choose(options->precision, options->precision_is_forced,
-                                   &engine->arithmetic, err)) < 0 ||
+    if ((result = choose_arithmetic(engine, options, err)) < 0 ||
         (result = open_components(engine, options, err)) < 0 ||
         (result = open_embeddings(engine, options, err)) < 0 ||
         (result = open_schedulers(engine, err)) < 0 ||

@@ -228,6 +228,7 @@ static int open_vae(struct components *components, const char *path, struct erro
         (result = begin_weights(components, components->vae_source, "vae", &loader, err)) < 0) {
         return result;
     }
+    loader.arithmetic = components->vae_arithmetic;
     vae_load(&components->vae, &loader, &config);
     return finish_weights(components, &loader, err);
 }
@@ -338,6 +339,7 @@ int components_open(struct components **out, const struct components_options *op
     struct components *components = xcalloc(1, sizeof(*components));
     components->is_expanded = options->expand;
     components->arithmetic = options->arithmetic;
+    components->vae_arithmetic = options->vae_arithmetic;
     components->pool = options->pool;
     components->cache = options->cache;
     int result = model_source_open(&components->source, options->path, err);

@@ -57,7 +57,7 @@ struct components {
     int weight_file_count;
     struct arena *model; /* converted and repacked weights */
     bool is_expanded;    /* see components_options */
-    enum arithmetic arithmetic;
+    enum arithmetic arithmetic, vae_arithmetic;
     struct parallel *pool;
     struct weight_cache *cache;
 };
@@ -69,8 +69,9 @@ struct components_options {
     /* Convert and repack all weights to float32 now, instead of using them in the precision and in
      * the place where the file has them: faster steps for two to four times the memory. */
     bool expand;
-    enum arithmetic arithmetic; /* of the UNet's layers; see loader.h */
-    struct parallel *pool;      /* for that work; used only while opening; may be NULL */
+    enum arithmetic arithmetic;     /* of the UNet's layers; see loader.h */
+    enum arithmetic vae_arithmetic; /* of the VAE's: not ARITHMETIC_INT8 */
+    struct parallel *pool;          /* for that work; used only while opening; may be NULL */
     /* Where what is packed is kept, to be finished by the caller; it must outlive the components.
      * NULL: in memory of the components' own. */
     struct weight_cache *cache;
