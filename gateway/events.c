@@ -12,6 +12,8 @@
 #define HEARTBEAT_MS 15000
 #define PENDING_BYTES_MAX (256 * 1024) /* far more than one event of a job of 64 pictures */
 
+static const char farewell[] = "retry: 500\n: this gateway leaves; come back\n\n";
+
 struct event_stream {
     struct operation *operation;
     struct job_watcher watcher; /* keeps the job in the table */
@@ -85,7 +87,9 @@ static void open_stream(struct operation *op, struct job *job)
     stream->cursor = cursor;
     stream->sent_ms = clock_monotonic_ms();
     buf_init(&stream->pending, PENDING_BYTES_MAX);
-    buf_printf(&stream->pending, NULL, "retry: 2000\n\n");
+    /* While the gateway leaves, a connection that was open may still bring requests. */
+    stream->drains = op->gateway->is_draining;
+    buf_printf(&stream->pending, NULL, "%s", stream->drains ? farewell : "retry: 2000\n\n");
     stream->watcher.changed = on_changed;
     job_watch(job, &stream->watcher);
     op->stream = stream;
@@ -135,7 +139,7 @@ void events_drain(struct gateway *g)
             continue;
         }
         stream->drains = true;
-        buf_printf(&stream->pending, NULL, "retry: 500\n: this gateway leaves; come back\n\n");
+        buf_printf(&stream->pending, NULL, "%s", farewell);
         http_stream_wake(op->request);
     }
 }

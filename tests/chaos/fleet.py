@@ -80,6 +80,7 @@ class Fleet(Stack):
         self.step_time = step_time
         self.keys = {name: secrets.token_urlsafe(24) for name in KEYS}
         self.http_ports = {}
+        self.visitors = set()  # gateways that come for a while
         self.has_real = (counts or {}).get("realworker", 0) > 0
         self.pools = (*pools, "real") if self.has_real else pools
         counts = {"router": 2, "worker": 2, "uploader": 2, "gateway": 2, **(counts or {})}
@@ -146,7 +147,12 @@ class Fleet(Stack):
 
     @property
     def gateways(self):
-        return [f"http://127.0.0.1:{self.http_ports[name]}" for name in self.of_kind("gateway")]
+        """Those that clients know."""
+        return [self.gateway_url(name) for name in self.of_kind("gateway")
+                if name not in self.visitors]
+
+    def gateway_url(self, name):
+        return f"http://127.0.0.1:{self.http_ports[name]}"
 
     def arm(self, name, point, **settings):
         """Starts the service again so that it dies at the point ("outbox.after_send:3"); the

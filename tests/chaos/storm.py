@@ -153,9 +153,15 @@ class Storm:
         self.added += 1
         name = f"{details['kind']}{10 + self.added}"
         if details["kind"] == "gateway":
-            return  # clients know two
+            self.fleet.visitors.add(name)  # clients know two; it is asked for all jobs
+            self.crowd.at(time.monotonic() + 4, lambda clients: self._ask(clients, name))
         self.fleet.add(name).start()
         self._undo(8, lambda: self.fleet.signal(name, signal.SIGTERM))
+
+    def _ask(self, clients, name):
+        """A gateway that has just come answers for every job."""
+        for order in list(self.ledger.orders.values())[-20:]:
+            clients[order.key].look(order, self.fleet.gateway_url(name))
 
     def _do_broker(self, details):
         broker = self.world.cluster.nodes[details["which"]]

@@ -7,6 +7,7 @@ import time
 import pytest
 import requests
 
+from support.gateway import Gateway
 from support.messages import CacheEntry, Image
 from support.player import AutoPlayer, Player
 from support.processes import wait_until
@@ -152,6 +153,26 @@ def test_an_event_stream_is_told_to_come_back(make_player):
         rest = "\n".join(lines)
     assert "retry: 500" in rest
     assert player.gateway.child.wait(10) == 0
+
+
+def test_an_event_stream_that_is_opened_while_the_gateway_leaves_is_told_so_too(own_kafka,
+                                                                                make_player):
+    player = make_player(own_kafka.brokers, ACCEPT_TIMEOUT="5s", DRAIN_TIMEOUT="7s")
+    client = player.client
+    job = client.submit()  # over a connection that stays open
+    own_kafka.kill()
+    held = threading.Thread(target=lambda: Gateway(client.url, player.stack.key).post(
+        {"prompt": "waits for Kafka"}))
+    held.start()  # keeps the gateway from leaving for a while
+    time.sleep(0.3)
+    player.gateway.child.terminate()
+    wait_until(lambda: "msg=draining" in player.gateway.log(), 10)
+    with client.session.get(f"{client.url}/v1/generations/{job['id']}/events", stream=True,
+                            timeout=20) as answer:
+        assert "retry: 500" in answer.text
+    held.join(20)
+    assert player.gateway.child.wait(30) == 0
+    own_kafka.start()
 
 
 def test_while_the_broker_is_away_nothing_is_accepted_and_afterwards_all_is(own_kafka, make_player):

@@ -14,7 +14,6 @@ from chaos.storm import Storm
 from support.messages import State
 from support.processes import wait_until
 
-FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
 @scenario(18, "the thread that polls Kafka stands still for ever (max.poll.interval)",
@@ -113,9 +112,11 @@ def few_files(run):
 def jumping_clock(run):
     """One hour forward, then two back, under gateway, router and worker. (The store would refuse an
     uploader whose clock is wrong: signatures.)"""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    assert library is not None, "no libfaketime: apt install libfaketime (make chaos does)"
     offset = Path(run.world.folder) / "clock"
     offset.write_text("+0\n")
-    faked = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(offset),
+    faked = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(offset),
              "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     fleet = run.fleet(start=False, counts={**ONE_EACH, "worker": 2})
     for name, service in fleet.services.items():
