@@ -67,10 +67,10 @@ def test_only_functions_chosen_at_run_time_ask_for_more_than_the_plain_processor
     assert any(CLONE in function for functions in found.values() for function in functions)
 
 
-def draw(output, emulator=(), **environment):
+def draw(output, emulator=(), options=(), **environment):
     done = subprocess.run(
         [*emulator, BIN / "txt2img", "--model", MODEL, "--prompt", "a sword", "--seed", "5",
-         "--steps", "2", "--width", "32", "--height", "32", "--output", output],
+         "--steps", "2", "--width", "32", "--height", "32", "--output", output, *options],
         cwd=TREE, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
         check=False)
     assert done.returncode == 0, done.stderr
@@ -104,6 +104,19 @@ def test_a_picture_is_the_same_with_the_blas_kernels_of(core, flag, reference, t
     if not processor_has(flag):
         pytest.skip(f"this processor has no {flag}")
     assert_same_picture(draw(tmp_path / "picture.png", OPENBLAS_CORETYPE=core), reference)
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_a_picture_is_the_same_with_our_instructions_limited_to(isa, reference, tmp_path):
+    assert_same_picture(draw(tmp_path / "picture.png", CRAFTERSE_MAX_CPU_ISA=isa), reference)
+
+
+def test_int8_gives_the_same_picture_whichever_instructions_it_finds(tmp_path):
+    if not (processor_has("avx_vnni") and processor_has("avx512_vnni")):
+        pytest.skip("this processor has not both AVX-VNNI and AVX512-VNNI")
+    narrow, wide = (draw(tmp_path / f"{isa}.png", options=["--precision", "int8"],
+                         CRAFTERSE_MAX_CPU_ISA=isa) for isa in ("avx-vnni", "avx512-vnni"))
+    assert_same_picture(narrow, wide)
 
 
 # qemu64 is the plainest there is: SSE3, of AMD's family 15 but without its 3DNow. Haswell runs the
