@@ -74,7 +74,9 @@ static void on_goodbye(void *user, const char *worker_id)
 static void on_finished(void *user, const struct job *job)
 {
     struct gateway *g = user;
-    gateway_metrics_finished(job);
+    if (job->at_ms[MOMENT_FINISHED] >= g->started_ms) { /* days of others are read at the start */
+        gateway_metrics_finished(job);
+    }
     if (job->state != CRAFTERSE__V1__STATE__STATE_SUCCEEDED) {
         return;
     }
@@ -452,6 +454,7 @@ static int run_gateway(const struct service_context *context, struct error *err)
     struct gateway *g = &run->g;
     g->context = context;
     g->config = context->config;
+    g->started_ms = clock_unix_ms();
     g->objects_fd = -1;
     raise_file_limit();
     /* Two threads: one that asks Kafka, one that asks Redis. */

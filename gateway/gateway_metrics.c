@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/base/clock.h"
 #include "common/obs/metrics.h"
 
 #define CLASS_COUNT 6 /* 1xx (the client left) to 5xx, by first digit */
@@ -57,7 +56,6 @@ static struct metric *metric_finished[4];
 static struct metric *metric_ended[REASON_COUNT];
 static struct metric *metric_stages[STAGE_COUNT];
 static struct metric *metric_jobs[6];
-static uint64_t started_ms; /* Unix time */
 
 static const char *const refusals[REFUSAL_COUNT] = {"invalid", "unauthorized", "rate", "overload",
                                                     "unavailable"};
@@ -120,7 +118,6 @@ void gateway_metrics_register(void)
             make(METRIC_HISTOGRAM, "crafterse_gateway_job_stage_seconds", "stage", stages[i].name,
                  "How long succeeded jobs were in each stage of the pipeline.");
     }
-    started_ms = clock_unix_ms();
     metric_register(&metric_accepted);
     metric_register(&metric_acknowledge);
     metric_register(&metric_job_seconds);
@@ -178,9 +175,6 @@ static void count_reason(const char *reason)
 
 void gateway_metrics_finished(const struct job *job)
 {
-    if (job->at_ms[MOMENT_FINISHED] < started_ms) {
-        return;
-    }
     int index = (int)job->state - CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
     metric_increment(metric_finished[index >= 0 && index < 4 ? index : 1]);
     if (index == 0) {

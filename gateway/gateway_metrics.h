@@ -24,8 +24,7 @@ void gateway_metrics_request(enum endpoint endpoint, unsigned status, double sec
 void gateway_metrics_accepted(double seconds_to_acknowledge);
 void gateway_metrics_refused(enum gateway_metrics_refusal why);
 void gateway_metrics_looked_up(enum gateway_metrics_cache result);
-/* Once, when a job's end is read from `status`. Ends from before this process started are not
- * counted: it reads days of them when it starts. */
+/* Once, when a job's end is read from `status`; not for ends from before this process started. */
 void gateway_metrics_finished(const struct job *job);
 void gateway_metrics_levels(size_t connections, size_t streams, const struct job_counts *jobs,
                             size_t workers);

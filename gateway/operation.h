@@ -29,6 +29,7 @@
 struct gateway {
     const struct service_context *context;
     const struct gateway_config *config;
+    uint64_t started_ms; /* Unix time */
     uv_loop_t loop;
     struct http_server *http;
     struct bus *bus;

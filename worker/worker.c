@@ -205,7 +205,7 @@ static int step(struct worker *w, struct error *err)
     int status;
     wait_for_events(w);
     health_beat();
-    worker_metrics_tick();
+    worker_metrics_tick((double)(clock_unix_ms() - w->announcement.started_ms) / 1000.0);
     producer_poll(w->tools.producer, 0);
     if (w->tools.outbox != NULL) {
         outbox_service(w->tools.outbox);

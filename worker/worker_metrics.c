@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/clock.h"
 #include "common/base/panic.h"
 #include "common/obs/metrics.h"
 
@@ -27,8 +26,6 @@ METRIC_DEFINE_GAUGE(metric_price, "crafterse_worker_price_dollars_per_hour", "",
 static struct metric *metric_stages[STAGE_COUNT];
 static struct metric *metric_letters[LETTER_COUNT];
 static struct metric *metric_cost;
-static double price;
-static uint64_t counted_ms; /* monotonic: what the machine cost until then is counted */
 
 int worker_metrics_parse_price(const char *price_per_hour, double *out, struct error *err)
 {
@@ -69,9 +66,7 @@ void worker_metrics_register(double price_per_hour)
     metric_register(&metric_retries);
     metric_register(&metric_loaded);
     metric_register(&metric_price);
-    price = price_per_hour;
-    metric_set(&metric_price, price);
-    counted_ms = clock_monotonic_ms();
+    metric_set(&metric_price, price_per_hour);
 }
 
 void worker_metrics_loaded(const struct drawer_model *model, double seconds)
@@ -110,9 +105,10 @@ void worker_metrics_dead_letter(const char *reason)
     PANIC("\"%s\" is no reason for a dead letter", reason);
 }
 
-void worker_metrics_tick(void)
+void worker_metrics_tick(double seconds)
 {
-    uint64_t now_ms = clock_monotonic_ms();
-    metric_add(metric_cost, price * (double)(now_ms - counted_ms) / 3600000.0);
-    counted_ms = now_ms;
+    double more = metric_value(&metric_price) * seconds / 3600.0 - metric_value(metric_cost);
+    if (more > 0) { /* the clock may be set back; a counter may not */
+        metric_add(metric_cost, more);
+    }
 }

@@ -20,7 +20,7 @@ void worker_metrics_drawn(const struct drawing *drawing);
 void worker_metrics_retried(void);
 /* reason: "undecodable" or "attempts_exhausted" */
 void worker_metrics_dead_letter(const char *reason);
-/* Adds what the time since the last call has cost. */
-void worker_metrics_tick(void);
+/* Brings the cost up to date: the worker has run for so long. */
+void worker_metrics_tick(double seconds);
 
 #endif

@@ -29,7 +29,7 @@ PREFIXES = {"common/base/error": ("error", "status"),
             "uploader/store_pair": ("store_pair", "store_health"),
             "gateway/http_request": ("http_request", "http_answer", "http_stream"),
             **{f"deploy/admin/{stem}": ("admin",)
-               for stem in ("letters", "queues", "reading", "replay", "workers")},
+               for stem in ("letters", "queues", "reading", "replay", "topics", "workers")},
             "worker/engine/schedulers/noise_schedule": ("noise_schedule", "timestep_spacing"),
             "worker/engine/schedulers/sigma_table": ("sigma_table", "sigma_kind"),
             "worker/engine/kernels/norm": ("group_norm", "layer_norm"),
