@@ -3,6 +3,7 @@ docs/CHAOS.md."""
 
 import hashlib
 import io
+import time
 from collections import Counter, defaultdict
 
 from PIL import Image as Picture
@@ -10,6 +11,7 @@ from PIL import Image as Picture
 from chaos.ledger import ENDS
 from support.messages import TERMINAL, DeadLetter, Job, Result, State, Status
 
+LAG_PATIENCE_S = 15
 NAMES = {State.STATE_SUCCEEDED: "succeeded", State.STATE_FAILED: "failed",
          State.STATE_CANCELLED: "cancelled", State.STATE_EXPIRED: "expired"}
 
@@ -145,8 +147,12 @@ def check_lags(verdict, fleet):
     for pool in fleet.pools:
         readers += [(f"queue.{pool}.interactive", "router"), (f"queue.{pool}.batch", "router"),
                     (f"retry.{pool}", "router"), (f"jobs.{pool}", f"worker.{pool}")]
+    deadline = time.monotonic() + LAG_PATIENCE_S
     for topic, group in readers:
         lag = fleet.topics.lag(topic, group)
+        while lag != 0 and time.monotonic() < deadline:  # the last commit may be on its way
+            time.sleep(0.5)
+            lag = fleet.topics.lag(topic, group)
         if lag != 0:
             verdict.wrong.append(f"{lag} records of {topic} are left uncommitted at the end")
 

@@ -11,8 +11,9 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
 
 def watermarks(consumer, partition):
-    """The offsets of the first record and behind the last; a new topic has no leader at first."""
-    for left in reversed(range(20)):
+    """The offsets of the first record and behind the last; a new topic has no leader at first, and
+    one whose broker came back gets another."""
+    for left in reversed(range(100)):
         try:
             return consumer.get_watermark_offsets(partition, timeout=10)
         except KafkaException:
