@@ -69,7 +69,7 @@ TEST(every_character_comes_back_from_a_parser)
     json_writer_close_object(&w);
     char *text = json_writer_finish(&w);
     cJSON *json = cJSON_Parse(text);
-    CHECK(json != NULL);
+    REQUIRE(json != NULL);
     CHECK_STR(json->child->string, all);
     CHECK_STR(json->child->valuestring, all);
     CHECK_CONTAINS(text, "\\b\\t\\n\\u000B\\f\\r\\u000E");
