@@ -61,8 +61,9 @@ PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $(patsubst -I%,-isystem %,$(shell \
     $(PKG_CONFIG) --cflags $(PACKAGES))))$(PACKAGE_CFLAGS)
 
 CFLAGS ?=
+# -MD, not -MMD: the headers made from proto/ are system headers to the compiler.
 COMMON_FLAGS = -std=c11 -D_GNU_SOURCE $(SYSROOT_FLAGS) $(MODE_FLAGS_$(MODE)) $(MACHINE_FLAGS) \
-    $(CFLAGS) -pthread -I. -isystem $(O)/gen $(PACKAGE_CFLAGS) -MMD -MP
+    $(CFLAGS) -pthread -I. -isystem $(O)/gen $(PACKAGE_CFLAGS) -MD -MP
 LINK_FLAGS = $(SYSROOT_FLAGS) $(MODE_FLAGS_$(MODE)) $(LDFLAGS) -pthread -Wl,--as-needed
 WERROR ?=
 lib = $(shell $(PKG_CONFIG) --libs $(1))
@@ -154,7 +155,7 @@ $(O)/%.o: %.c | $(PROTO_H)
 	@echo "  CC $<"
 	@$(CC) $(COMMON_FLAGS) $(WARNINGS) $(WERROR) -DCRAFTERSE_VERSION='"$(VERSION)"' -c $< -o $@
 
-# Files that become part of the binaries; .incbin is not seen by -MMD.
+# Files that become part of the binaries; .incbin is not seen by -MD.
 $(O)/%.o: %.S
 	@mkdir -p $(@D)
 	@$(CC) -I. -c $< -o $@
