@@ -338,13 +338,12 @@ static void look_at_precision(struct parity *parity, const struct parity_case *t
     /* An error of nothing is of an engine that rounded nothing. */
     double most = magnifies(parity) ? MAGNIFIED * bounds->error : bounds->error;
     bool good = error > 1e-6 && error <= most && result.decibel >= bounds->decibel;
+    bool is_over = good && error > bounds->error; /* told always: it is no success */
     good ? parity->passed++ : parity->failed++;
-    if (!parity->tap || !good) {
-        printf("%s %s  forward %.1e  %.1f dB %s\n",
-               good          ? "ok  "
-               : parity->tap ? "# FAIL"
-                             : "FAIL",
-               name, error, result.decibel, result.problem);
+    if (!parity->tap || !good || is_over) {
+        printf("%s%s %s  forward %.1e%s  %.1f dB %s\n", parity->tap ? "# " : "",
+               good ? "ok  " : "FAIL", name, error, is_over ? " OVER THE BOUND" : "",
+               result.decibel, result.problem);
     }
 }
 
