@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "common/base/backoff.h"
+#include "common/base/clock.h"
 #include "common/base/id.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
@@ -33,14 +34,7 @@ struct repairer {
 /* Waits, but not for who is in a hurry. */
 static void rest(struct repairer *r, uint32_t wait_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += (long)(wait_ms % 1000) * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_nsec -= 1000000000L;
-        until.tv_sec++;
-    }
+    struct timespec until = clock_monotonic_after(wait_ms);
     pthread_mutex_lock(&r->mutex);
     int rc = 0;
     while (!r->hurry && rc != ETIMEDOUT) {

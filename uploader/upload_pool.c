@@ -168,14 +168,7 @@ static void note_failure(struct uploading *u, uint32_t failures, uint32_t wait_m
 /* False when the pool was told to hurry meanwhile. */
 static bool wait_unhurried(struct upload_pool *p, uint32_t wait_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += (long)(wait_ms % 1000) * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_nsec -= 1000000000L;
-        until.tv_sec++;
-    }
+    struct timespec until = clock_monotonic_after(wait_ms);
     pthread_mutex_lock(&p->mutex);
     int rc = 0;
     while (!p->hurry && rc != ETIMEDOUT) {

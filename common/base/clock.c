@@ -37,6 +37,18 @@ void clock_sleep_ms(unsigned milliseconds)
     }
 }
 
+struct timespec clock_monotonic_after(uint32_t milliseconds)
+{
+    struct timespec time = now(CLOCK_MONOTONIC);
+    time.tv_sec += milliseconds / 1000;
+    time.tv_nsec += (long)(milliseconds % 1000) * 1000000;
+    if (time.tv_nsec >= 1000000000) {
+        time.tv_nsec -= 1000000000;
+        time.tv_sec++;
+    }
+    return time;
+}
+
 void clock_format_utc(uint64_t unix_ms, char *text)
 {
     time_t seconds = (time_t)(unix_ms / 1000);

@@ -3,11 +3,14 @@
 #define COMMON_BASE_CLOCK_H
 
 #include <stdint.h>
+#include <time.h>
 
 uint64_t clock_unix_ms(void);
 uint64_t clock_monotonic_ms(void);
 double clock_monotonic_seconds(void);
 void clock_sleep_ms(unsigned milliseconds);
+/* So many milliseconds from now, for pthread_cond_timedwait on a condition with CLOCK_MONOTONIC. */
+struct timespec clock_monotonic_after(uint32_t milliseconds);
 
 /* "2026-11-20T18:05:09.123Z"; text holds at least CLOCK_TEXT_SIZE bytes. */
 #define CLOCK_TEXT_SIZE 32
