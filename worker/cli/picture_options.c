@@ -63,10 +63,6 @@ void picture_options_apply(const struct picture_options *options,
     const struct engine_picture *init = options->init_path != NULL ? &options->init_image : NULL;
     generation->init_image = init;
     generation->mask_image = options->mask_path != NULL ? &options->mask_image : NULL;
-    generation->strength = options->strength;
-    generation->mask_blur = options->mask_blur;
-    generation->tile_x = options->tile_x;
-    generation->tile_y = options->tile_y;
     if (init != NULL && generation->width == 0) {
         generation->width = fit(init->width, limits->size_multiple, limits->width_max);
     }

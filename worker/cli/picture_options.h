@@ -1,5 +1,4 @@
-/* txt2img's options about pictures that come in and pictures on the way: --init-image, --strength,
- * --mask, --mask-blur, --tile, --preview. */
+/* txt2img's pictures that come in and are on the way: --init-image, --mask, --preview. */
 #ifndef WORKER_CLI_PICTURE_OPTIONS_H
 #define WORKER_CLI_PICTURE_OPTIONS_H
 
@@ -7,8 +6,6 @@
 
 struct picture_options {
     const char *init_path, *mask_path, *preview_path; /* NULL: none */
-    double strength, mask_blur;
-    bool tile_x, tile_y;
 
     struct engine_picture init_image; /* what was read: picture_options_load */
     struct engine_mask mask_image;
