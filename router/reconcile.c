@@ -30,7 +30,7 @@ struct watched {
 
 struct pool {
     const char *name;
-    struct watched interactive, batch, jobs;
+    struct watched interactive, batch, retry, jobs;
     struct answer made;  /* the thread's, under the lock */
     struct answer taken; /* the taker's */
     bool fresh;
@@ -53,15 +53,17 @@ static void watch(struct watched *w, const struct kafka_config *kafka, enum topi
     char labels[2 * TOPIC_NAME_MAX + 128];
     const char *class = topic == TOPIC_QUEUE_INTERACTIVE ? "interactive"
                         : topic == TOPIC_QUEUE_BATCH     ? "batch"
+                        : topic == TOPIC_RETRY           ? "retry"
                                                          : "";
     topic_name(kafka, topic, pool, w->topic);
     snprintf(w->group, sizeof(w->group), "%s%s", kafka->topic_prefix, group);
     /* An empty label is one that is not there. */
     snprintf(labels, sizeof(labels), "topic=\"%s\",group=\"%s\",pool=\"%s\",class=\"%s\"", w->topic,
              w->group, pool, class);
-    w->lag = metric_create(METRIC_GAUGE, "crafterse_router_queue_lag", labels,
-                           "Records of the topic that the group has not committed; pool and class "
-                           "where the topic has them.");
+    w->lag =
+        metric_create(METRIC_GAUGE, "crafterse_router_queue_lag", labels,
+                      "Records of the topic that the group has not committed; pool where it has "
+                      "one, class where jobs wait in it: interactive, batch or retry.");
 }
 
 /* Asks for one topic: its partitions into a->lanes, their sum into *total. */
@@ -84,13 +86,16 @@ static int query(struct reconcile *r, struct watched *w, struct answer *a, int64
 
 static int query_pool(struct reconcile *r, struct pool *pool, struct answer *a, struct error *err)
 {
-    int64_t interactive, batch, jobs;
+    int64_t interactive, batch, retry, jobs;
     int status = query(r, &pool->interactive, a, &interactive, err);
     if (status == 0) {
         status = query(r, &pool->batch, a, &batch, err);
     }
     if (status == 0) {
-        a->waiting = interactive + batch;
+        status = query(r, &pool->retry, a, &retry, err);
+    }
+    if (status == 0) {
+        a->waiting = interactive + batch + retry;
         a->asked_ms = clock_monotonic_ms();
         status = query(r, &pool->jobs, a, &jobs, err); /* last: its lanes stay in the answer */
     }
@@ -161,6 +166,7 @@ struct reconcile *reconcile_start(const struct kafka_config *kafka, const char *
         r->pools[i].name = pools[i];
         watch(&r->pools[i].interactive, kafka, TOPIC_QUEUE_INTERACTIVE, pools[i], "router");
         watch(&r->pools[i].batch, kafka, TOPIC_QUEUE_BATCH, pools[i], "router");
+        watch(&r->pools[i].retry, kafka, TOPIC_RETRY, pools[i], "router");
         watch(&r->pools[i].jobs, kafka, TOPIC_JOBS, pools[i], group);
     }
     watch(&r->requests, kafka, TOPIC_REQUESTS, "", "router");

@@ -20,7 +20,7 @@ void reconcile_stop(struct reconcile *r); /* accepts NULL; waits for the query u
 struct reconcile_pool {
     const int64_t *lanes; /* records not committed, by lane; valid until the next take */
     size_t lane_count;
-    int64_t waiting;   /* in the pool's queues, both classes */
+    int64_t waiting;   /* in the pool's queues, and for another attempt */
     uint64_t asked_ms; /* monotonic, when the query began */
 };
 /* The newest answer about a pool; false when there is none since the last time. One thread. */

@@ -76,6 +76,23 @@ def test_lag_grows_with_one_worker_and_falls_with_three(make_stack, capsys):
               f"replicas by KEDA {told}")
 
 
+def test_jobs_that_wait_for_another_attempt_keep_their_workers(make_stack):
+    stack = make_stack(worker_binary=ZERO_WORKER, services=["router", "worker1"],
+                       service_settings={"worker": {"FAILING_DRAWS": "2",
+                                                    "JOB_RETRY_FIRST": "4s"}})
+    spec = scaled_object()
+    jobs = [make_job() for _ in range(2)]
+    for job in jobs:
+        job.generation.prompt = "fail once"
+    submit(stack, *jobs)
+    wait_until(lambda: stack.router.metric("crafterse_router_retrying_jobs") == 2, 20)
+    wait_until(lambda: replicas_by_keda(stack, spec) == (2, 2), 10)
+    wait_until(lambda: stack.router.metric("crafterse_router_queue_lag", pool="default",
+                                           **{"class": "retry"}) == 2, 10)
+    wait_until(lambda: drawn(stack) == 2, 20)
+    wait_until(lambda: replicas_by_keda(stack, spec) == (1, 0), 10)
+
+
 def test_ten_users_at_once_on_one_worker_are_all_served(stack, client, capsys):
     ids, started = [], time.monotonic()
     for user in range(10):
