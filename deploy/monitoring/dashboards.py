@@ -42,7 +42,7 @@ DASHBOARDS = {
         ]),
         ("Queues", [
             ("Waiting jobs", "short", "lines",
-             [('sum by (pool, class) (crafterse_router_queue_lag{class!=""})',
+             [('max by (pool, class) (crafterse_router_queue_lag{class!=""})',
                "{{pool}} {{class}}")]),
             ("Age of the oldest job", "s", "lines",
              [("max by (pool, class) (crafterse_router_oldest_job_age_seconds)",
