@@ -5,7 +5,9 @@
 - each service accepts the settings it would get (--check-config of the real binary)
 - every ConfigMap, claim and secret that a pod names is there, or is a secret in SECRETS
 - a worker's grace period outlasts its longest job; every budget and autoscaler has its target;
-  KEDA starts no more workers than half the lanes; the topics it watches are there
+  KEDA starts no more workers than half the lanes; it watches every topic in which the pool's jobs
+  are, on the services' brokers, with their authentication
+- gateways know a sleeping pool for as long as routers do
 
     deploy/k8s/check.py            all overlays; one line a problem
     deploy/k8s/check.py OVERLAY    this one
@@ -51,6 +53,11 @@ class Overlay:
 
     def find(self, kind, name):
         return next((o for o in self.of(kind) if o["metadata"]["name"] == name), None)
+
+    def config(self, name):
+        """The data of a ConfigMap, whose real name ends with a hash."""
+        return next((o["data"] for o in self.of("ConfigMap")
+                     if re.fullmatch(rf"{name}(-[0-9a-z]{{10}})?", o["metadata"]["name"])), {})
 
     def workloads(self):
         return self.of("Deployment", "StatefulSet")
@@ -171,10 +178,28 @@ def check_keda(overlay):
         watched = {t["name"]: t["metadata"]["topic"] for t in spec["triggers"]}
         for topic in set(watched.values()) - set(topics):
             yield f"ScaledObject {name}: there is no topic {topic}"
+        pool = watched["jobs"].rpartition(".")[2]
+        holding = {t for t in topics if t.endswith((f".{pool}", f".{pool}.interactive",
+                                                    f".{pool}.batch"))}
+        if set(watched.values()) != holding:
+            yield f"ScaledObject {name}: watches {set(watched.values())}, not {holding}"
+        shared = overlay.config("crafterse")
+        for trigger in spec["triggers"]:
+            if trigger["metadata"]["bootstrapServers"] != shared["CRAFTERSE_KAFKA_BROKERS"]:
+                yield f"ScaledObject {name}: {trigger['name']} asks other brokers"
+            if ("authenticationRef" in trigger) != ("CRAFTERSE_KAFKA_SASL_MECHANISM" in shared):
+                yield f"ScaledObject {name}: {trigger['name']} proves itself otherwise"
         if any(t["metadata"]["offsetResetPolicy"] != "earliest" for t in spec["triggers"]):
             yield f"ScaledObject {name}: a new group's lag counts from the earliest record"
         if spec["maxReplicaCount"] * 2 > topics.get(watched["jobs"], 0):
             yield f"ScaledObject {name}: more workers than half the lanes of {watched['jobs']}"
+
+
+def check_grace(overlay):
+    told = {name: overlay.config(name).get("CRAFTERSE_POOL_GRACE")
+            for name in ("gateway", "router")}
+    if len(set(told.values())) > 1:
+        yield f"CRAFTERSE_POOL_GRACE differs: {told}"
 
 
 def check(name):
@@ -184,7 +209,7 @@ def check(name):
     overlay = Overlay(name, done.stdout)
     problems = []
     for part in (check_tools, check_settings, check_references, check_targets, check_workers,
-                 check_keda):
+                 check_keda, check_grace):
         problems += part(overlay)
     return problems, len(overlay.objects)
 
