@@ -107,7 +107,7 @@ COMMON_LIBS = $(call lib,rdkafka libprotobuf-c libmicrohttpd hiredis libcjson li
 .SECONDARY:
 
 help: ## show this list
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 all: $(BINARIES) ## build every service and tool into build/bin
 
@@ -308,9 +308,12 @@ compose-try: ## [NETWORK=host LOCAL=1]: the whole stack in containers, one pictu
 
 # ---- Documents -------------------------------------------------------------------------------
 
-.PHONY: docs
+.PHONY: docs diagrams
 docs: $(SERVICES) devbroker ## write docs/CONFIGURATION.md from the services' option tables
 	@deploy/local/docs.sh
+diagrams: ## draw docs/diagrams/*.puml into docs/images (needs PlantUML)
+	@deploy/local/install.sh diagrams
+	@deploy/local/diagrams.py
 
 # ---- Lint ------------------------------------------------------------------------------------
 

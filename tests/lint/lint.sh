@@ -84,6 +84,7 @@ check_symbols() { /usr/bin/python3 tests/lint/symbols.py build/lint; }
 check_docs() {
     "$make" --no-print-directory -s -j"$jobs" gateway router worker uploader devbroker
     deploy/local/docs.sh --check
+    deploy/local/diagrams.py --check
 }
 
 # Manifests, and the topics among them, which are the code's; rules, their tests and dashboards.
