@@ -9,12 +9,13 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/id.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
 #include "common/bus/follower.h"
 #include "common/obs/metrics.h"
-#include "gateway/record_batch.h"
+#include "gateway/hit_batch.h"
 
 METRIC_DEFINE_COUNTER(metric_undecodable, "crafterse_gateway_undecodable_records_total", "",
                       "Records on followed topics that are not protobuf messages.");
@@ -24,7 +25,10 @@ METRIC_DEFINE_GAUGE(metric_broker, "crafterse_gateway_kafka_reachable", "",
                     "1 when the broker answered the last question.");
 
 #define TICK_MS 500
-#define RECORD_REST_MS 5
+#define HITS_REST_MS 5
+/* Batches on their way. The idempotent producer has five requests in flight, and while more wait
+ * librdkafka 2.0.2 polls without a rest; one is left for orders. */
+#define HITS_OUT_MAX 4
 #define PROBE_MS 5000
 #define PROBE_AWAY_MS 1000
 #define CONNECT_TIMEOUT_MS 5000
@@ -33,18 +37,20 @@ METRIC_DEFINE_GAUGE(metric_broker, "crafterse_gateway_kafka_reachable", "",
 #define RECORDS_PER_TURN 256
 #define LOG_PAUSE_MS 1000
 
-enum { FOLLOW_REQUESTS, FOLLOW_STATUS, FOLLOW_WORKERS, FOLLOW_PROGRESS, FOLLOW_COUNT };
+enum { FOLLOW_REQUESTS, FOLLOW_STATUS, FOLLOW_HITS, FOLLOW_WORKERS, FOLLOW_PROGRESS, FOLLOW_COUNT };
 
 struct bus {
     struct bus_options options;
     char names[TOPIC_COUNT][TOPIC_NAME_MAX];
-    struct producer *producer, *recorder; /* recorder: what nobody waits for */
-    struct record_batch batch;
+    struct producer *producer;
+    char run[ID_SIZE]; /* the key of our own records on `hits` */
+    struct hit_batch hits;
+    size_t hits_out;           /* batches whose report is out */
     struct follower *follower; /* NULL until connected */
     uv_loop_t *loop;
     uv_poll_t producer_poll, follower_poll;
     uv_idle_t more;
-    uv_timer_t tick, record_timer;
+    uv_timer_t tick, hits_timer;
     uv_work_t connecting, marking;
     bool is_connecting, is_marking, is_stopping, follows;
     struct follower *connected; /* the connecting thread's result */
@@ -188,6 +194,19 @@ static void log_undecodable(struct bus *b, const struct record *record, const st
              record->partition, record->offset, LOG_QUOTED(err->text));
 }
 
+static ProtobufCMessage *dispatch_hits(const struct bus_options *o, const struct record *record,
+                                       struct error *err)
+{
+    Crafterse__V1__Hits *hits =
+        CODEC_UNPACK(Crafterse__V1__Hits, crafterse__v1__hits__descriptor, record, err);
+    for (size_t i = 0; hits != NULL && i < hits->n_ends; i++) {
+        if (hits->ends[i]->envelope != NULL) {
+            o->status(o->user, hits->ends[i]);
+        }
+    }
+    return (ProtobufCMessage *)hits;
+}
+
 static void dispatch(struct bus *b, const struct record *record)
 {
     const struct bus_options *o = &b->options;
@@ -198,6 +217,10 @@ static void dispatch(struct bus *b, const struct record *record)
         o->goodbye(o->user, record->key);
         return;
     }
+    bool are_hits = strcmp(record->topic, b->names[TOPIC_HITS]) == 0;
+    if (are_hits && strcmp(record->key, b->run) == 0) {
+        return; /* what we told */
+    }
     if (strcmp(record->topic, b->names[TOPIC_STATUS]) == 0) {
         Crafterse__V1__Status *status =
             CODEC_UNPACK(Crafterse__V1__Status, crafterse__v1__status__descriptor, record, &err);
@@ -205,6 +228,8 @@ static void dispatch(struct bus *b, const struct record *record)
         if (status != NULL) {
             o->status(o->user, status);
         }
+    } else if (are_hits) {
+        message = dispatch_hits(o, record, &err);
     } else if (strcmp(record->topic, b->names[TOPIC_REQUESTS]) == 0) {
         Crafterse__V1__Job *job =
             CODEC_UNPACK(Crafterse__V1__Job, crafterse__v1__job__descriptor, record, &err);
@@ -281,6 +306,7 @@ static void on_connect_thread(uv_work_t *work)
     const struct follower_topic topics[FOLLOW_COUNT] = {
         [FOLLOW_REQUESTS] = {b->names[TOPIC_REQUESTS], true},
         [FOLLOW_STATUS] = {b->names[TOPIC_STATUS], true},
+        [FOLLOW_HITS] = {b->names[TOPIC_HITS], true},
         [FOLLOW_WORKERS] = {b->names[TOPIC_WORKERS], true},
         [FOLLOW_PROGRESS] = {b->names[TOPIC_PROGRESS], false},
     };
@@ -320,7 +346,6 @@ static void on_tick(uv_timer_t *timer)
     struct bus *b = timer->data;
     uint64_t now_ms = clock_monotonic_ms();
     producer_poll(b->producer, 0);
-    producer_poll(b->recorder, 0);
     if (b->follower == NULL) {
         if (!b->is_connecting && now_ms >= b->next_connect_ms) {
             b->is_connecting = true;
@@ -343,33 +368,31 @@ int bus_start(struct bus **out, uv_loop_t *loop, const struct bus_options *optio
     b->loop = loop;
     snprintf(b->why_not_followed, sizeof(b->why_not_followed), "no broker has answered yet");
     *out = NULL;
-    static const enum topic used[] = {TOPIC_REQUESTS, TOPIC_STATUS,  TOPIC_WORKERS,
+    static const enum topic used[] = {TOPIC_REQUESTS, TOPIC_STATUS,  TOPIC_HITS,  TOPIC_WORKERS,
                                       TOPIC_PROGRESS, TOPIC_CONTROL, TOPIC_INPUTS};
     for (size_t i = 0; i < sizeof(used) / sizeof(used[0]); i++) {
         topic_name(options->kafka, used[i], "", b->names[used[i]]);
     }
     int result = producer_create(&b->producer, options->kafka, err);
-    if (result == 0) {
-        result = producer_create_unordered(&b->recorder, options->kafka, err);
-    }
     if (result != 0) {
-        producer_destroy(b->producer, 0);
         xfree(b);
         return result;
     }
     producer_prepare(b->producer, b->names[TOPIC_REQUESTS]);
     producer_prepare(b->producer, b->names[TOPIC_STATUS]);
-    producer_prepare(b->recorder, b->names[TOPIC_STATUS]);
+    producer_prepare(b->producer, b->names[TOPIC_HITS]);
     producer_prepare(b->producer, b->names[TOPIC_CONTROL]);
     producer_prepare(b->producer, b->names[TOPIC_INPUTS]);
     metric_register(&metric_undecodable);
     metric_register(&metric_followed);
     metric_register(&metric_broker);
-    b->producer_poll.data = b->more.data = b->tick.data = b->record_timer.data = b;
+    id_make(b->run);
+    hit_batch_init(&b->hits);
+    b->producer_poll.data = b->more.data = b->tick.data = b->hits_timer.data = b;
     uv_poll_init(loop, &b->producer_poll, producer_fd(b->producer));
     uv_idle_init(loop, &b->more);
     uv_timer_init(loop, &b->tick);
-    uv_timer_init(loop, &b->record_timer);
+    uv_timer_init(loop, &b->hits_timer);
     uv_poll_start(&b->producer_poll, UV_READABLE, on_producer);
     uv_timer_start(&b->tick, on_tick, 0, TICK_MS);
     *out = b;
@@ -382,7 +405,7 @@ void bus_stop(struct bus *b)
     uv_close((uv_handle_t *)&b->producer_poll, NULL);
     uv_close((uv_handle_t *)&b->more, NULL);
     uv_close((uv_handle_t *)&b->tick, NULL);
-    uv_close((uv_handle_t *)&b->record_timer, NULL);
+    uv_close((uv_handle_t *)&b->hits_timer, NULL);
     if (b->follows) {
         uv_close((uv_handle_t *)&b->follower_poll, NULL);
     }
@@ -390,16 +413,17 @@ void bus_stop(struct bus *b)
     tell_all(&b->arrived, false);
 }
 
+static void send_hits(struct bus *b);
+
 void bus_destroy(struct bus *b, int timeout_ms)
 {
     if (b == NULL) {
         return;
     }
     follower_destroy(b->follower);
-    record_batch_send(&b->batch, b->recorder);
+    send_hits(b);
     producer_destroy(b->producer, timeout_ms);
-    producer_destroy(b->recorder, timeout_ms);
-    record_batch_deinit(&b->batch);
+    hit_batch_deinit(&b->hits);
     xfree(b);
 }
 
@@ -426,20 +450,49 @@ int bus_send(struct bus *b, enum topic topic, ProtobufCMessage *message,
     return codec_send(b->producer, &target, message, delivered, user, err);
 }
 
-static void on_record_timer(uv_timer_t *timer)
+/* ---- Hits ----------------------------------------------------------------------------------- */
+
+static void on_hits_delivered(void *user, const struct error *err,
+                              const struct producer_place *place)
 {
-    struct bus *b = timer->data;
-    producer_poll(b->recorder, 0); /* what is reported makes room */
-    record_batch_send(&b->batch, b->recorder);
-    if (b->batch.count > 0) { /* Kafka's client takes no more at the moment */
-        uv_timer_start(&b->record_timer, on_record_timer, RECORD_REST_MS, 0);
+    (void)place;
+    struct bus *b = user;
+    b->hits_out--;
+    if (err != NULL) {
+        log_warn("other gateways were not told of cache hits", "reason=%s", LOG_QUOTED(err->text));
     }
 }
 
-int bus_record(struct bus *b, enum topic topic, ProtobufCMessage *message, struct error *err)
+static void send_hits(struct bus *b)
 {
-    if (b->batch.count == 0) {
-        uv_timer_start(&b->record_timer, on_record_timer, RECORD_REST_MS, 0);
+    struct error err;
+    if (b->hits.count == 0) {
+        return;
     }
-    return record_batch_add(&b->batch, b->names[topic], b->options.sender, message, err);
+    struct producer_record record = {
+        .topic = b->names[TOPIC_HITS], .partition = PRODUCER_PARTITION_BY_KEY, .key = b->run};
+    record.payload = hit_batch_payload(&b->hits, b->options.sender, &record.size);
+    b->hits_out++;
+    if (producer_send(b->producer, &record, on_hits_delivered, b, &err) != STATUS_OK) {
+        on_hits_delivered(b, &err, NULL);
+    }
+    hit_batch_reset(&b->hits);
+}
+
+static void on_hits_timer(uv_timer_t *timer)
+{
+    struct bus *b = timer->data;
+    if (b->hits_out >= HITS_OUT_MAX) {
+        uv_timer_start(&b->hits_timer, on_hits_timer, HITS_REST_MS, 0);
+    } else {
+        send_hits(b);
+    }
+}
+
+int bus_tell_hit(struct bus *b, Crafterse__V1__Status *end, struct error *err)
+{
+    if (b->hits.count == 0) {
+        uv_timer_start(&b->hits_timer, on_hits_timer, HITS_REST_MS, 0);
+    }
+    return hit_batch_add(&b->hits, end, err);
 }

@@ -1,8 +1,8 @@
 /* Kafka on the libuv loop: one producer and one follower, both served when their descriptors say
  * so; what can block (metadata at the start, asking for end offsets) runs in libuv's thread pool.
  *
- * The follower reads `requests`, `status` and `workers` from the beginning and `progress` from the
- * end. Messages that are not protobuf are counted, logged and skipped.
+ * The follower reads `requests`, `status`, `hits` and `workers` from the beginning and `progress`
+ * from the end. Messages that are not protobuf are counted, logged and skipped.
  *
  * Thread rule: everything on the loop thread; handlers are called there. */
 #ifndef GATEWAY_BUS_H
@@ -50,13 +50,14 @@ bool bus_is_fatal(const struct bus *b, struct error *err);
 int bus_send(struct bus *b, enum topic topic, ProtobufCMessage *message,
              producer_delivered delivered, void *user, struct error *err) MUST_CHECK;
 
-/* Sends what nobody waits for, a few milliseconds later and many together: thousands a second cost
- * little. One that does not arrive is counted and logged. */
-int bus_record(struct bus *b, enum topic topic, ProtobufCMessage *message,
-               struct error *err) MUST_CHECK;
+/* Tells other gateways on `hits` of the end of a job that was answered from the cache, a few
+ * milliseconds later and many together: thousands a second cost little. Nobody waits for it; what
+ * does not arrive is logged. Fails while too many wait already: Kafka is slow or away. This run's
+ * own hits are not read back. */
+int bus_tell_hit(struct bus *b, Crafterse__V1__Status *end, struct error *err) MUST_CHECK;
 
-/* Calls reached(waiter, true) once everything that is in `requests` and `status` at this moment
- * has been folded; false when Kafka does not answer. Embed it. */
+/* Calls reached(waiter, true) once everything that is in `requests`, `status` and `hits` at this
+ * moment has been folded; false when Kafka does not answer. Embed it. */
 struct bus_waiter {
     void (*reached)(struct bus_waiter *waiter, bool reached);
     struct bus_waiter *next;

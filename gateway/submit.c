@@ -123,18 +123,17 @@ static bool read_body(struct operation *op)
         .embedded = g->context->kafka->embedded,
         .now_ms = clock_unix_ms(),
     };
-    struct problem_list *problems = xmalloc(sizeof(*problems)); /* large: not cleared */
-    problems->count = 0;
-    int result = generation_request_read(&op->submission->request, root, &limits, problems);
+    struct problem_list problems; /* large: not cleared */
+    problems.count = 0;
+    int result = generation_request_read(&op->submission->request, root, &limits, &problems);
     cJSON_Delete(root);
     if (result == STATUS_UNAVAILABLE) {
         gateway_metrics_refused(REFUSAL_UNAVAILABLE);
         operation_answer_unavailable(op, "no_capacity",
                                      "No worker has announced a model yet. Try again in a moment.");
     } else if (result != 0) {
-        answer_invalid(op, problems);
+        answer_invalid(op, &problems);
     }
-    xfree(problems);
     return result == 0;
 }
 
@@ -265,7 +264,7 @@ static void wake_seconds(struct gateway *g, const char *job_id)
 static void answer_submitted(struct operation *op, struct job *job)
 {
     char url[OPERATION_URL_SIZE + 64];
-    snprintf(url, sizeof(url), "%s/v1/generations/%s", op->gateway->public_url, job->id);
+    (void)job_view_url(job, op->gateway->public_url, url, sizeof(url));
     http_answer_header(op->request, "Location", url);
     operation_answer_job(op, job, 202);
 }
@@ -322,15 +321,15 @@ static void on_delivered(void *user, const struct error *err, const struct produ
 }
 
 /* Its pictures are there: nothing is promised that Kafka would have to keep, so the client need not
- * wait for it; the record lets other gateways know the job. Not with an Idempotency-Key: two orders
- * under one key at two gateways are told apart by what Kafka has. False when Kafka's client takes
- * no more at the moment: then the answer waits like any other. */
+ * wait for it; other gateways are told, so that they know the job. Not with an Idempotency-Key: two
+ * orders under one key at two gateways are told apart by what Kafka has. False when too many wait
+ * for Kafka at the moment: then the answer waits like any other. */
 static bool answer_hit(struct operation *op)
 {
     struct gateway *g = op->gateway;
     struct submission *s = op->submission;
-    uint64_t now_ms = clock_unix_ms();
-    if (s->is_idempotent || bus_record(g->bus, TOPIC_STATUS, &s->ended.base, NULL) != 0) {
+    uint64_t now_ms = s->envelope.sent_ms = clock_unix_ms();
+    if (s->is_idempotent || bus_tell_hit(g->bus, &s->ended, NULL) != 0) {
         return false;
     }
     job_table_fold_request(g->jobs, &s->job, now_ms);

@@ -12,6 +12,7 @@
 #include "proto/control.pb-c.h"
 #include "proto/dead_letter.pb-c.h"
 #include "proto/input.pb-c.h"
+#include "proto/status.pb-c.h"
 #include "proto/worker.pb-c.h"
 
 #define JOB_ID_LENGTH_MAX 64
@@ -106,12 +107,13 @@ static int check_message(const ProtobufCMessage *message, struct error *err)
     return 0;
 }
 
-/* Announcements, drains, what was undecodable and pictures to come belong to no job. */
+/* Announcements, drains, what was undecodable, pictures to come and many hits belong to no job. */
 static bool needs_job_id(const ProtobufCMessageDescriptor *descriptor)
 {
     return descriptor != &crafterse__v1__worker_announcement__descriptor &&
            descriptor != &crafterse__v1__control__descriptor &&
            descriptor != &crafterse__v1__dead_letter__descriptor &&
+           descriptor != &crafterse__v1__hits__descriptor &&
            descriptor != &crafterse__v1__input_picture__descriptor;
 }
 

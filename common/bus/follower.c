@@ -407,23 +407,32 @@ static bool admit(struct follower *f, rd_kafka_message_t *message, struct record
     return true;
 }
 
-bool follower_next(struct follower *f, int timeout_ms, struct record *out)
+static void clear_signal(const struct follower *f)
 {
     uint64_t ignored;
+    if (read(f->event_fd, &ignored, sizeof(ignored)) < 0 && errno != EAGAIN) {
+        log_warn("eventfd of the follower", "reason=%s", LOG_QUOTED(strerror(errno)));
+    }
+}
+
+bool follower_next(struct follower *f, int timeout_ms, struct record *out)
+{
+    bool is_cleared = false;
     uint64_t deadline_ms = clock_monotonic_ms() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
     if (f->current != NULL) {
         rd_kafka_message_destroy(f->current);
         f->current = NULL;
     }
-    /* Emptied before the queue is looked at: what arrives later signals again. */
-    if (read(f->event_fd, &ignored, sizeof(ignored)) < 0 && errno != EAGAIN) {
-        log_warn("eventfd of the follower", "reason=%s", LOG_QUOTED(strerror(errno)));
-    }
     for (;;) {
-        uint64_t now_ms = clock_monotonic_ms();
+        uint64_t now_ms = is_cleared ? clock_monotonic_ms() : deadline_ms;
         int left_ms = now_ms < deadline_ms ? (int)(deadline_ms - now_ms) : 0;
         rd_kafka_message_t *message = rd_kafka_consume_queue(f->queue, left_ms);
-        if (message == NULL) {
+        if (message == NULL && !is_cleared) {
+            /* Looked at once more, as the signal may have been of what came since. A record that
+             * waits costs no system call. */
+            clear_signal(f);
+            is_cleared = true;
+        } else if (message == NULL) {
             rd_kafka_poll(f->rk, 0); /* error callbacks */
             if (left_ms == 0) {
                 return false;

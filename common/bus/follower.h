@@ -30,8 +30,8 @@ int follower_create(struct follower **out, const struct kafka_config *kafka,
 void follower_destroy(struct follower *f);
 
 /* The next record; false when none waits after timeout_ms. *out is borrowed until the next call.
- * payload is NULL for a tombstone. Empties follower_fd; call it until it gives false before
- * sleeping. */
+ * payload is NULL for a tombstone. Empties follower_fd before it gives false; call it until then
+ * before sleeping. */
 bool follower_next(struct follower *f, int timeout_ms, struct record *out);
 
 /* True once everything that was there at follower_create in the topics read from the beginning has

@@ -130,11 +130,10 @@ static void watch(struct producer *p)
     rd_kafka_queue_io_event_enable(p->main_queue, p->event_fd, &one, sizeof(one));
 }
 
-static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, bool is_ordered,
-                                  struct error *err)
+static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, struct error *err)
 {
     const struct kafka_client_property properties[] = {
-        {"enable.idempotence", is_ordered ? "true" : "false"},
+        {"enable.idempotence", "true"},
         {"acks", "all"},
         {"linger.ms", "0"},
         {"message.max.bytes", TEXT(TOPIC_PAYLOAD_BYTES_MAX)},
@@ -148,12 +147,11 @@ static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, bool is_orde
     return kafka_client_conf(kafka, properties, err);
 }
 
-static int create(struct producer **out, const struct kafka_config *kafka, bool is_ordered,
-                  struct error *err)
+int producer_create(struct producer **out, const struct kafka_config *kafka, struct error *err)
 {
     *out = NULL;
     pthread_once(&metric_once, register_metrics);
-    rd_kafka_conf_t *conf = make_conf(kafka, is_ordered, err);
+    rd_kafka_conf_t *conf = make_conf(kafka, err);
     if (conf == NULL) {
         return err->status;
     }
@@ -179,17 +177,6 @@ static int create(struct producer **out, const struct kafka_config *kafka, bool 
     watch(p);
     *out = p;
     return 0;
-}
-
-int producer_create(struct producer **out, const struct kafka_config *kafka, struct error *err)
-{
-    return create(out, kafka, true, err);
-}
-
-int producer_create_unordered(struct producer **out, const struct kafka_config *kafka,
-                              struct error *err)
-{
-    return create(out, kafka, false, err);
 }
 
 void producer_destroy(struct producer *p, int timeout_ms)

@@ -30,12 +30,6 @@ typedef void (*producer_delivered)(void *user, const struct error *err,
 
 int producer_create(struct producer **out, const struct kafka_config *kafka,
                     struct error *err) MUST_CHECK;
-/* Not idempotent: a record may arrive twice, or after one that was sent later. For many records
- * whose readers mind neither: the idempotent producer has five requests in flight at most, and
- * while more waits librdkafka 2.0.2 polls without a rest (half a core at 14,000 records a second).
- */
-int producer_create_unordered(struct producer **out, const struct kafka_config *kafka,
-                              struct error *err) MUST_CHECK;
 /* Waits at most timeout_ms for what is in flight; the rest is reported as failed. */
 void producer_destroy(struct producer *p, int timeout_ms);
 

@@ -1,7 +1,7 @@
 /* One table says everything about the topics; names and creation follow from it.
  *
  * Partition counts are modest because a managed cluster's free tier has about 100 partitions in
- * all: 38 with one pool of 8 lanes. */
+ * all: 39 with one pool of 8 lanes. */
 #include "common/bus/topics.h"
 
 #include <stdarg.h>
@@ -40,6 +40,7 @@ static const struct topic_entry entries[TOPIC_COUNT] = {
                        NULL,
                        {4, "delete", 7 * DAY_MS, 2048 * MIB, TOPIC_MESSAGE_BYTES_MAX}},
     [TOPIC_STATUS] = {"status", NULL, {4, "delete", 2 * DAY_MS, -1, MIB}},
+    [TOPIC_HITS] = {"hits", NULL, {1, "delete", 2 * DAY_MS, -1, MIB}},
     [TOPIC_PROGRESS] = {"progress", NULL, {2, "delete", 10 * MINUTE_MS, 64 * MIB, MIB}},
     [TOPIC_WORKERS] = {"workers", NULL, {1, "compact", DAY_MS, -1, MIB}},
     /* As long as a job may wait in its queue: who starts late must still know that it is cancelled.

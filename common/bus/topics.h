@@ -16,6 +16,7 @@ enum topic {
     TOPIC_RETRY,             /* one a pool */
     TOPIC_RESULTS,
     TOPIC_STATUS,
+    TOPIC_HITS,
     TOPIC_PROGRESS,
     TOPIC_WORKERS,
     TOPIC_CONTROL,

@@ -64,6 +64,8 @@ class Evidence:
                 self.ends.setdefault(job_id, status)
             elif status.state == State.STATE_RUNNING and status.retry_at_ms == 0:
                 self.runs[job_id] += 1
+        for end in topics.hits():
+            self.ends.setdefault(end.envelope.job_id, end)
         for result in topics.read("results", Result):
             self.pictures[result.image.content_hash].add(hashlib.sha256(result.png).hexdigest())
         self.letters = topics.read("deadletter", DeadLetter)
@@ -169,7 +171,7 @@ def check(fleet, ledger, poisoned=(), refusals_are_wrong=True):
         verdict.wrong += ledger.wrongs
     known = set(ledger.orders)
     check_ends(verdict, evidence)
-    # Every cache hit was answered: its end stands in `status` alone.
+    # Every cache hit was answered: its end stands in `hits` or `status` alone.
     for job_id in set(evidence.ends) - set(evidence.requests) - known:
         if evidence.ends[job_id].state != State.STATE_SUCCEEDED:
             verdict.wrong.append(f"{job_id} ended and was never ordered")

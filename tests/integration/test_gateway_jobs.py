@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from support.player import AutoPlayer, Player
+from support.processes import wait_until
 
 KEY = "tests"
 
@@ -303,7 +304,8 @@ def test_a_picture_that_was_drawn_is_given_at_once(player, client):
     assert body["state"] == "succeeded" and body["id"] != first["id"]
     assert body["url"] == drawn["url"]
     assert player.requests(body["id"]) == []
-    assert [s.state for s in player.stack.topics.statuses(body["id"])] == [10]
+    told = wait_until(lambda: player.stack.topics.hits(body["id"]), 10)
+    assert [end.state for end in told] == [10]
     assert names(client.events(body["id"])) == ["accepted", "uploaded", "done"]
     assert player.gateway.metric("crafterse_gateway_cache_lookups_total",
                                  result="hit_process") == hits + 1

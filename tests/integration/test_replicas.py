@@ -88,7 +88,7 @@ def test_a_gateway_that_starts_anew_knows_them_all(stack, both):
     ends = {job: both[0].wait(job) for job in jobs}
     hit = both[0].post({"prompt": "remembered", "seed": 40, **SMALL}).json()
     assert hit["state"] == "succeeded" and hit["id"] not in jobs
-    wait_until(lambda: stack.topics.statuses(hit["id"]), 10)
+    wait_until(lambda: stack.topics.hits(hit["id"]), 10)
     stack.gateway2.kill()
     stack.restart("gateway2").wait_ready()
     fresh = Gateway(f"http://127.0.0.1:{stack.gateway2.port('http')}", stack.key)

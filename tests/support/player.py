@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from support.messages import Control, Image, Job, Progress, Status, WorkerAnnouncement
 from support.stack import Stack
 
-TOPICS = ("requests", "status", "progress", "workers", "control")
+TOPICS = ("requests", "status", "hits", "progress", "workers", "control")
 STATES = {"queued": 1, "dispatched": 2, "running": 3, "rendered": 4, "succeeded": 10, "failed": 11,
           "cancelled": 12, "expired": 13}
 

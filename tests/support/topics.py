@@ -124,6 +124,11 @@ class Topics:
         return [status for status in self.read("status", messages.Status)
                 if status.envelope.job_id == job_id]
 
+    def hits(self, job_id=None):
+        """The ends of jobs that were answered from a cache without an Idempotency-Key: of all."""
+        return [end for hits in self.read("hits", messages.Hits) for end in hits.ends
+                if job_id in (None, end.envelope.job_id)]
+
     def dead_letters(self):
         return self.read("deadletter", messages.DeadLetter)
 

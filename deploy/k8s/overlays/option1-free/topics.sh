@@ -11,7 +11,7 @@ bound() {
     case $1 in
         *.results) echo 64 ;;
         *.inputs | *.deadletter) echo 48 ;;
-        *.status) echo 32 ;;
+        *.status | *.hits) echo 32 ;;
         *) echo 12 ;;
     esac
 }

@@ -45,14 +45,14 @@ TEST(the_list_has_every_topic_once_and_fits_a_free_cluster)
     size_t count = 0;
     int partitions = 0;
     struct topic_spec *specs = topics_list(&kafka, pools, 1, 8, &count);
-    CHECK_INT(count, 13);
+    CHECK_INT(count, 14);
     for (size_t i = 0; i < count; i++) {
         partitions += specs[i].partitions;
     }
     CHECK(partitions <= 50);
     xfree(specs);
     specs = topics_list(&kafka, pools, 2, 6, &count);
-    CHECK_INT(count, 17);
+    CHECK_INT(count, 18);
     for (size_t i = 0; i < count; i++) {
         CHECK(specs[i].topic != TOPIC_JOBS || specs[i].partitions == 6);
         CHECK(i == 0 || strcmp(specs[i].name, specs[i - 1].name) != 0);
