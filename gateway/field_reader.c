@@ -21,40 +21,40 @@ const char *field_kind(const cJSON *value)
 bool field_integer(struct field_reader *r, const char *name, const cJSON *value, uint64_t least,
                    uint64_t most, uint64_t *out)
 {
+    double number = value->valuedouble;
+    bool is_whole = cJSON_IsNumber(value) && isfinite(number) && floor(number) == number;
+    if (is_whole && number >= (double)least && number <= (double)most) {
+        *out = (uint64_t)number;
+        return true;
+    }
     char allowed[96];
     snprintf(allowed, sizeof(allowed), "a whole number from %" PRIu64 " to %" PRIu64, least, most);
     if (!cJSON_IsNumber(value)) {
         problem_add(r->problems, name, allowed, "is %s, not a number", field_kind(value));
-        return false;
-    }
-    double number = value->valuedouble;
-    if (!isfinite(number) || floor(number) != number) {
+    } else if (!is_whole) {
         problem_add(r->problems, name, allowed, "%g is not a whole number", number);
-        return false;
-    }
-    if (number < (double)least || number > (double)most) {
+    } else {
         problem_add(r->problems, name, allowed, "%.17g is out of range", number);
-        return false;
     }
-    *out = (uint64_t)number;
-    return true;
+    return false;
 }
 
 bool field_number(struct field_reader *r, const char *name, const cJSON *value, double least,
                   double most, double *out)
 {
+    double number = value->valuedouble;
+    if (cJSON_IsNumber(value) && number >= least && number <= most) {
+        *out = number + 0.0; /* -0 is 0 */
+        return true;
+    }
     char allowed[64];
     snprintf(allowed, sizeof(allowed), "a number from %g to %g", least, most);
     if (!cJSON_IsNumber(value)) {
         problem_add(r->problems, name, allowed, "is %s, not a number", field_kind(value));
-        return false;
+    } else {
+        problem_add(r->problems, name, allowed, "%.17g is out of range", number);
     }
-    if (!(value->valuedouble >= least && value->valuedouble <= most)) {
-        problem_add(r->problems, name, allowed, "%.17g is out of range", value->valuedouble);
-        return false;
-    }
-    *out = value->valuedouble + 0.0; /* -0 is 0 */
-    return true;
+    return false;
 }
 
 bool field_bool(struct field_reader *r, const char *name, const cJSON *value, bool *out)
@@ -69,16 +69,16 @@ bool field_bool(struct field_reader *r, const char *name, const cJSON *value, bo
 
 bool field_text(struct field_reader *r, const char *name, const cJSON *value, char **out)
 {
-    char allowed[96];
-    snprintf(allowed, sizeof(allowed), "at most %" PRId64 " characters",
-             r->limits->prompt_characters_max);
-    if (!cJSON_IsString(value)) {
-        problem_add(r->problems, name, allowed, "is %s, not a text", field_kind(value));
-        return false;
-    }
-    size_t characters = text_characters(value->valuestring);
-    if (characters > (size_t)r->limits->prompt_characters_max) {
-        problem_add(r->problems, name, allowed, "has %zu characters", characters);
+    size_t characters = cJSON_IsString(value) ? text_characters(value->valuestring) : 0;
+    if (!cJSON_IsString(value) || characters > (size_t)r->limits->prompt_characters_max) {
+        char allowed[96];
+        snprintf(allowed, sizeof(allowed), "at most %" PRId64 " characters",
+                 r->limits->prompt_characters_max);
+        if (!cJSON_IsString(value)) {
+            problem_add(r->problems, name, allowed, "is %s, not a text", field_kind(value));
+        } else {
+            problem_add(r->problems, name, allowed, "has %zu characters", characters);
+        }
         return false;
     }
     for (const char *c = value->valuestring; *c != '\0'; c++) {

@@ -352,7 +352,9 @@ static void notify(struct job *job)
 
 static void copy_text(char *out, size_t size, const char *text)
 {
-    snprintf(out, size, "%s", text);
+    size_t length = strnlen(text, size - 1);
+    memcpy(out, text, length);
+    out[length] = '\0';
 }
 
 static void copy_images(struct job *job, Crafterse__V1__Image *const *images, size_t count)

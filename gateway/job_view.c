@@ -8,9 +8,11 @@
 #include "common/base/clock.h"
 #include "common/base/panic.h"
 #include "gateway/json_writer.h"
+#include "gateway/text.h"
 
 /* After the last state of work (rendered, 4) and before the first terminal one (10). */
 #define STATE_UPLOADED 9
+#define URL_SIZE 1024
 
 static void add_time(struct json_writer *json, const char *name, uint64_t unix_ms)
 {
@@ -35,23 +37,32 @@ static void add_seconds(struct json_writer *json, const char *name, double secon
 
 static void add_url(struct json_writer *json, const char *name, const char *base, const char *key)
 {
-    char url[1024];
+    char url[URL_SIZE];
     if (key[0] == '\0') {
         json_writer_null(json, name);
         return;
     }
-    snprintf(url, sizeof(url), "%s/%s", base, key);
+    size_t used = text_append(url, sizeof(url), 0, base);
+    used = text_append(url, sizeof(url), used, "/");
+    (void)text_append(url, sizeof(url), used, key);
     json_writer_text(json, name, url);
+}
+
+size_t job_view_url(const struct job *job, const char *public_url, char *url, size_t size)
+{
+    size_t used = text_append(url, size, 0, public_url);
+    used = text_append(url, size, used, "/v1/generations/");
+    return text_append(url, size, used, job->id);
 }
 
 static void add_links(struct json_writer *json, const struct job *job, const struct job_view *view)
 {
-    char url[1024];
+    char url[URL_SIZE];
     json_writer_open_object(json, "links");
-    snprintf(url, sizeof(url), "%s/v1/generations/%s", view->public_url, job->id);
+    size_t used = job_view_url(job, view->public_url, url, sizeof(url));
     json_writer_text(json, "self", url);
     json_writer_text(json, "cancel", url);
-    snprintf(url, sizeof(url), "%s/v1/generations/%s/events", view->public_url, job->id);
+    (void)text_append(url, sizeof(url), used, "/events");
     json_writer_text(json, "events", url);
     json_writer_close_object(json);
 }

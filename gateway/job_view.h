@@ -23,6 +23,9 @@ struct job_view {
     uint64_t now_ms; /* Unix time */
 };
 
+/* Where the job is asked for; returns the length. Cut at size. */
+size_t job_view_url(const struct job *job, const char *public_url, char *url, size_t size);
+
 /* JSON text, owned by the caller (xfree). */
 char *job_view_body(const struct job *job, const struct job_view *view);
 

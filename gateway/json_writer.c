@@ -10,6 +10,8 @@
 
 #include "common/base/panic.h"
 
+#define INTEGER_MAX 1e15 /* below it, "%.15g" writes every digit of a whole number */
+
 static void *take_memory(void *context, size_t size)
 {
     (void)context;
@@ -109,7 +111,12 @@ void json_writer_real(struct json_writer *w, const char *name, double value)
 {
     char text[32];
     ASSERT(isfinite(value));
-    int size = snprintf(text, sizeof(text), "%.15g", round(value * 1000) / 1000);
+    value = round(value * 1000) / 1000;
+    if (value >= 0 && value < INTEGER_MAX && floor(value) == value) {
+        json_writer_integer(w, name, (uint64_t)value);
+        return;
+    }
+    int size = snprintf(text, sizeof(text), "%.15g", value);
     put_name(w, name);
     check(yajl_gen_number(w->generator, text, (size_t)size));
 }

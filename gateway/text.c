@@ -135,6 +135,14 @@ bool text_parse_time(const char *text, uint64_t *unix_ms)
     return true;
 }
 
+size_t text_append(char *out, size_t size, size_t used, const char *text)
+{
+    size_t length = strnlen(text, size - used - 1);
+    memcpy(out + used, text, length);
+    out[used + length] = '\0';
+    return used + length;
+}
+
 unsigned text_prefer_wait(const char *prefer)
 {
     for (const char *at = prefer; *at != '\0'; at += *at == ',') {

@@ -20,4 +20,8 @@ bool text_parse_time(const char *text, uint64_t *unix_ms);
 /* Seconds that a Prefer header asks to wait ("respond-async, wait=10", RFC 7240); 0 = not asked. */
 unsigned text_prefer_wait(const char *prefer);
 
+/* Appends what fits of a text to the `used` characters of out, which holds size bytes, and returns
+ * how many there are then. For what every answer does: snprintf takes five times as long. */
+size_t text_append(char *out, size_t size, size_t used, const char *text);
+
 #endif

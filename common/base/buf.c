@@ -35,7 +35,7 @@ static int reserve(struct buf *b, size_t more, struct error *err)
     if (need <= b->capacity) {
         return 0;
     }
-    size_t capacity = b->capacity * 2 > 64 ? b->capacity * 2 : 64;
+    size_t capacity = b->capacity * 2 > 256 ? b->capacity * 2 : 256;
     capacity = capacity > b->size_max + 1 ? b->size_max + 1 : capacity;
     capacity = capacity < need ? need : capacity;
     b->data = xrealloc(b->data, capacity);

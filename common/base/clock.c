@@ -49,6 +49,18 @@ struct timespec clock_monotonic_after(uint32_t milliseconds)
     return time;
 }
 
+/* Writes so many digits and what comes after them; returns the end. */
+static char *put(char *to, int value, int digits, char after)
+{
+    for (int i = digits - 1; i >= 0; i--) {
+        to[i] = (char)('0' + value % 10);
+        value /= 10;
+    }
+    to[digits] = after;
+    return to + digits + 1;
+}
+
+/* By hand: strftime and snprintf take five times as long, and every answer has two times. */
 void clock_format_utc(uint64_t unix_ms, char *text)
 {
     time_t seconds = (time_t)(unix_ms / 1000);
@@ -58,7 +70,12 @@ void clock_format_utc(uint64_t unix_ms, char *text)
         snprintf(text, CLOCK_TEXT_SIZE, "9999-12-31T23:59:59.999Z");
         return;
     }
-    char day[24];
-    strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &parts);
-    snprintf(text, CLOCK_TEXT_SIZE, "%s.%03uZ", day, (unsigned)(unix_ms % 1000));
+    text = put(text, parts.tm_year + 1900, 4, '-');
+    text = put(text, parts.tm_mon + 1, 2, '-');
+    text = put(text, parts.tm_mday, 2, 'T');
+    text = put(text, parts.tm_hour, 2, ':');
+    text = put(text, parts.tm_min, 2, ':');
+    text = put(text, parts.tm_sec, 2, '.');
+    text = put(text, (int)(unix_ms % 1000), 3, 'Z');
+    *text = '\0';
 }
