@@ -8,6 +8,7 @@
 #   BASE            the base image (default debian:bookworm-slim; base-images.sh makes one)
 #   IMAGE_PREFIX    images are IMAGE_PREFIX/TARGET:IMAGE_TAG (default crafterse)
 #   IMAGE_TAG       default: git describe
+#   REPOSITORY_URL  where the sources are published, for the label (default: deploy/repository.env)
 #   BUILD_OPTIONS   more options of the build, for example --network=host
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -36,6 +37,7 @@ find_tool() {
 tool=$(find_tool)
 base=${BASE:-debian:bookworm-slim}
 prefix=${IMAGE_PREFIX:-crafterse}
+repository=${REPOSITORY_URL:-$(sed -n 's/^REPOSITORY_URL=//p' deploy/repository.env)}
 tag=${IMAGE_TAG:-$(git describe --always --dirty 2> /dev/null || echo unknown)}
 only_sizes=0
 if [[ ${1:-} == --sizes ]]; then
@@ -52,6 +54,7 @@ build() {
     mkdir -p build/images
     "$tool" "${command[@]}" "${options[@]}" --file deploy/containers/Dockerfile --target "$target" \
         --build-arg BASE="$base" --build-arg VERSION="$tag" --build-arg JOBS="$(nproc)" \
+        --label org.opencontainers.image.source="$repository" \
         --label org.opencontainers.image.version="$tag" \
         --label org.opencontainers.image.revision="$(git rev-parse HEAD 2> /dev/null || true)" \
         --label org.opencontainers.image.created="$(git log -1 --format=%cI 2> /dev/null || true)" \

@@ -4,9 +4,11 @@ silent; dashboards are what dashboards.py writes; PrometheusRule objects are wha
 where promtool and amtool are installed, the rules are valid and their tests pass.
 
     deploy/monitoring/check.py            check; prints one line a problem
-    deploy/monitoring/check.py --write    write the PrometheusRule objects and the dashboards
+    deploy/monitoring/check.py --write    write the links to the pages, the PrometheusRule objects
+                                          and the dashboards
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,8 @@ TREE = HERE.parents[1]
 K8S = TREE / "deploy/k8s"
 OVERLAYS = {"slo-option1": "option1-free", "slo-option2": "option2-hosted",
             "slo-option3": "option3-production", "slo-option4": "option4-hybrid"}
+REPOSITORY = re.search(r"^REPOSITORY_URL=(\S+)$", (TREE / "deploy/repository.env").read_text(),
+                       re.M).group(1)
 SEVERITIES = {"critical", "warning", "info"}
 
 
@@ -51,6 +55,17 @@ def alerts():
                     yield path.name, rule
 
 
+def page_url(alert):
+    return f"{REPOSITORY}/blob/main/docs/runbooks/{alert}.md"
+
+
+def write_page_urls():
+    for path in HERE.glob("rules/*.yml"):
+        text = path.read_text()
+        path.write_text(re.sub(r"(runbook_url: )\S+/(\w+)\.md",
+                               lambda found: found[1] + page_url(found[2]), text))
+
+
 def check_alert(name, rule):
     alert = rule["alert"]
     page = TREE / f"docs/runbooks/{alert}.md"
@@ -58,8 +73,8 @@ def check_alert(name, rule):
         yield f"{name}: {alert}: severity is one of {', '.join(sorted(SEVERITIES))}"
     if not page.exists():
         yield f"{name}: {alert}: no page {page.relative_to(TREE)}"
-    if not rule["annotations"].get("runbook_url", "").endswith(f"/docs/runbooks/{alert}.md"):
-        yield f"{name}: {alert}: runbook_url does not lead to its page"
+    if rule["annotations"].get("runbook_url", "") != page_url(alert):
+        yield f"{name}: {alert}: runbook_url is not {page_url(alert)} (deploy/repository.env)"
     if not rule["annotations"].get("summary"):
         yield f"{name}: {alert}: no summary"
 
@@ -106,6 +121,8 @@ def check_tools():
 
 def main():
     write = sys.argv[1:] == ["--write"]
+    if write:
+        write_page_urls()
     found = list(alerts())
     names = {rule["alert"] for _, rule in found}
     problems = [problem for name, rule in found for problem in check_alert(name, rule)]
