@@ -42,12 +42,41 @@ static struct registry_worker *find(struct registry *r, const char *worker_id)
     return NULL;
 }
 
+static uint64_t silence(const struct registry_worker *w, uint64_t now_ms)
+{
+    return now_ms > w->seen_ms ? now_ms - w->seen_ms : 0;
+}
+
+static void forget(struct registry *r, struct registry_worker *worker)
+{
+    codec_free(&worker->announcement->base);
+    *worker = r->workers[--r->count];
+}
+
+/* Makes room for one who was heard at seen_ms; false when nobody had gone before. */
+static bool forget_longest_gone(struct registry *r, uint64_t seen_ms)
+{
+    struct registry_worker *oldest = NULL;
+    for (size_t i = 0; i < r->count; i++) {
+        struct registry_worker *w = &r->workers[i];
+        bool is_gone = w->seen_ms < seen_ms && (w->left || silence(w, seen_ms) > r->ttl_ms);
+        if (is_gone && (oldest == NULL || w->seen_ms < oldest->seen_ms)) {
+            oldest = w;
+        }
+    }
+    if (oldest == NULL) {
+        return false;
+    }
+    forget(r, oldest);
+    return true;
+}
+
 void registry_fold(struct registry *r, Crafterse__V1__WorkerAnnouncement *announcement,
                    uint64_t seen_ms)
 {
     struct registry_worker *worker = find(r, announcement->worker_id);
     if (worker == NULL) {
-        if (r->count == REGISTRY_WORKERS_MAX) {
+        if (r->count == REGISTRY_WORKERS_MAX && !forget_longest_gone(r, seen_ms)) {
             log_warn("too many workers, one is ignored", "worker=%s", announcement->worker_id);
             codec_free(&announcement->base);
             return;
@@ -74,11 +103,6 @@ void registry_leave(struct registry *r, const char *worker_id)
     }
 }
 
-static uint64_t silence(const struct registry_worker *w, uint64_t now_ms)
-{
-    return now_ms > w->seen_ms ? now_ms - w->seen_ms : 0;
-}
-
 void registry_sweep(struct registry *r, uint64_t now_ms)
 {
     for (size_t i = 0; i < r->count;) {
@@ -86,8 +110,7 @@ void registry_sweep(struct registry *r, uint64_t now_ms)
             i++;
             continue;
         }
-        codec_free(&r->workers[i].announcement->base);
-        r->workers[i] = r->workers[--r->count];
+        forget(r, &r->workers[i]);
     }
 }
 

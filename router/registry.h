@@ -12,7 +12,9 @@
 
 #include "proto/worker.pb-c.h"
 
-/* More than this many workers are refused with a log line: the table is bounded. */
+/* The table is bounded: beyond this, who has been gone for longest makes room. Pods have a new name
+ * at each start, so a long grace and an autoscaler fill it. Who comes while all are live is refused
+ * with a log line. */
 #define REGISTRY_WORKERS_MAX 2048
 
 struct registry_worker {

@@ -1,5 +1,7 @@
 #include "router/registry.h"
 
+#include <stdio.h>
+
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
 #include "router/stage.h"
@@ -86,6 +88,29 @@ TEST(who_is_gone_for_long_is_forgotten)
     registry_sweep(r, NOW + TTL + GRACE + 1);
     (void)registry_workers(r, &count);
     CHECK_INT(count, 1);
+    registry_destroy(r);
+}
+
+TEST(who_has_been_gone_for_longest_makes_room)
+{
+    const uint64_t a_month = 30ULL * 24 * 3600 * 1000;
+    struct registry *r = registry_create(TTL, a_month);
+    size_t count;
+    char id[32];
+    for (int i = 0; i < REGISTRY_WORKERS_MAX; i++) {
+        (void)snprintf(id, sizeof(id), "pod-%d", i);
+        announce(r, id, NOW + (uint64_t)i, false);
+    }
+    announce(r, "too many at once", NOW + TTL, false);
+    CHECK_INT(registry_live_count(r, "default", NOW + TTL), REGISTRY_WORKERS_MAX);
+
+    registry_leave(r, "pod-7");
+    announce(r, "in the place of 7", NOW + TTL, false);
+    announce(r, "in the place of 0", NOW + TTL + 1, false);
+    announce(r, "an old record", NOW - 1, false);
+    (void)registry_workers(r, &count);
+    CHECK_INT(count, REGISTRY_WORKERS_MAX);
+    CHECK_INT(registry_live_count(r, "default", NOW + TTL + 1), REGISTRY_WORKERS_MAX);
     registry_destroy(r);
 }
 
