@@ -89,8 +89,8 @@ def test_services_wait_for_their_topics_and_name_one(kafka, make_stack, s3):
     client = AdminClient({"bootstrap.servers": kafka.brokers})
     found = client.list_topics(timeout=10).topics
     wanted = {"requests": 4, "queue.default.interactive": 4, "queue.default.batch": 4,
-              "jobs.default": 8, "retry.default": 2, "results": 4, "status": 4, "hits": 1, "progress": 2,
-              "workers": 1, "control": 1, "deadletter": 1, "inputs": 2, "repairs": 1}
+              "jobs.default": 8, "retry.default": 2, "results": 4, "status": 4, "hits": 1,
+              "progress": 2, "workers": 1, "control": 1, "deadletter": 1, "inputs": 2, "repairs": 1}
     assert {name.removeprefix(stack.prefix): len(topic.partitions) for name, topic in found.items()
             if name.startswith(stack.prefix)} == wanted
     resource = ConfigResource(ConfigResource.Type.TOPIC, stack.topics.name("results"))
