@@ -1,7 +1,8 @@
 /* Submitting jobs: see submit.h.
  *
  * Steps: read the body -> name the job -> (with Idempotency-Key: look for the same order) ->
- * (unless they must be new: look for the pictures) -> send -> report -> answer. */
+ * (unless they must be new: look for the pictures) -> send -> report -> (with Idempotency-Key: read
+ * back whose order came first) -> answer. */
 #include "gateway/submit.h"
 
 #include <inttypes.h>
@@ -278,6 +279,28 @@ static void on_accept_passed(struct operation *op)
         "send an Idempotency-Key with a retry to get one job in any case.");
 }
 
+static void on_read_back(struct operation *op, bool reached);
+
+/* The answer to an order that Kafka has, or has refused. */
+static void answer_delivered(struct operation *op, const char *job_id, const struct error *err)
+{
+    destroy(op);
+    if (!operation_is_open(op)) {
+        return;
+    }
+    struct job *job = err == NULL ? job_table_find(op->gateway->jobs, job_id) : NULL;
+    op->deadline_ms = 0;
+    if (err != NULL && err->status == STATUS_TOO_LARGE) {
+        gateway_metrics_refused(REFUSAL_INVALID);
+        http_answer_problem(op->request, 413, "body_too_large", NULL,
+                            "Kafka takes no order of this size. Shorten the prompts.");
+    } else if (job != NULL) {
+        answer_submitted(op, job);
+    } else {
+        on_accept_passed(op);
+    }
+}
+
 static void on_delivered(void *user, const struct error *err, const struct producer_place *place)
 {
     (void)place;
@@ -291,9 +314,11 @@ static void on_delivered(void *user, const struct error *err, const struct produ
     if (err == NULL) {
         fault_point("gateway.reported");
         uint64_t now_ms = clock_unix_ms();
-        job_table_fold_request(g->jobs, &s->job, now_ms);
-        if (s->is_hit) {
-            job_table_fold_status(g->jobs, &s->ended, now_ms);
+        if (!s->is_idempotent) {
+            job_table_fold_request(g->jobs, &s->job, now_ms);
+            if (s->is_hit) {
+                job_table_fold_status(g->jobs, &s->ended, now_ms);
+            }
         }
         gateway_metrics_accepted(clock_monotonic_seconds() - s->sent_s);
         log_info(s->is_hit ? "job answered from the cache" : "job accepted",
@@ -302,19 +327,10 @@ static void on_delivered(void *user, const struct error *err, const struct produ
         log_warn("job not accepted", "reason=%s", LOG_QUOTED(err->text));
     }
     log_set_job(NULL, 0, NULL);
-    destroy(op);
-    if (operation_is_open(op)) {
-        struct job *job = err == NULL ? job_table_find(g->jobs, job_id) : NULL;
-        op->deadline_ms = 0;
-        if (err != NULL && err->status == STATUS_TOO_LARGE) {
-            gateway_metrics_refused(REFUSAL_INVALID);
-            http_answer_problem(op->request, 413, "body_too_large", NULL,
-                                "Kafka takes no order of this size. Shorten the prompts.");
-        } else if (job != NULL) {
-            answer_submitted(op, job);
-        } else {
-            on_accept_passed(op);
-        }
+    if (err == NULL && s->is_idempotent && operation_is_open(op)) {
+        operation_wait_for_end(op, on_read_back);
+    } else {
+        answer_delivered(op, job_id, err);
     }
     wake_seconds(g, job_id);
     operation_release(op);
@@ -440,6 +456,28 @@ static bool answer_same_order(struct operation *op)
                             job->id);
     }
     return true;
+}
+
+/* Two gateways may have been given different orders under one key in the same moment: whose came to
+ * Kafka first has the job, for every gateway, and the other one is told. */
+static void on_read_back(struct operation *op, bool reached)
+{
+    struct submission *s = op->submission;
+    op->deadline_ms = 0;
+    if (!operation_is_open(op)) {
+        return;
+    }
+    struct job *job = reached ? job_table_find(op->gateway->jobs, s->job_id) : NULL;
+    if (job == NULL) {
+        on_accept_passed(op);
+        destroy(op);
+        return;
+    }
+    if (s->is_hit && is_same_order(job, s)) {
+        /* Only its end is on the topics; the answer says what was ordered. */
+        job_table_fold_request(op->gateway->jobs, &s->job, clock_unix_ms());
+    }
+    (void)answer_same_order(op);
 }
 
 static bool is_being_sent(const struct operation *op)

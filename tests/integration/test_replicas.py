@@ -67,6 +67,24 @@ def test_what_one_accepts_the_other_cancels(both):
     assert all(client.get(job)["images"][0]["url"] is None for client in both)
 
 
+def test_of_two_orders_under_one_key_in_one_moment_one_is_refused(both):
+    for number in range(5):
+        key, answers = str(uuid.uuid4()), [None, None]
+
+        def order(which, key=key, answers=answers, number=number):
+            answers[which] = both[which].post({"prompt": f"{number} of {which}", **SMALL},
+                                              Idempotency_Key=key)
+        threads = [threading.Thread(target=order, args=(which,)) for which in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(answer.status_code for answer in answers) == [202, 409]
+        accepted = next(answer.json() for answer in answers if answer.status_code == 202)
+        hashes = {client.wait(accepted["id"])["images"][0]["content_hash"] for client in both}
+        assert hashes == {accepted["images"][0]["content_hash"]}, "not the order that was accepted"
+
+
 def test_one_idempotency_key_is_one_job_at_both(stack, both):
     key, answers = str(uuid.uuid4()), []
 
