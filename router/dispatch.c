@@ -135,6 +135,23 @@ static void link_first(struct window *w, struct waiting *waiting)
     w->count++;
 }
 
+/* Jobs to be tried again, in the order of their time, stand before those that were never tried. */
+static void link_by_time(struct window *w, struct waiting *waiting)
+{
+    uint64_t due_ms = waiting->job->not_before_ms;
+    struct waiting **link = &w->first;
+    while (*link != NULL && (*link)->job->not_before_ms != 0 &&
+           (*link)->job->not_before_ms <= due_ms) {
+        link = &(*link)->next;
+    }
+    waiting->next = *link;
+    *link = waiting;
+    if (waiting->next == NULL) {
+        w->end = &waiting->next;
+    }
+    w->count++;
+}
+
 static void drop_all(struct dispatch *d, struct window *w)
 {
     while (w->first != NULL) {
@@ -288,7 +305,11 @@ static void fill_window(struct dispatch *d, struct window *w, size_t max)
         waiting->record = record;
         waiting->job = job;
         waiting->class = batch ? CLASS_BATCH : CLASS_INTERACTIVE;
-        link_last(w, waiting);
+        if (w == &d->retry) {
+            link_by_time(w, waiting);
+        } else {
+            link_last(w, waiting);
+        }
     }
 }
 
@@ -297,13 +318,9 @@ static void fill_window(struct dispatch *d, struct window *w, size_t max)
 static void serve_retry(struct dispatch *d)
 {
     uint64_t now_ms = clock_unix_ms();
-    for (struct waiting **link = &d->retry.first; *link != NULL;) {
-        if ((*link)->job->not_before_ms > now_ms) {
-            link = &(*link)->next;
-            continue;
-        }
-        struct waiting *waiting = unlink_waiting(&d->retry, link);
-        link_first(&d->windows[waiting->class], waiting);
+    while (d->retry.first != NULL && d->retry.first->job->not_before_ms <= now_ms) {
+        struct waiting *waiting = unlink_waiting(&d->retry, &d->retry.first);
+        link_by_time(&d->windows[waiting->class], waiting);
     }
 }
 

@@ -1,6 +1,8 @@
 """An attempt that fails for a reason that may pass is made again later, and holds up nobody."""
 
+import secrets
 import time
+import uuid
 
 import pytest
 
@@ -83,6 +85,29 @@ def test_a_job_that_waits_for_its_next_attempt_can_be_cancelled(make_stack, s3):
     expiring = client.submit("fail and expire", seed=5, deadline=3, **SMALL)["id"]
     assert client.wait(expiring)["state"] == "expired"
     wait_until(lambda: stack.topics.lag("retry.default", "router") == 0, 10)
+
+
+def test_those_that_are_due_are_tried_in_the_order_of_their_time(stack, client):
+    client.draw("the worker is there", seed=40, **SMALL)
+    job = next(iter(stack.topics.read("requests", messages.Job)))
+    job.pool, job.envelope.attempt = "default", 1
+    # The only worker is busy until all of them are due.
+    busy = client.submit("busy", seed=41, width=64, height=64, steps=60)["id"]
+    client.wait_for(busy, "running")
+    now_ms, ids = int(time.time() * 1000), {}
+    for due_ms in (700, 200, 500, 100, 600, 300):
+        job.envelope.job_id = str(uuid.uuid4())
+        job.not_before_ms = now_ms + due_ms
+        job.images[0].content_hash = secrets.token_hex(32)
+        ids[job.envelope.job_id] = due_ms
+        stack.topics.send("retry.default", job)
+
+    def started():
+        return sorted((s.envelope.sent_ms, ids[s.envelope.job_id]) for s in
+                      stack.topics.read("status", messages.Status)
+                      if s.state == State.STATE_RUNNING and s.envelope.job_id in ids)
+    wait_until(lambda: len(started()) == len(ids), 20)
+    assert [due_ms for _, due_ms in started()] == sorted(ids.values())
 
 
 @pytest.mark.parametrize("victim", ["router", "worker1"])
