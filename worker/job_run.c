@@ -335,6 +335,11 @@ static void start_run(struct job_run *run)
     }
     report_status(run->tools->desk, run->entry, &run->about, CRAFTERSE__V1__STATE__STATE_RUNNING,
                   NULL, NULL);
+    if (run->job->n_images > 1) {
+        /* The last picture ends the job and finds the earlier ones stored, so it must never pass
+         * one whose delivery failed and is tried again. */
+        outbox_hold(run->entry);
+    }
     metric_set(run->metrics.busy, 1);
     start_image(run);
 }

@@ -3,6 +3,7 @@
 import threading
 import time
 
+from chaos.ledger import ENDS
 from chaos.proxy import wait_cut
 from chaos.scenarios.scenario import Desk, scenario
 from support.messages import Job
@@ -140,6 +141,31 @@ def answer_cut(run, rounds=4):
     assert len(set(ids)) == len(desk.ledger.orders)
     run.note(f"{cuts} answers cut off, {len(ids)} jobs, each once on `requests`")
     assert cuts >= rounds
+
+
+@scenario(28, "Kafka is away until the client gives up a job's first picture, but not its second",
+          "the second does not pass the first: the job succeeds with both")
+def pictures_in_order(run):
+    fleet = run.fleet(counts=ONE_EACH, step_time="1s", service_settings={"worker": {
+        "KAFKA_EXTRA": "message.timeout.ms=1500;reconnect.backoff.max.ms=100;"
+                       "session.timeout.ms=20000"}})
+    desk = Desk(run, fleet)
+    order = desk.order(n=2)
+    desk.wait_for(order, "running")
+    time.sleep(0.3)
+    for proxy in run.world.cluster.proxies:
+        proxy.refusing = True
+        proxy.reset()
+    time.sleep(2.4)  # drawn after 1 s and 2 s; the first is given up after 2.5 s
+    for proxy in run.world.cluster.proxies:
+        proxy.heal()
+    wait_until(lambda: (desk.look(order) or {}).get("state") in ENDS, 30, interval=0.1)
+    given_up = fleet.worker1.log().count("output not delivered")
+    desk.settle()
+    run.note(f"{given_up} output(s) were given up and sent again; the job has "
+             f"{', '.join(order.ends)}")
+    assert set(order.ends) == {"succeeded"}, order.ends
+    assert given_up > 0, "nothing was given up"
 
 
 def network_faults(full):
