@@ -9,6 +9,8 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 
+static atomic_bool kafka_fails;
+
 void fault_point(const char *name)
 {
     static atomic_long passed;
@@ -24,12 +26,21 @@ void fault_point(const char *name)
     }
     /* The log is what the tests look at to know that the point was passed. */
     log_warn("fault point passed", "point=%s", wanted);
+    if (strcmp(rest, ":fatal") == 0) {
+        atomic_store(&kafka_fails, true);
+        return;
+    }
     if (strcmp(rest, ":stall") != 0) {
         raise(SIGKILL);
     }
     for (;;) {
         clock_sleep_ms(60000);
     }
+}
+
+bool fault_is_fatal(void)
+{
+    return atomic_load(&kafka_fails);
 }
 
 bool fault_breaks(const char *rule)

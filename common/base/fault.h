@@ -4,9 +4,11 @@
  * other both calls are nothing.
  *
  * What happens is said by the environment:
- *   CRAFTERSE_FAULT_POINT=NAME:N[:stall]  at the N-th time that NAME is passed the process gets
+ *   CRAFTERSE_FAULT_POINT=NAME:N[:stall|:fatal]
+ *                                         at the N-th time that NAME is passed the process gets
  *                                         SIGKILL; with "stall" the thread that passed it sleeps
- *                                         for ever instead
+ *                                         for ever instead; with "fatal" Kafka's client fails for
+ *                                         good (kafka_client.c)
  *   CRAFTERSE_FAULT_BREAK=RULE            the rule is broken
  *
  * Thread-safe. */
@@ -17,11 +19,16 @@
 
 #ifdef CRAFTERSE_FAULTS
 void fault_point(const char *name);
+bool fault_is_fatal(void); /* a point with "fatal" was passed */
 bool fault_breaks(const char *rule);
 #else
 static inline void fault_point(const char *name)
 {
     (void)name;
+}
+static inline bool fault_is_fatal(void)
+{
+    return false;
 }
 static inline bool fault_breaks(const char *rule)
 {

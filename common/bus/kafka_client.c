@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
 
@@ -231,6 +232,9 @@ int kafka_client_error(struct error *err, rd_kafka_resp_err_t code, const char *
 bool kafka_client_is_fatal(rd_kafka_t *rk, struct error *err)
 {
     char text[512];
+    if (fault_is_fatal()) {
+        rd_kafka_test_fatal_error(rk, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "on purpose");
+    }
     rd_kafka_resp_err_t code = rd_kafka_fatal_error(rk, text, sizeof(text));
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
         return false;

@@ -9,6 +9,7 @@
 #include "common/bus/kafka_client.h"
 
 #define KEY_SIZE_MAX 1024
+#define HELD_MAX 50000
 
 enum held_state { HELD_IN_HAND, HELD_DONE, HELD_GIVEN_BACK };
 
@@ -107,6 +108,7 @@ static struct held *hold(struct partition *p, rd_kafka_message_t *message)
     }
     *p->last = held;
     p->last = &held->next;
+    p->held_count++;
     if (fault_breaks("commit_before_ack")) {
         p->wanted_offset = held->offset + 1;
     }
@@ -122,7 +124,7 @@ bool partition_take(struct partition *p, struct record *out)
         }
     }
     rd_kafka_message_t *message;
-    while ((message = rd_kafka_consume_queue(p->queue, 0)) != NULL) {
+    while (p->held_count < HELD_MAX && (message = rd_kafka_consume_queue(p->queue, 0)) != NULL) {
         if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
             fill_record(hold(p, message), out);
             return true;
@@ -148,6 +150,7 @@ static void advance(struct partition *p)
         p->wanted_offset = held->offset + 1;
         p->first = held->next;
         p->last = p->first == NULL ? &p->first : p->last;
+        p->held_count--;
         free_held(held);
     }
 }

@@ -24,6 +24,7 @@ struct partition {
     rd_kafka_queue_t *queue; /* NULL once lost */
     struct held *first, **last;
     int in_hand;
+    int held_count;           /* in the list */
     int64_t wanted_offset;    /* the prefix's end; PARTITION_NO_OFFSET = nothing done yet */
     int64_t committed_offset; /* what Kafka has of it */
     struct attempts attempts;
@@ -40,7 +41,8 @@ void partition_lose(struct partition *p);
 /* Of a lost one: frees what is not in hand any more. */
 void partition_release(struct partition *p);
 
-/* The next record: one that was given back, or a new one. */
+/* The next record: one that was given back, or a new one. No new one while 50,000 stand behind one
+ * that is not done: the list, and what a crash would have done again, are bounded by it. */
 bool partition_take(struct partition *p, struct record *out);
 /* The record's partition; a record in hand. */
 struct partition *partition_of(const struct record *r);
