@@ -10,7 +10,7 @@
 #include "common/base/panic.h"
 
 #define PARTS_MAX 16
-#define BEAT_AGE_MS_MAX 60000
+#define BEAT_LIMIT_MS 60000
 
 struct part {
     char name[32];
@@ -23,10 +23,21 @@ static struct part parts[PARTS_MAX];
 static int part_count;
 static bool draining;
 static _Atomic uint64_t last_beat_ms; /* 0 = none yet */
+static _Atomic uint64_t beat_limit_ms = BEAT_LIMIT_MS;
 
 void health_beat(void)
 {
     atomic_store(&last_beat_ms, clock_monotonic_ms());
+}
+
+void health_set_beat_limit(uint64_t limit_ms)
+{
+    atomic_store(&beat_limit_ms, limit_ms);
+}
+
+uint64_t health_last_beat_ms(void)
+{
+    return atomic_load(&last_beat_ms);
 }
 
 void health_set_ready(const char *part, bool ready, const char *why)
@@ -55,7 +66,7 @@ bool health_is_live(void)
 {
     /* Before the first beat the service is starting, which may take as long as a model's load. */
     uint64_t beat = atomic_load(&last_beat_ms);
-    return beat == 0 || clock_monotonic_ms() - beat <= BEAT_AGE_MS_MAX;
+    return beat == 0 || clock_monotonic_ms() - beat <= atomic_load(&beat_limit_ms);
 }
 
 static void explain(struct buf *why, const char *part, const char *text)

@@ -14,8 +14,10 @@
 #include "common/base/panic.h"
 #include "common/base/shutdown.h"
 #include "common/obs/exporter.h"
+#include "common/obs/health.h"
 #include "common/obs/metrics.h"
 #include "common/service/probe.h"
+#include "common/service/watchdog.h"
 
 #ifndef CRAFTERSE_VERSION
 #define CRAFTERSE_VERSION "unknown"
@@ -45,6 +47,14 @@ static const struct config_option service_options[] = {
      .type = CONFIG_STRING,
      .offset = offsetof(struct service_settings, port_file),
      .help = "File that gets a name=port line for every port that the service listens on."},
+    {.name = "HANG_LIMIT",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct service_settings, hang_limit_ms),
+     .default_text = "60s",
+     .min = 100,
+     .max = 3600000,
+     .help = "How long the main loop may stand still before /healthz fails. After twice that time "
+             "the process ends itself, to be started again."},
     {.name = NULL},
 };
 
@@ -200,6 +210,8 @@ static int run(struct loaded *loaded, struct error *err)
     log_level_parse(settings->log_level, &level);
     log_init(service->name, settings->instance, level);
     shutdown_init();
+    health_set_beat_limit((uint64_t)settings->hang_limit_ms);
+    watchdog_start(2 * (uint64_t)settings->hang_limit_ms);
     register_build_info(service);
     if (settings->port_file[0] != '\0') {
         unlink(settings->port_file); /* the ports of an earlier run are nobody's any more */

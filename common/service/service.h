@@ -26,6 +26,7 @@ struct service_settings {
     const char *instance; /* never empty once loaded */
     const char *metrics_listen;
     const char *port_file;
+    int64_t hang_limit_ms;
 };
 
 struct service_context {

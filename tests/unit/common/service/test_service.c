@@ -7,6 +7,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/shutdown.h"
+#include "common/obs/health.h"
 #include "tests/harness/test.h"
 
 struct sample_config {
@@ -191,6 +192,39 @@ TEST(a_failed_run_exits_with_1_and_its_reason)
     failing.run = run_and_fail;
     CHECK_INT(finish(start(&failing, NULL)), 1);
     CHECK_CONTAINS(output, "reason=\"no broker answers at 127.0.0.1:1\"");
+}
+
+/* Beats until it is asked to stop, then hangs. */
+static int run_and_hang(const struct service_context *context, struct error *err)
+{
+    int result = service_publish_port(context, "http", 8081, err);
+    while (result == 0 && !shutdown_requested()) {
+        health_beat();
+        clock_sleep_ms(5);
+    }
+    clock_sleep_ms(10000);
+    return result;
+}
+
+TEST(a_service_whose_loop_hangs_ends_itself)
+{
+    reset_environment();
+    setenv("CRAFTERSE_HANG_LIMIT", "150ms", 1);
+    struct service hanging = sample;
+    hanging.run = run_and_hang;
+    struct child child = start(&hanging, NULL);
+    int status;
+    clock_sleep_ms(500);
+    /* Stopped for longer than the limit: it does not hang, it was not there. */
+    kill(child.pid, SIGSTOP);
+    clock_sleep_ms(600);
+    kill(child.pid, SIGCONT);
+    clock_sleep_ms(400);
+    CHECK_INT(waitpid(child.pid, &status, WNOHANG), 0);
+    kill(child.pid, SIGTERM);
+    CHECK_INT(finish(child), 1);
+    CHECK_CONTAINS(output, "the main loop stands still");
+    unsetenv("CRAFTERSE_HANG_LIMIT");
 }
 
 TEST(a_service_without_kafka_asks_for_no_brokers)
