@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/backoff.h"
 #include "common/base/error.h"
 #include "common/bus/consumer.h"
 #include "common/store/object_key.h"
@@ -30,6 +31,8 @@ struct delivery {
     uint64_t *sizes;               /* of the stored objects; 0 = not looked up */
     uint32_t *stores;              /* that have them: 0 = the first, 1 = only the second */
     uint64_t failing_since_ms;     /* monotonic; 0 = it has not failed */
+    struct backoff backoff;        /* with failures: it is put aside until due_ms */
+    uint64_t due_ms;               /* monotonic */
     int lacks;                     /* the store without this delivery's picture: store_pair.h */
     size_t index;                  /* which of them this delivery brings */
     bool is_last;                  /* its end is the job's end */

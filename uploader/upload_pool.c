@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <string.h>
 #include <time.h>
 
 #include "common/base/backoff.h"
@@ -22,7 +23,7 @@ struct uploading {
     struct store_pair pair;
     pthread_t thread;
     bool started, checks_store;
-    bool failing; /* its last attempt failed (pool's mutex) */
+    const struct delivery *current; /* what the thread works on (pool's mutex) */
 };
 
 struct queue {
@@ -35,7 +36,8 @@ struct upload_pool {
     pthread_cond_t changed;
     struct queue waiting, finished;
     bool hurry, stop;
-    size_t failing; /* threads whose last attempt failed */
+    size_t failing; /* deliveries whose last attempt failed, and the look at the store */
+    size_t aside;   /* of those, the ones in waiting */
     size_t thread_count;
     struct uploading *threads;
 };
@@ -50,15 +52,58 @@ static void queue_push(struct queue *q, struct delivery *d)
     q->end = &d->next;
 }
 
-static struct delivery *queue_pop(struct queue *q)
+static void queue_push_first(struct queue *q, struct delivery *d)
 {
-    struct delivery *d = q->first;
-    if (d != NULL) {
-        q->first = d->next;
-        q->end = q->first != NULL ? q->end : &q->first;
-        d->next = NULL;
-    }
+    d->next = q->first;
+    q->first = d;
+    q->end = d->next == NULL ? &d->next : q->end;
+}
+
+static struct delivery *queue_take(struct queue *q, struct delivery **link)
+{
+    struct delivery *d = *link;
+    *link = d->next;
+    q->end = *link == NULL ? link : q->end;
+    d->next = NULL;
     return d;
+}
+
+static bool is_same_job(const struct delivery *a, const struct delivery *b)
+{
+    return strcmp(a->result->envelope->job_id, b->result->envelope->job_id) == 0;
+}
+
+/* A picture of the same job is in work or stands before it: the queue keeps their order. */
+static bool is_behind_its_job(const struct upload_pool *p, const struct delivery *d)
+{
+    bool is_behind = false;
+    for (const struct delivery *other = p->waiting.first; other != d; other = other->next) {
+        is_behind = is_behind || is_same_job(other, d);
+    }
+    for (size_t i = 0; i < p->thread_count; i++) {
+        const struct delivery *current = p->threads[i].current;
+        is_behind = is_behind || (current != NULL && is_same_job(current, d));
+    }
+    return is_behind;
+}
+
+/* Where the next delivery stands that may be tried now; NULL: none, and *next_ms is when one may be
+ * (0: not before something changes). */
+static struct delivery **find_due(struct upload_pool *p, uint64_t *next_ms)
+{
+    uint64_t now_ms = clock_monotonic_ms();
+    *next_ms = 0;
+    for (struct delivery **link = &p->waiting.first; *link != NULL; link = &(*link)->next) {
+        uint64_t due_ms = p->hurry ? 0 : (*link)->due_ms;
+        if (is_behind_its_job(p, *link)) {
+            continue;
+        }
+        if (due_ms <= now_ms) {
+            return link;
+        }
+        *next_ms = *next_ms == 0 || due_ms < *next_ms ? due_ms : *next_ms;
+    }
+    return NULL;
 }
 
 /* ---- One attempt ------------------------------------------------------------------------------
@@ -137,73 +182,124 @@ static bool attempt(struct uploading *u, struct delivery *d, struct error *err)
 /* ---- The store's state ------------------------------------------------------------------------
  */
 
-static void set_state(struct uploading *u, bool failing, const char *why)
+/* Under the mutex: one delivery more, or less, that the store fails with. */
+static void count_failing(struct upload_pool *p, bool was, bool is, const char *why)
 {
-    struct upload_pool *p = u->pool;
-    pthread_mutex_lock(&p->mutex);
-    p->failing += (size_t)failing - (size_t)u->failing;
-    u->failing = failing;
-    health_set_ready("store", p->failing == 0, p->failing == 0 ? "" : why);
-    pthread_mutex_unlock(&p->mutex);
+    p->failing += (size_t)is - (size_t)was;
+    if (is || p->failing == 0) { /* else what was said of the others stays */
+        health_set_ready("store", !is, is ? why : "");
+    }
 }
 
-static void note_failure(struct uploading *u, uint32_t failures, uint32_t wait_ms,
+static void note_failure(struct upload_pool *p, const struct backoff *backoff, uint32_t wait_ms,
                          const struct error *err)
 {
-    struct upload_pool *p = u->pool;
     metric_increment(err->retriable ? p->options.metrics.failed : p->options.metrics.refused);
     if (err->retriable) {
         log_warn("the store does not answer as it should, trying again",
-                 "attempt=%u wait_ms=%u reason=%s", failures, wait_ms, LOG_QUOTED(err->text));
+                 "attempt=%u wait_ms=%u reason=%s", backoff->failures, wait_ms,
+                 LOG_QUOTED(err->text));
     } else {
         log_error("the store refuses: an operator must act; trying on",
-                  "attempt=%u wait_ms=%u reason=%s", failures, wait_ms, LOG_QUOTED(err->text));
+                  "attempt=%u wait_ms=%u reason=%s", backoff->failures, wait_ms,
+                  LOG_QUOTED(err->text));
     }
-    set_state(u, true, err->text);
+}
+
+static struct backoff first_backoff(const struct upload_pool *p)
+{
+    return (struct backoff){.first_ms = RETRY_FIRST_MS,
+                            .max_ms = (uint32_t)p->options.config->retry_max_ms};
+}
+
+/* Looks whether the store is there, until it is or the pool hurries. */
+static void check_store(struct uploading *u)
+{
+    struct upload_pool *p = u->pool;
+    struct backoff backoff = first_backoff(p);
+    struct error err;
+    bool failing = store_pair_check(&u->pair, &err) != 0;
+    pthread_mutex_lock(&p->mutex);
+    count_failing(p, false, failing, err.text);
+    while (failing && !p->hurry) {
+        uint32_t wait_ms = backoff_next(&backoff, id_random());
+        note_failure(p, &backoff, wait_ms, &err);
+        struct timespec until = clock_monotonic_after(wait_ms);
+        while (!p->hurry && pthread_cond_timedwait(&p->changed, &p->mutex, &until) != ETIMEDOUT) {
+        }
+        pthread_mutex_unlock(&p->mutex);
+        failing = store_pair_check(&u->pair, &err) != 0;
+        pthread_mutex_lock(&p->mutex);
+        count_failing(p, true, failing, err.text);
+    }
+    pthread_mutex_unlock(&p->mutex);
 }
 
 /* ---- Threads ----------------------------------------------------------------------------------
  */
 
-/* False when the pool was told to hurry meanwhile. */
-static bool wait_unhurried(struct upload_pool *p, uint32_t wait_ms)
+/* The next delivery for this thread; NULL: the pool stops. */
+static struct delivery *take(struct uploading *u)
 {
-    struct timespec until = clock_monotonic_after(wait_ms);
+    struct upload_pool *p = u->pool;
+    struct delivery *d = NULL;
     pthread_mutex_lock(&p->mutex);
-    int rc = 0;
-    while (!p->hurry && rc != ETIMEDOUT) {
-        rc = pthread_cond_timedwait(&p->changed, &p->mutex, &until);
+    while (d == NULL && !p->stop) {
+        uint64_t next_ms;
+        struct delivery **link = find_due(p, &next_ms);
+        if (link != NULL) {
+            d = queue_take(&p->waiting, link);
+            p->aside -= d->backoff.failures > 0;
+            u->current = d;
+        } else if (next_ms != 0) {
+            uint64_t now_ms = clock_monotonic_ms();
+            struct timespec until =
+                clock_monotonic_after(next_ms > now_ms ? (uint32_t)(next_ms - now_ms) : 0);
+            pthread_cond_timedwait(&p->changed, &p->mutex, &until);
+        } else {
+            pthread_cond_wait(&p->changed, &p->mutex);
+        }
     }
-    bool unhurried = !p->hurry;
     pthread_mutex_unlock(&p->mutex);
-    return unhurried;
+    return d;
 }
 
-/* Tries until it is done or the pool hurries. d NULL: only looks whether the store is there. */
-static void persist(struct uploading *u, struct delivery *d)
+/* The thread is done with it: it waits for another attempt, or has ended. */
+static void let_go(struct uploading *u, struct delivery *d, bool was_failing,
+                   const struct error *err)
 {
-    struct backoff backoff = {.first_ms = RETRY_FIRST_MS,
-                              .max_ms = (uint32_t)u->pool->options.config->retry_max_ms};
-    struct error err;
-    while (!(d != NULL ? attempt(u, d, &err) : store_pair_check(&u->pair, &err) == 0)) {
-        uint32_t wait_ms = backoff_next(&backoff, id_random());
-        note_failure(u, backoff.failures, wait_ms, &err);
-        if (wait_unhurried(u->pool, wait_ms)) {
-            continue;
-        }
-        if (d != NULL) {
-            d->end = DELIVERY_ABANDONED;
-        }
-        return;
+    struct upload_pool *p = u->pool;
+    bool is_aside = err != NULL;
+    pthread_mutex_lock(&p->mutex);
+    if (is_aside && p->hurry) {
+        is_aside = false;
+        d->end = DELIVERY_ABANDONED;
     }
-    set_state(u, false, "the store fails for other pictures");
+    u->current = NULL;
+    if (is_aside) {
+        p->aside++;
+        queue_push_first(&p->waiting, d); /* before the later pictures of its job */
+    } else {
+        queue_push(&p->finished, d);
+    }
+    count_failing(p, was_failing, is_aside, err != NULL ? err->text : "");
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+    if (!is_aside) {
+        p->options.finished(p->options.user);
+    }
 }
 
-static void deliver(struct uploading *u, struct delivery *d)
+static bool is_hurried(struct upload_pool *p)
 {
-    const Crafterse__V1__Envelope *envelope = d->result->envelope;
-    log_set_job(envelope->job_id, envelope->attempt, envelope->traceparent);
-    persist(u, d);
+    pthread_mutex_lock(&p->mutex);
+    bool hurry = p->hurry;
+    pthread_mutex_unlock(&p->mutex);
+    return hurry;
+}
+
+static void remember(struct uploading *u, struct delivery *d)
+{
     struct delivery_memory memory;
     delivery_memory_init(&memory, d);
     if (memory.cache_key[0] != '\0') {
@@ -212,33 +308,41 @@ static void deliver(struct uploading *u, struct delivery *d)
     }
     delivery_memory_deinit(&memory);
     d->stored_ms = clock_unix_ms();
-    log_set_job(NULL, 0, NULL);
+}
+
+static void deliver(struct uploading *u, struct delivery *d)
+{
+    bool was_failing = d->backoff.failures > 0;
+    struct error err;
+    if (was_failing && is_hurried(u->pool)) {
+        d->end = DELIVERY_ABANDONED;
+        let_go(u, d, true, NULL);
+    } else if (attempt(u, d, &err)) {
+        remember(u, d);
+        let_go(u, d, was_failing, NULL);
+    } else {
+        d->backoff = was_failing ? d->backoff : first_backoff(u->pool);
+        uint32_t wait_ms = backoff_next(&d->backoff, id_random());
+        d->due_ms = clock_monotonic_ms() + wait_ms;
+        note_failure(u->pool, &d->backoff, wait_ms, &err);
+        let_go(u, d, was_failing, &err);
+    }
 }
 
 static void *run_thread(void *user)
 {
     struct uploading *u = user;
-    struct upload_pool *p = u->pool;
+    struct delivery *d;
     if (u->checks_store) {
-        persist(u, NULL);
+        check_store(u);
     }
-    for (;;) {
-        pthread_mutex_lock(&p->mutex);
-        struct delivery *d = queue_pop(&p->waiting);
-        while (d == NULL && !p->stop) {
-            pthread_cond_wait(&p->changed, &p->mutex);
-            d = queue_pop(&p->waiting);
-        }
-        pthread_mutex_unlock(&p->mutex);
-        if (d == NULL) {
-            return NULL;
-        }
+    while ((d = take(u)) != NULL) {
+        const Crafterse__V1__Envelope *envelope = d->result->envelope;
+        log_set_job(envelope->job_id, envelope->attempt, envelope->traceparent);
         deliver(u, d);
-        pthread_mutex_lock(&p->mutex);
-        queue_push(&p->finished, d);
-        pthread_mutex_unlock(&p->mutex);
-        p->options.finished(p->options.user);
+        log_set_job(NULL, 0, NULL);
     }
+    return NULL;
 }
 
 /* ---- The interface ----------------------------------------------------------------------------
@@ -335,9 +439,18 @@ void upload_pool_submit(struct upload_pool *p, struct delivery *d)
 struct delivery *upload_pool_collect(struct upload_pool *p)
 {
     pthread_mutex_lock(&p->mutex);
-    struct delivery *d = queue_pop(&p->finished);
+    struct delivery *d =
+        p->finished.first != NULL ? queue_take(&p->finished, &p->finished.first) : NULL;
     pthread_mutex_unlock(&p->mutex);
     return d;
+}
+
+size_t upload_pool_aside(struct upload_pool *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    size_t aside = p->aside;
+    pthread_mutex_unlock(&p->mutex);
+    return aside;
 }
 
 void upload_pool_hurry(struct upload_pool *p)

@@ -1,9 +1,10 @@
 /* Threads that store deliveries, several at a time. Each has its own connections to the stores.
  *
  * A delivery is tried until a store has it (store_pair.h): waits double, with jitter, up to a
- * maximum, and what an operator must mend (credentials, a missing bucket, a full disk) is logged as
- * an error and raised in crafterse_uploader_store_refusing. Only an object that the store will
- * never take is given back as refused.
+ * maximum. It is put aside meanwhile, and its thread stores others; only those of its own job wait
+ * behind it, because the last one ends the job. What an operator must mend (credentials, a missing
+ * bucket, a full disk) is logged as an error and raised in crafterse_uploader_store_refusing. Only
+ * an object that the store will never take is given back as refused.
  *
  * Thread rule: one thread calls everything here.
  */
@@ -46,10 +47,13 @@ int upload_pool_create(struct upload_pool **out, const struct upload_pool_option
 void upload_pool_destroy(struct upload_pool *p);
 
 void upload_pool_submit(struct upload_pool *p, struct delivery *d);
+/* How many wait for another attempt: they keep no thread. */
+size_t upload_pool_aside(struct upload_pool *p);
 /* A delivery that has ended, in any order; NULL when none has. */
 struct delivery *upload_pool_collect(struct upload_pool *p);
 
-/* No more second attempts: what is not stored by the attempt at hand ends as ABANDONED. */
+/* No more second attempts: what is not stored by its first, or by the attempt at hand, ends as
+ * ABANDONED. */
 void upload_pool_hurry(struct upload_pool *p);
 
 #endif

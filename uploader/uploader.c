@@ -1,10 +1,11 @@
 /* One thread talks to Kafka, the pool's threads to the store. The loop sleeps until a record, a
  * delivery report, a finished upload or a signal comes.
  *
- * Order within a job: its results share a partition, and of each partition one record is in hand
- * at a time. Order of effects: object, cache entry, terminal state, delivery report, commit. A
- * crash between any two has the record read again: the object is there already, the entry is
- * written again, and of two terminal states in `status` the first one counts. */
+ * Order within a job: its results share a partition, and the pool stores them one after the other.
+ * Of each partition several records are in hand, so that a picture that the store fails with holds
+ * up nobody but its own job. Order of effects: object, cache entry, terminal state, delivery
+ * report, commit. A crash between any two has the record read again: the object is there already,
+ * the entry is written again, and of two terminal states in `status` the first one counts. */
 #include "uploader/uploader.h"
 
 #include <errno.h>
@@ -36,6 +37,7 @@
 #define TICK_MS 250
 #define FLUSH_TIMEOUT_MS 10000
 #define LEAVE_TIMEOUT_MS 10000
+#define IN_HAND_MAX 4 /* records a partition */
 
 struct uploader {
     const struct service_context *context;
@@ -221,11 +223,17 @@ static void serve(struct uploader *u, bool draining)
     outbox_service(u->outbox);
 }
 
+/* As many as are stored at the same time, and as many again that wait for another attempt. */
+static bool has_room(const struct uploader *u)
+{
+    size_t uploads = (size_t)u->config->uploads;
+    return u->uploading < 2 * uploads && u->uploading - upload_pool_aside(u->pool) < uploads;
+}
+
 static void take_records(struct uploader *u)
 {
     struct record record;
-    while (u->uploading < (size_t)u->config->uploads &&
-           consumer_take(u->consumer, u->topic_results, 1, &record)) {
+    while (has_room(u) && consumer_take(u->consumer, u->topic_results, IN_HAND_MAX, &record)) {
         accept_record(u, &record);
     }
     take_repair(u);
@@ -244,12 +252,12 @@ static void publish_state(struct uploader *u)
     health_beat();
 }
 
-/* Finishes what is in hand, within the limit; the rest is read again by somebody else. */
-static void drain(struct uploader *u)
+/* Finishes what is in hand, within the time; the rest is read again by somebody else. */
+static void drain(struct uploader *u, int64_t time_ms)
 {
     health_set_draining();
     log_info("draining", "in_hand=%zu", u->uploading + outbox_count(u->outbox));
-    uint64_t limit_ms = clock_monotonic_ms() + (uint64_t)u->config->drain_limit_ms;
+    uint64_t limit_ms = clock_monotonic_ms() + (uint64_t)time_ms;
     bool hurried = false;
     if (u->repairer != NULL) {
         repairer_hurry(u->repairer);
@@ -274,10 +282,11 @@ static int loop(struct uploader *u, struct error *err)
         take_records(u);
         publish_state(u);
         if (producer_is_fatal(u->producer, err) || consumer_is_fatal(u->consumer, err)) {
+            drain(u, 0); /* the pool's threads have records in hand */
             return error_wrap(err, "Kafka");
         }
     }
-    drain(u);
+    drain(u, u->config->drain_limit_ms);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <semaphore.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -97,11 +98,9 @@ static void teardown(struct fixture *f)
     remove_tree(f->folder);
 }
 
-/* Picture `index` of a job of two. */
-static struct delivery *make_delivery(uint32_t index)
+/* Picture `index` of a job of two whose hashes these are. */
+static struct delivery *make_delivery_of(char *job_id, char hashes[2][65], uint32_t index)
 {
-    static char job_id[] = "0192f3a4-0000-7000-8000-000000000001";
-    static char hashes[2][65] = {HASH_A, HASH_B};
     static uint8_t png[] = "\x89PNG\r\n\x1a\n and the rest";
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
     Crafterse__V1__Result result = CRAFTERSE__V1__RESULT__INIT;
@@ -128,6 +127,13 @@ static struct delivery *make_delivery(uint32_t index)
     }
     xfree(bytes);
     return d;
+}
+
+static struct delivery *make_delivery(uint32_t index)
+{
+    static char job_id[] = "0192f3a4-0000-7000-8000-000000000001";
+    static char hashes[2][65] = {HASH_A, HASH_B};
+    return make_delivery_of(job_id, hashes, index);
 }
 
 /* How the delivery ended; -1 when it has not within the time. Destroys it. */
@@ -201,6 +207,37 @@ TEST(a_store_that_fails_is_tried_until_it_works_and_readiness_tells)
     buf_deinit(&why);
     unlink(f.objects);
     CHECK_INT(collect(&f, 10, sizes), DELIVERY_STORED);
+    teardown(&f);
+}
+
+/* A file where the folder of the keys in "aa" should be. */
+TEST(a_picture_that_the_store_fails_with_holds_up_its_own_job_only)
+{
+    static char stubborn[] = "0192f3a4-0000-7000-8000-000000000002";
+    static char other[] = "0192f3a4-0000-7000-8000-000000000003";
+    static char stubborn_hashes[2][65] = {HASH_A, HASH_B}, other_hashes[2][65] = {HASH_B, HASH_A};
+    struct fixture f;
+    uint64_t sizes[2];
+    char path[160];
+    setup(&f);
+    f.config.uploads = 1;
+    mkdir(f.objects, 0777);
+    snprintf(path, sizeof(path), "%s/aa", f.objects);
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL && fclose(file) == 0);
+    start(&f);
+    upload_pool_submit(f.pool, make_delivery_of(stubborn, stubborn_hashes, 0));
+    upload_pool_submit(f.pool, make_delivery_of(stubborn, stubborn_hashes, 1));
+    CHECK_INT(collect(&f, 1, sizes), -1);
+    CHECK_INT((int)upload_pool_aside(f.pool), 1);
+    upload_pool_submit(f.pool, make_delivery_of(other, other_hashes, 0));
+    CHECK_INT(collect(&f, 10, sizes), DELIVERY_STORED);
+    CHECK(!health_is_ready(NULL));
+    unlink(path);
+    CHECK_INT(collect(&f, 10, sizes), DELIVERY_STORED);
+    CHECK_INT(collect(&f, 10, sizes), DELIVERY_STORED);
+    CHECK(sizes[0] > 0);
+    CHECK(health_is_ready(NULL));
     teardown(&f);
 }
 
