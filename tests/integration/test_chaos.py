@@ -43,6 +43,14 @@ def test_a_produce_request_whose_answer_is_lost_is_written_once(run):
     kafka.answer_cut(run, rounds=2)
 
 
+def test_a_service_whose_kafka_client_fails_for_good_ends_cleanly(run):
+    crashes.client_fails(run, crashes.FATAL_POINTS[-1:])
+
+
+def test_the_pictures_of_a_job_stay_in_order_through_an_outage(run):
+    kafka.pictures_in_order(run)
+
+
 def test_poison_goes_to_deadletter_and_its_neighbours_are_drawn(run):
     crashes.poison(run, attempts=2)
 

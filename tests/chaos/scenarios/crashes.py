@@ -92,6 +92,30 @@ def kill_at_each_point(run, points=CRASH_POINTS):
     crash_points(run, points)
 
 
+# With something in hand: an order, a record, a job that is drawn, a picture.
+FATAL_POINTS = (("gateway1", "gateway.reported:1"), ("router1", "outbox.reported:1"),
+                ("worker1", "worker.step:2"), ("uploader1", "store.before_put:1"))
+
+
+@scenario(27, "Kafka's client fails for good (a fatal error) in each service, with work in hand",
+          "the service ends by itself with status 1, not of a signal; the job succeeds, seen once")
+def client_fails(run, points=FATAL_POINTS):
+    fleet = run.fleet(faulty=True, counts={"router": 1, "worker": 1, "uploader": 1, "gateway": 1})
+    for name, point in points:
+        fleet.arm(name, f"{point}:fatal").wait_ready()
+        desk = Desk(run, fleet)
+        run.world.s3.delay = 1  # the picture is on its way to the store
+        order = desk.order(steps=4)
+        began = time.monotonic()
+        wait_until(lambda n=name: f"{n} ended with status 1" in fleet.supervisor.gave_up, 60)
+        took = time.monotonic() - began
+        run.world.s3.delay = 0
+        desk.settle(timeout=60)
+        assert set(order.ends) == {"succeeded"}, order.ends
+        run.note(f"{name}: ended {took:.1f} s after the order at {point}; the job succeeded")
+        wait_until(fleet.services[name].is_running, 30)
+
+
 @scenario(2, "random kill -9 of all four services every 1-5 s",
           "0 lost, 0 seen twice",
           scaled="20 s and 60 jobs with one seed; SOAK=1: 10 minutes and 500 jobs, 5 seeds")
