@@ -1,5 +1,6 @@
 #include "deploy/admin/admin.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,24 +71,43 @@ static int count_arguments(const struct command *command)
     return count;
 }
 
+static void print_command(FILE *out, const struct command *command)
+{
+    char text[64];
+    int used = snprintf(text, sizeof(text), "%s%s%s", command->words[0],
+                        command->words[1] != NULL ? " " : "",
+                        command->words[1] != NULL ? command->words[1] : "");
+    for (int k = 0; k < count_arguments(command); k++) {
+        used += snprintf(text + used, sizeof(text) - (size_t)used, " %s", command->arguments[k]);
+    }
+    fprintf(out, "  %-24s %s\n", text, command->help);
+}
+
 static void print_help(void)
 {
     printf("Usage: crafterse-admin COMMAND\n\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        const struct command *command = &commands[i];
-        char text[64];
-        int used = snprintf(text, sizeof(text), "%s%s%s", command->words[0],
-                            command->words[1] != NULL ? " " : "",
-                            command->words[1] != NULL ? command->words[1] : "");
-        for (int k = 0; k < count_arguments(command); k++) {
-            used +=
-                snprintf(text + used, sizeof(text) - (size_t)used, " %s", command->arguments[k]);
-        }
-        printf("  %-24s %s\n", text, command->help);
+        print_command(stdout, &commands[i]);
     }
     printf("\nIt speaks to Kafka alone, as the services' own environment says:\n\n");
     config_print_help(stdout, admin_options);
     config_print_help(stdout, kafka_config_options);
+}
+
+/* For words that are no command: those that begin with the same one. */
+static void print_usage(const char *word)
+{
+    bool is_known = false;
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(word, commands[i].words[0]) == 0) {
+            fprintf(stderr, "%s", is_known ? "" : "crafterse-admin: usage:\n");
+            print_command(stderr, &commands[i]);
+            is_known = true;
+        }
+    }
+    if (!is_known) {
+        fprintf(stderr, "crafterse-admin: there is no command %s; see --help\n", word);
+    }
 }
 
 /* The command whose words these are, or NULL; *own is how many of them name it. */
@@ -145,7 +165,7 @@ int main(int argc, char **argv)
     }
     const struct command *command = argc > 1 ? find(argc - 1, argv + 1, &own) : NULL;
     if (command == NULL) {
-        fprintf(stderr, "crafterse-admin: no such command; see --help\n");
+        print_usage(argc > 1 ? argv[1] : "(none)");
         return EXIT_USAGE;
     }
     if (run(command, argv + 1 + own, &err) < 0) {

@@ -138,5 +138,5 @@ def test_a_worker_drains_when_asked(stack, admin):
 
 def test_mistakes_are_named(admin, stack):
     assert "--help" in admin("queue", fails=True)
-    assert "--help" in admin("cancel", fails=True)
+    assert "cancel JOB" in admin("cancel", fails=True)
     assert "no dead letter" in admin("letters", "show", "xyz", fails=True)
