@@ -165,10 +165,7 @@ static enum MHD_Result on_headers(struct http_request *r)
         refuse_body(r);
     }
     if (r->status == 0) {
-        if (r->body_max > 0) {
-            buf_deinit(&r->body);
-            buf_init(&r->body, r->body_max);
-        }
+        r->body.size_max = r->body_max;
         return MHD_YES;
     }
     if (!has_body(r)) {

@@ -7,6 +7,9 @@
 
 #include "common/base/panic.h"
 
+#define FIRST_BYTES 512 /* the least that is taken once there is something to hold */
+#define PRINT_BYTES 256 /* nearly all that is printed at once is shorter */
+
 void buf_init(struct buf *b, size_t size_max)
 {
     ASSERT(size_max < SIZE_MAX / 2);
@@ -35,7 +38,7 @@ static int reserve(struct buf *b, size_t more, struct error *err)
     if (need <= b->capacity) {
         return 0;
     }
-    size_t capacity = b->capacity * 2 > 256 ? b->capacity * 2 : 256;
+    size_t capacity = b->capacity * 2 > FIRST_BYTES ? b->capacity * 2 : FIRST_BYTES;
     capacity = capacity > b->size_max + 1 ? b->size_max + 1 : capacity;
     capacity = capacity < need ? need : capacity;
     b->data = xrealloc(b->data, capacity);
@@ -57,10 +60,13 @@ int buf_append(struct buf *b, const void *data, size_t size, struct error *err)
     return 0;
 }
 
-/* Formats into the room that is there; only what does not fit is formatted a second time. */
+/* Formats into the room that is there; only what does not fit is formatted a second time. It also
+ * takes long the first time: the C library throws away what is too much byte by byte. */
 int buf_printf(struct buf *b, struct error *err, const char *format, ...)
 {
     va_list args;
+    size_t left = b->size_max - b->size;
+    (void)reserve(b, left < PRINT_BYTES ? left : PRINT_BYTES, NULL);
     size_t room = b->capacity - b->size;
     va_start(args, format);
     int length = vsnprintf(b->data + b->size, room, format, args);
