@@ -135,13 +135,24 @@ def check_text(path, text, machine):
         yield text.count("\n") + 1, "no newline at the end of the file"
 
 
+def anchors(path):
+    """What a page's headings are called in links."""
+    with open(path, encoding="utf-8") as file:
+        text = re.sub(r"^ *```.*?^ *```", "", file.read(), flags=re.S | re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ (.*)$", text, re.M)}
+
+
 def check_links(path, text):
-    for match in re.finditer(r"\]\(([^)#\s]+)(#[^)]*)?\)", text):
-        target = match.group(1)
+    for match in re.finditer(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", text):
+        target, anchor = match.groups()
         if re.match(r"[a-z]+:", target):
             continue
-        if not os.path.exists(os.path.join(os.path.dirname(path), target)):
-            yield text[:match.start()].count("\n") + 1, f"the link to {target} leads nowhere"
+        there = os.path.join(os.path.dirname(path), target) if target else path
+        if not os.path.exists(there) or anchor and (
+                not there.endswith(".md") or anchor not in anchors(there)):
+            line = text[:match.start()].count("\n") + 1
+            yield line, f"the link to {match.group(0)[2:-1]} leads nowhere"
 
 
 def main():
