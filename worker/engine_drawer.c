@@ -65,7 +65,10 @@ static enum engine_precision precision_of(const char *name)
     if (strcmp(name, "int8") == 0) {
         return ENGINE_PRECISION_INT8;
     }
-    return strcmp(name, "bf16") == 0 ? ENGINE_PRECISION_BF16 : ENGINE_PRECISION_F32;
+    if (strcmp(name, "bf16") == 0) {
+        return ENGINE_PRECISION_BF16;
+    }
+    return strcmp(name, "f16") == 0 ? ENGINE_PRECISION_F16 : ENGINE_PRECISION_F32;
 }
 
 /* "" when nothing is to be kept. */

@@ -56,10 +56,11 @@ const struct config_option worker_config_options[] = {
      .type = CONFIG_CHOICE,
      .offset = AT(precision),
      .default_text = "f32",
-     .choices = "f32|bf16|int8",
+     .choices = "f32|f16|bf16|int8",
      .help = "How far the operands of matrix products may be rounded for speed: not at all, to "
-             "bfloat16, to bytes. The fastest arithmetic within it, as measured at the start, is "
-             "used; when that rounds, the model is announced as another one, because its pictures "
+             "float16, to bfloat16, to bytes. The fastest arithmetic within it, as measured at "
+             "the start, is used; when that rounds, the model is announced as another one, because "
+             "its pictures "
              "differ."},
     {.name = "MEMORY_LIMIT",
      .type = CONFIG_BYTES,

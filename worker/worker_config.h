@@ -14,7 +14,7 @@ struct worker_config {
     const char *lora_folder;
     const char *embedding_folder;
     const char *weights;      /* "file" or "f32": enum engine_storage */
-    const char *precision;    /* "f32", "bf16" or "int8": enum engine_precision */
+    const char *precision;    /* "f32", "f16", "bf16", "int8": enum engine_precision */
     int64_t memory_limit;     /* bytes; 0: the control group's or the machine's */
     const char *cache_folder; /* "": the default place */
     int64_t cache_limit;      /* bytes; 0: no cache */

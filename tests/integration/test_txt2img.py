@@ -200,7 +200,7 @@ def test_a_rounded_picture_says_its_precision_and_another_model_hash(tmp_path):
     ([], 2, "--model is required"),
     (["--steps", "many"], 2, "--steps: expected a whole number"),
     (["--seed", "-1"], 2, "--seed: expected a whole number"),
-    (["--precision", "f8"], 2, "--precision: expected f32, bf16 or int8"),
+    (["--precision", "f8"], 2, "--precision: expected f32, f16, bf16 or int8"),
     (["--lora", "a:much"], 2, "--lora: expected FILE.safetensors or a name"),
     (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--lora", "gone"], 1,
      'there is no "gone"'),

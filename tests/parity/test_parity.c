@@ -5,7 +5,7 @@
  *     test_parity --list [WORD]   a line for each case (whose line holds WORD): for `make parity`
  *
  * A kind must meet every sampler, schedule and control of the list; a pair that no case has fails.
- * Its case without a control is also run in bf16 and int8, with bounds of their own.
+ * Its case without a control is also run in f16, bf16 and int8, with bounds of their own.
  */
 #include "tests/golden/checkpoint_file.h"
 #include "tests/parity/parity_case.h"
@@ -24,6 +24,7 @@ static const struct bounds {
     enum engine_precision precision;
     double error, decibel;
 } f32 = {"f32", ENGINE_PRECISION_F32, 1e-4, 45.0}, coarser[] = {
+                                                       {"f16", ENGINE_PRECISION_F16, 1e-2, 45.0},
                                                        {"bf16", ENGINE_PRECISION_BF16, 2e-2, 30.0},
                                                        {"int8", ENGINE_PRECISION_INT8, 8e-2, 25.0},
 };

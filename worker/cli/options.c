@@ -133,14 +133,15 @@ static int read_seeds(const struct row *row, const char *text, struct options *o
 
 static int read_precision(const struct row *row, const char *text, struct options *options)
 {
-    static const char *const names[] = {"f32", "bf16", "int8"}; /* by enum engine_precision */
+    static const char *const names[] = {"f32", "f16", "bf16",
+                                        "int8"}; /* by enum engine_precision */
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(text, names[i]) == 0) {
             options->engine.precision = (enum engine_precision)i;
             return 0;
         }
     }
-    return usage_error(row, "expected f32, bf16 or int8", text);
+    return usage_error(row, "expected f32, f16, bf16 or int8", text);
 }
 
 static int read_storage(const struct row *row, const char *text, struct options *options)
@@ -243,7 +244,7 @@ static const struct row rows[] = {
         "make N pictures with seeds SEED, SEED+1, ... into FILE-1.png, ..."),
     INT("threads", engine.threads, 1, 256, "default: as many as the cgroup's CPU quota allows"),
     OTHER("precision", "NAME", precision, engine.precision,
-          "how far products may be rounded for speed: f32 (default), bf16 or int8"),
+          "how far products may be rounded for speed: f32 (default), f16, bf16 or int8"),
     FLAG("force-precision", engine.precision_is_forced,
          "compute in that precision, also where another one is faster here"),
     OTHER("storage", "NAME", storage, engine.storage,

@@ -51,8 +51,8 @@ struct engine {
     const char *offered[SCHEDULERS_MAX + 1];      /* the names of the others */
     struct exec ex;
     struct arena *job;
-    struct preview *preview;                    /* made for the first generation that asks */
-    enum arithmetic arithmetic, vae_arithmetic; /* most of the UNet's; the VAE's */
+    struct preview *preview; /* made for the first generation that asks */
+    struct arithmetics arithmetics;
     struct estimator estimator;
 };
 
@@ -169,10 +169,13 @@ static void digest_embeddings(struct engine *engine)
 /* Rounding changes pictures. */
 static void digest_arithmetic(struct engine *engine)
 {
-    if (engine->arithmetic != ARITHMETIC_F32) {
-        char both[DIGEST_HEX_SIZE + 16];
-        snprintf(both, sizeof(both), "%s %s %s", engine->info.digest, engine->info.arithmetic,
-                 precision_name(engine->vae_arithmetic));
+    const struct arithmetics *arithmetics = &engine->arithmetics;
+    if (arithmetics->unet != ARITHMETIC_F32 || arithmetics->text != ARITHMETIC_F32 ||
+        arithmetics->vae != ARITHMETIC_F32) {
+        char both[DIGEST_HEX_SIZE + 24];
+        snprintf(both, sizeof(both), "%s %s %s %s", engine->info.digest,
+                 precision_name(arithmetics->unet), precision_name(arithmetics->text),
+                 precision_name(arithmetics->vae));
         digest_sha256_hex(both, strlen(both), engine->info.digest);
     }
 }
@@ -200,13 +203,12 @@ static int digest_model(struct engine *engine, const struct engine_options *opti
 static int open_components(struct engine *engine, const struct engine_options *options,
                            struct error *err)
 {
-    engine->cache = model_cache_open(options, engine->arithmetic);
+    engine->cache = model_cache_open(options, &engine->arithmetics);
     const struct components_options wanted = {
         .path = options->model_path,
         .vae_path = options->vae_path,
         .expand = options->storage == ENGINE_STORAGE_F32,
-        .arithmetic = engine->arithmetic,
-        .vae_arithmetic = engine->vae_arithmetic,
+        .arithmetics = engine->arithmetics,
         .pool = engine->ex.pool,
         .cache = engine->cache,
     };
@@ -257,19 +259,6 @@ static int open_embeddings(struct engine *engine, const struct engine_options *o
     return textual_inversion_open(&components->embeddings, &own, err);
 }
 
-/* The VAE draws what is seen, and takes a small part of the time: it is never done in bytes. */
-static int choose_arithmetic(struct engine *engine, const struct engine_options *options,
-                             struct error *err)
-{
-    int result = precision_choose(options->precision, options->precision_is_forced,
-                                  &engine->arithmetic, err);
-    engine->vae_arithmetic = engine->arithmetic;
-    if (result == STATUS_OK && engine->arithmetic == ARITHMETIC_INT8) {
-        result = precision_choose(ENGINE_PRECISION_BF16, false, &engine->vae_arithmetic, err);
-    }
-    return result;
-}
-
 int engine_open(struct engine **out, const struct engine_options *options, struct error *err)
 {
     *out = NULL;
@@ -284,7 +273,8 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
         engine_close(engine);
         return result;
     }
-    if ((result = choose_arithmetic(engine, options, err)) < 0 ||
+    if ((result = precision_choose(options->precision, options->precision_is_forced,
+                                   &engine->arithmetics, err)) < 0 ||
         (result = open_components(engine, options, err)) < 0 ||
         (result = open_embeddings(engine, options, err)) < 0 ||
         (result = open_schedulers(engine, err)) < 0 ||
@@ -298,7 +288,7 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     if (options->profile) {
         engine->ex.profile = profile_create();
     }
-    engine->info.arithmetic = precision_name(engine->arithmetic);
+    engine->info.arithmetic = precision_name(engine->arithmetics.unet);
     digest_arithmetic(engine);
     name_model(engine, options->model_path);
     engine->ex.band_rows = options->band_rows;

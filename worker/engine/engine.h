@@ -39,7 +39,8 @@ enum engine_storage {
  * (engine_info.arithmetic). Layers that feel it most stay in float32: docs/ENGINE.md. */
 enum engine_precision {
     ENGINE_PRECISION_F32,  /* as diffusers computes */
-    ENGINE_PRECISION_BF16, /* to 8 bits of mantissa */
+    ENGINE_PRECISION_F16,  /* to 11 bits, scaled so that nothing overflows */
+    ENGINE_PRECISION_BF16, /* to 8 bits */
     ENGINE_PRECISION_INT8, /* also to bytes with a scale for each channel and row (W8A8) */
 };
 
@@ -118,7 +119,7 @@ struct engine_info {
      * weights/model_digest.h; and over the arithmetic, where it is not float32. Engines with the
      * same digest make the same pictures. */
     char digest[65];
-    const char *arithmetic; /* what most products are computed in: "f32", "bf16" or "int8" */
+    const char *arithmetic; /* what most products are computed in: "f32", "f16", "bf16", "int8" */
     int default_width, default_height, default_steps;
     double default_guidance;
     char default_scheduler[32];      /* what "" means in a request: "ddim", "euler", ... */

@@ -1,11 +1,10 @@
 #include "worker/engine/kernels/conv_reduced.h"
 
-#include <float.h>
-#include <math.h>
 #include <string.h>
 
 #include "common/base/panic.h"
 #include "worker/engine/kernels/product_tile.h"
+#include "worker/engine/kernels/rounding.h"
 #include "worker/engine/kernels/simd.h"
 
 #define KERNEL 3
@@ -13,9 +12,6 @@
 
 #define COLUMNS PRODUCT_TILE_COLUMNS
 #define STEP PRODUCT_TILE_STEP
-
-#define BYTE_MAX 127.0f
-#define BYTE_ZERO 128 /* what 0 is stored as */
 
 /* A piece's rows of the picture should stay in a second-level cache beside a third of a panel of
  * the kernels and the sums; each piece reads its panels once. */
@@ -33,65 +29,6 @@ static size_t align(size_t bytes)
 static int64_t operand_bytes(enum arithmetic arithmetic)
 {
     return arithmetic == ARITHMETIC_INT8 ? (int64_t)sizeof(uint8_t) : (int64_t)sizeof(uint16_t);
-}
-
-/* ---- Rounding ---------------------------------------------------------------------------------
- */
-
-SIMD_CLONES static float largest(const float *x, int64_t count)
-{
-    simd_lanes most = {0}, lanes;
-    int64_t whole = count / SIMD_WIDTH * SIMD_WIDTH;
-    for (int64_t i = 0; i < whole; i += SIMD_WIDTH) {
-        simd_load(&lanes, x + i);
-        lanes = (simd_lanes)((simd_mask)lanes & INT32_MAX);
-        simd_max(&most, &lanes);
-    }
-    float found = 0;
-    for (int i = 0; i < SIMD_WIDTH; i++) {
-        found = most[i] > found ? most[i] : found;
-    }
-    for (int64_t i = whole; i < count; i++) {
-        found = fabsf(x[i]) > found ? fabsf(x[i]) : found;
-    }
-    return found;
-}
-
-/* 0 for a channel or a picture of zeros. */
-static float inverse_of(float scale)
-{
-    return scale > FLT_MIN ? 1.0f / scale : 0;
-}
-
-/* Adding 1.5 * 2^23 leaves the nearest integer in the low bits. */
-SIMD_INLINE int32_t nearest(float x)
-{
-    float moved = x + 12582912.0f;
-    int32_t bits;
-    memcpy(&bits, &moved, sizeof(bits));
-    return bits - 0x4B400000;
-}
-
-SIMD_INLINE uint16_t to_bf16(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof(bits));
-    uint32_t rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
-    return (uint16_t)(x == x ? rounded : bits >> 16 | 0x40); /* NaN stays NaN */
-}
-
-SIMD_CLONES static void round_bytes(const float *x, float inverse, uint8_t *to, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++) {
-        to[i] = (uint8_t)(nearest(x[i] * inverse) + BYTE_ZERO);
-    }
-}
-
-SIMD_CLONES static void round_bf16(const float *x, uint16_t *to, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++) {
-        to[i] = to_bf16(x[i]);
-    }
 }
 
 /* ---- Kernels ----------------------------------------------------------------------------------
@@ -139,8 +76,9 @@ bool conv_reduced_fits(enum arithmetic arithmetic, int64_t channels_in, int64_t 
 {
     /* So that the sums of bytes stay within 32 bits. */
     bool is_summable = channels_in <= INT32_MAX / (TAPS * 255 * 127);
-    return arithmetic != ARITHMETIC_F32 && product_tile_of(arithmetic) != NULL &&
-           channels_in % SIMD_WIDTH == 0 && channels_out % SIMD_WIDTH == 0 && is_summable;
+    bool is_ours = arithmetic == ARITHMETIC_BF16 || arithmetic == ARITHMETIC_INT8;
+    return is_ours && product_tile_of(arithmetic) != NULL && channels_in % SIMD_WIDTH == 0 &&
+           channels_out % SIMD_WIDTH == 0 && is_summable;
 }
 
 size_t conv_reduced_bytes(const struct conv_reduced *reduced)
@@ -153,51 +91,37 @@ struct pack_call {
     const struct conv_reduced *reduced;
     struct stored oihw;
     struct parts parts;
-    uint8_t *lines; /* [threads][line_bytes]: an output channel's kernel, and it rounded */
+    uint8_t *lines; /* [threads][line_bytes]: an output channel's kernel, it turned, rounded */
 };
 
 static size_t line_bytes(const struct conv_reduced *reduced)
 {
-    return (size_t)(reduced->channels_in * TAPS) * (sizeof(float) + sizeof(uint16_t));
+    return (size_t)(reduced->channels_in * TAPS) * (2 * sizeof(float) + sizeof(uint16_t));
 }
 
-/* kernel [channels][TAPS] to bytes [TAPS][channels]; returns their sum. */
-SIMD_CLONES static int32_t round_kernel_bytes(const float *kernel, float inverse, int64_t channels,
-                                              int8_t *to)
-{
-    int32_t sum = 0;
-    for (int64_t tap = 0; tap < TAPS; tap++) {
-        for (int64_t c = 0; c < channels; c++) {
-            int32_t byte = nearest(kernel[c * TAPS + tap] * inverse);
-            to[tap * channels + c] = (int8_t)byte;
-            sum += byte;
-        }
-    }
-    return sum;
-}
-
-SIMD_CLONES static void round_kernel_bf16(const float *kernel, int64_t channels, uint16_t *to)
+/* kernel [channels][TAPS] as [TAPS][channels]. */
+static void turn_kernel(const float *kernel, int64_t channels, float *to)
 {
     for (int64_t tap = 0; tap < TAPS; tap++) {
         for (int64_t c = 0; c < channels; c++) {
-            to[tap * channels + c] = to_bf16(kernel[c * TAPS + tap]);
+            to[tap * channels + c] = kernel[c * TAPS + tap];
         }
     }
 }
 
-/* Write one output channel's kernel, a column of a panel. */
+/* Write one output channel's kernel [TAPS][channels], a column of a panel. */
 static void pack_column(const struct pack_call *call, const float *kernel, void *rounded,
                         int64_t column)
 {
     const struct conv_reduced *reduced = call->reduced;
-    int64_t channels = reduced->channels_in;
+    int64_t count = TAPS * reduced->channels_in;
     if (reduced->arithmetic == ARITHMETIC_INT8) {
-        float scale = largest(kernel, TAPS * channels) / BYTE_MAX;
-        int32_t sum = round_kernel_bytes(kernel, inverse_of(scale), channels, rounded);
+        float scale = rounding_scale(ARITHMETIC_INT8, rounding_largest(kernel, count));
+        int32_t sum = rounding_int8(kernel, count, rounding_inverse(scale), rounded);
         call->parts.scales[column] = scale;
-        call->parts.offsets[column] = BYTE_ZERO * sum;
+        call->parts.offsets[column] = ROUNDING_BYTE_ZERO * sum;
     } else {
-        round_kernel_bf16(kernel, channels, rounded);
+        rounding_halves(ARITHMETIC_BF16, kernel, count, 1.0f, rounded);
     }
     uint8_t *to = call->parts.panels + (size_t)(column / COLUMNS * KERNEL) * row_bytes(reduced) +
                   column % COLUMNS * STEP;
@@ -218,7 +142,8 @@ static void pack_panel(void *argument, int64_t piece, int thread)
         } else {
             memset(kernel, 0, (size_t)count * sizeof(*kernel));
         }
-        pack_column(call, kernel, kernel + count, column);
+        turn_kernel(kernel, reduced->channels_in, kernel + count);
+        pack_column(call, kernel + count, kernel + 2 * count, column);
     }
 }
 
@@ -246,7 +171,7 @@ struct reduced_call {
     int64_t rows, width;
     size_t padded_row; /* bytes */
     float *peaks;      /* [batch][PEAK_PIECES] */
-    float *scales;     /* [batch] of the activations */
+    float *scales;     /* [batch] of the activations, of int8 */
     uint8_t *padded;
     uint8_t *sums;                    /* [threads][KERNEL][high][width_out][COLUMNS] of 32 bits */
     int64_t high;                     /* rows of a piece */
@@ -305,9 +230,9 @@ static void peak_piece(void *argument, int64_t piece, int thread)
     parallel_range(conv->height_in, PEAK_PIECES, piece % PEAK_PIECES, &row, &row_end);
     float most = 0;
     for (; row < row_end; row++) {
-        float found =
-            largest(conv2d_row(conv, call->arguments, n, row), conv->width_in * conv->channels_in);
-        most = found > most ? found : most;
+        float both[] = {most, rounding_largest(conv2d_row(conv, call->arguments, n, row),
+                                               conv->width_in * conv->channels_in)};
+        most = rounding_largest(both, 2);
     }
     call->peaks[piece] = most;
 }
@@ -316,7 +241,8 @@ static void find_scales(struct parallel *pool, struct reduced_call *call)
 {
     parallel_run(pool, call->conv->batch * PEAK_PIECES, peak_piece, call);
     for (int64_t n = 0; n < call->conv->batch; n++) {
-        call->scales[n] = largest(call->peaks + n * PEAK_PIECES, PEAK_PIECES) / BYTE_MAX;
+        call->scales[n] = rounding_scale(
+            ARITHMETIC_INT8, rounding_largest(call->peaks + n * PEAK_PIECES, PEAK_PIECES));
     }
 }
 
@@ -327,12 +253,12 @@ static void lay_out_pixels(const struct reduced_call *call, int64_t n, const flo
     bool is_int8 = call->reduced->arithmetic == ARITHMETIC_INT8;
     count *= call->conv->channels_in;
     if (x == NULL) {
-        memset(to, is_int8 ? BYTE_ZERO : 0,
+        memset(to, is_int8 ? ROUNDING_BYTE_ZERO : 0,
                (size_t)(count * operand_bytes(call->reduced->arithmetic)));
     } else if (is_int8) {
-        round_bytes(x, inverse_of(call->scales[n]), to, count);
+        rounding_bytes(x, count, rounding_inverse(call->scales[n]), to);
     } else {
-        round_bf16(x, (void *)to, count);
+        rounding_halves(ARITHMETIC_BF16, x, count, 1.0f, (void *)to);
     }
 }
 

@@ -16,7 +16,7 @@
 #include "worker/engine/kernels/conv2d.h"
 
 /* Changes when blobs packed before can no longer be used. */
-#define CONV_REDUCED_LAYOUT_VERSION 1
+#define CONV_REDUCED_LAYOUT_VERSION 2
 
 /* A layer's kernels, packed. */
 struct conv_reduced {
@@ -26,7 +26,8 @@ struct conv_reduced {
 };
 
 /* Whether such a convolution can be done so: the processor has the instructions (product_has), and
- * the channels are multiples of 16. */
+ * the channels are multiples of 16. Not in float16, which is no faster than Winograd in float32
+ * (docs/SPEED.md). */
 bool conv_reduced_fits(enum arithmetic arithmetic, int64_t channels_in, int64_t channels_out);
 
 /* Bytes of the packed kernels of a layer, whose blob is not looked at: they hold no addresses, and

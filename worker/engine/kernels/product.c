@@ -8,18 +8,15 @@
 #include "common/base/panic.h"
 #include "worker/engine/kernels/gemm.h"
 #include "worker/engine/kernels/product_tile.h"
+#include "worker/engine/kernels/rounding.h"
 #include "worker/engine/kernels/vector_math.h"
 
 #define COLUMNS PRODUCT_TILE_COLUMNS
 #define STEP PRODUCT_TILE_STEP
 
-/* Activations' zero, and the largest magnitude of a byte. */
-#define ZERO 128
-#define MAGNITUDE 127.0f
-
 /* A piece's rows of A should stay in a second-level cache while all its panels pass; a panel's
  * tiles are of nearly equal height, at most PRODUCT_TILE_ROWS. */
-#define PIECE_BYTES ((int64_t)192 << 10)
+#define PIECE_BYTES ((int64_t)512 << 10)
 #define PIECES_A_THREAD 4
 #define GRAIN 16384 /* numbers that make a thread worth waking */
 
@@ -47,8 +44,8 @@ bool product_has(enum arithmetic arithmetic)
 
 /* ---- Weights --------------------------------------------------------------------------------- */
 
-/* The parts of packed weights: panels, and for int8 each column's scale and the sum that the offset
- * of the activations adds to it. */
+/* The parts of packed weights: panels, for f16 and int8 each column's scale, and for int8 the sum
+ * that the offset of the activations adds to it. */
 struct packed {
     uint8_t *panels;
     float *scales;
@@ -64,9 +61,8 @@ size_t product_packed_bytes(enum arithmetic arithmetic, int64_t n, int64_t k)
 {
     int64_t columns = round_up(n, COLUMNS);
     int64_t bytes = columns / COLUMNS * panel_bytes(arithmetic, k);
-    if (arithmetic == ARITHMETIC_INT8) {
-        bytes += columns * (int64_t)(sizeof(float) + sizeof(int32_t));
-    }
+    bytes += rounding_has_scale(arithmetic) ? columns * (int64_t)sizeof(float) : 0;
+    bytes += arithmetic == ARITHMETIC_INT8 ? columns * (int64_t)sizeof(int32_t) : 0;
     return (size_t)bytes;
 }
 
@@ -91,61 +87,12 @@ static int64_t column_at(const struct product_weights *weights, int64_t i)
     return place < half ? panel * half + place : weights->n / 2 + panel * half + place - half;
 }
 
-SIMD_CLONES static float largest(const float *x, int64_t count)
-{
-    simd_lanes most = {0}, lanes;
-    int64_t whole = count / SIMD_WIDTH * SIMD_WIDTH;
-    for (int64_t i = 0; i < whole; i += SIMD_WIDTH) {
-        simd_load(&lanes, x + i);
-        lanes = (simd_lanes)((simd_mask)lanes & INT32_MAX);
-        simd_max(&most, &lanes);
-    }
-    float top = 0;
-    for (int i = 0; i < SIMD_WIDTH; i++) {
-        top = most[i] > top ? most[i] : top;
-    }
-    for (int64_t i = whole; i < count; i++) {
-        float magnitude = fabsf(x[i]);
-        top = magnitude > top ? magnitude : top;
-    }
-    return top;
-}
-
-/* To the nearest, ties to even, as the conversion instructions do. */
-SIMD_INLINE uint16_t to_bfloat(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof(bits));
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
 struct pack_call {
     const struct product_weights *weights;
     struct stored weight;
     struct packed packed;
     float *row; /* [threads, 2, k]: a column, and its rounded numbers */
 };
-
-/* Bytes of a column, and their sum. Adding 1.5 * 2^23 rounds to the nearest integer. */
-SIMD_CLONES static int32_t to_weights(const float *restrict x, int8_t *restrict out, int64_t count,
-                                      float inverse)
-{
-    int32_t sum = 0;
-    for (int64_t i = 0; i < count; i++) {
-        float rounded = (x[i] * inverse + 12582912.0f) - 12582912.0f;
-        int32_t value = (int32_t)rounded;
-        out[i] = (int8_t)value;
-        sum += value;
-    }
-    return sum;
-}
-
-SIMD_CLONES static void to_bfloats(const float *restrict x, uint16_t *restrict out, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++) {
-        out[i] = to_bfloat(x[i]);
-    }
-}
 
 /* Put a column's steps where they belong. */
 static void spread(const uint8_t *column, int64_t steps, uint8_t *at)
@@ -161,13 +108,16 @@ static void pack_column(const struct pack_call *call, const float *row, uint8_t 
 {
     enum arithmetic arithmetic = call->weights->arithmetic;
     int64_t k = call->weights->k;
-    if (arithmetic == ARITHMETIC_BF16) {
-        to_bfloats(row, (uint16_t *)(void *)rounded, k);
+    float scale = 1.0f;
+    if (rounding_has_scale(arithmetic)) {
+        scale = rounding_scale(arithmetic, rounding_largest(row, k));
+        call->packed.scales[place] = scale;
+    }
+    if (arithmetic == ARITHMETIC_INT8) {
+        call->packed.offsets[place] =
+            rounding_int8(row, k, rounding_inverse(scale), (int8_t *)rounded) * ROUNDING_BYTE_ZERO;
     } else {
-        float most = largest(row, k), inverse = most > 0 ? MAGNITUDE / most : 0;
-        int32_t sum = to_weights(row, (int8_t *)rounded, k, inverse);
-        call->packed.scales[place] = most / MAGNITUDE;
-        call->packed.offsets[place] = sum * ZERO;
+        rounding_halves(arithmetic, row, k, rounding_inverse(scale), (void *)rounded);
     }
     spread(rounded, steps_of(arithmetic, k),
            call->packed.panels + place / COLUMNS * panel_bytes(arithmetic, k) +
@@ -184,12 +134,15 @@ static void pack_panel(void *argument, int64_t piece, int thread)
     memset(call->packed.panels + piece * bytes, 0, (size_t)bytes);
     for (int64_t place = piece * COLUMNS; place < (piece + 1) * COLUMNS; place++) {
         int64_t column = column_at(weights, place);
-        bool is_there = place < weights->n;
-        if (is_there) {
+        if (place < weights->n) {
             stored_to_f32(stored_from(call->weight, column * k), row, k);
             pack_column(call, row, rounded, place);
-        } else if (weights->arithmetic == ARITHMETIC_INT8) {
+            continue;
+        }
+        if (rounding_has_scale(weights->arithmetic)) {
             call->packed.scales[place] = 0;
+        }
+        if (weights->arithmetic == ARITHMETIC_INT8) {
             call->packed.offsets[place] = 0;
         }
     }
@@ -232,25 +185,18 @@ struct product_rows product_rows_place(enum arithmetic arithmetic, int64_t rows,
     };
 }
 
-/* Adding the offset and a half before cutting off rounds to the nearest. */
-SIMD_CLONES static void to_bytes(const float *restrict x, uint8_t *restrict out, int64_t count,
-                                 float inverse)
-{
-    for (int64_t i = 0; i < count; i++) {
-        out[i] = (uint8_t)(int32_t)(x[i] * inverse + ((float)ZERO + 0.5f));
-    }
-}
-
 void product_round_row(const struct product_rows *rows, int64_t row, const float *x)
 {
     uint8_t *out = rows->data + row * rows->stride;
-    if (rows->arithmetic == ARITHMETIC_BF16) {
-        to_bfloats(x, (uint16_t *)(void *)out, rows->k);
+    float scale = 1.0f;
+    if (rounding_has_scale(rows->arithmetic)) {
+        scale = rounding_scale(rows->arithmetic, rounding_largest(x, rows->k));
+        rows->scales[row] = scale;
+    }
+    if (rows->arithmetic == ARITHMETIC_INT8) {
+        rounding_bytes(x, rows->k, rounding_inverse(scale), out);
     } else {
-        float most = largest(x, rows->k);
-        float inverse = most > 0x1p-100F && most < 0x1p127F ? MAGNITUDE / most : 0;
-        to_bytes(x, out, rows->k, inverse);
-        rows->scales[row] = most / MAGNITUDE;
+        rounding_halves(rows->arithmetic, x, rows->k, rounding_inverse(scale), (void *)out);
     }
     int64_t written = rows->k * number_bytes(rows->arithmetic);
     memset(out + written, 0, (size_t)(rows->stride - written));
@@ -298,6 +244,16 @@ SIMD_CLONES static void scale_sums(int32_t *sums, int64_t rows, const float *row
             float value = (float)(sums[i * COLUMNS + j] - offsets[j]);
             value *= row_scales[i] * column_scales[j];
             memcpy(&sums[i * COLUMNS + j], &value, sizeof(value));
+        }
+    }
+}
+
+SIMD_CLONES static void scale_floats(float *sums, int64_t rows, const float *row_scales,
+                                     const float *column_scales)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < COLUMNS; j++) {
+            sums[i * COLUMNS + j] *= row_scales[i] * column_scales[j];
         }
     }
 }
@@ -378,6 +334,8 @@ static void run_tile(const struct product_call *call, int64_t row, int64_t rows,
     if (a->arithmetic == ARITHMETIC_INT8) {
         scale_sums(tile.sums, rows, a->scales + row, call->packed.scales + panel * COLUMNS,
                    call->packed.offsets + panel * COLUMNS);
+    } else if (a->arithmetic == ARITHMETIC_F16) {
+        scale_floats(tile.values, rows, a->scales + row, call->packed.scales + panel * COLUMNS);
     }
     store_tile(product, tile.values, row, rows, panel);
 }

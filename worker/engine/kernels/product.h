@@ -1,17 +1,20 @@
 /* Products of activations with a layer's weights, C = A B^T (+ C) (+ bias), with operands rounded
- * to bfloat16 or int8 and results in float32.
+ * to float16, bfloat16 or int8 and results in float32.
  *
  * Weights are packed once. Int8 is W8A8: weights as w = scale[column] * (-127 .. 127), activations,
  * rounded when they are used, as x = scale[row] * (byte - 128). One multiplication of the two
  * scales turns an exact 32-bit sum of bytes into the result, so int8 results do not depend on
  * threads or tiles, bit for bit; 128 times the column's sum of weights takes the offset back.
- * Bfloat16 sums are kept in float32, also in one order whatever the threads.
+ * Float16 has a power of two as scale of each row and column, so that none overflows whatever its
+ * size, and sums 32 terms at a time in float16 (product_tile.c). Sums of those, and of bfloat16,
+ * are kept in float32, also in one order whatever the threads.
  *
- * Kernels are our own, for instructions made for it: AVX-512 VNNI, AVX-VNNI, AVX-512 BF16
+ * Kernels are our own, for instructions made for it: AVX-512 VNNI, AVX-VNNI, AVX-512 BF16 and FP16
  * (docs/adr/0009-own-reduced-kernels.md).
  *
  * Layout of packed weights: panels of 32 columns; in a panel, step by step, four bytes of each
- * column (four int8 terms, two bfloat16). What is missing to 32 columns or a whole step is zero.
+ * column (four int8 terms, two of the others). What is missing to 32 columns or a whole step is
+ * zero.
  */
 #ifndef WORKER_ENGINE_KERNELS_PRODUCT_H
 #define WORKER_ENGINE_KERNELS_PRODUCT_H
@@ -25,8 +28,8 @@
 #include "worker/engine/tensor/stored.h"
 
 /* Whether this processor has instructions for products in this arithmetic; of float32, which is
- * kernels/gemm's, always. CRAFTERSE_MAX_CPU_ISA (avx2, avx-vnni, avx512, avx512-vnni) in the
- * environment hides what a smaller processor lacks. */
+ * kernels/gemm's, always. CRAFTERSE_MAX_CPU_ISA (avx2, avx-vnni, avx512, avx512-vnni,
+ * avx512-bf16) in the environment hides what a smaller processor lacks. */
 bool product_has(enum arithmetic arithmetic);
 
 /* CPU seconds of one thread for 2 * 10^9 operations of a layer's product, weights packed: to choose
@@ -36,7 +39,7 @@ double product_measure(enum arithmetic arithmetic);
 /* ---- Weights ---- */
 
 /* Changes when blobs packed before can no longer be used. */
-#define PRODUCT_LAYOUT_VERSION 1
+#define PRODUCT_LAYOUT_VERSION 2
 
 struct product_weights {
     enum arithmetic arithmetic;
@@ -61,7 +64,7 @@ struct product_rows {
     int64_t rows, k;
     int64_t stride; /* bytes from row to row */
     uint8_t *data;  /* [rows, stride] */
-    float *scales;  /* [rows], of int8 */
+    float *scales;  /* [rows], of f16 and int8 */
 };
 
 /* Bytes for product_rows_place, which gives rows their place in memory aligned for float. */

@@ -16,8 +16,8 @@ struct choice {
 /* What the processor has; asking it takes long inside a virtual machine. */
 static struct {
     pthread_once_t once;
-    struct choice bf16, int8;
-} state = {.once = PTHREAD_ONCE_INIT, .bf16 = {NULL, ""}, .int8 = {NULL, ""}};
+    struct choice choices[ARITHMETICS];
+} state = {.once = PTHREAD_ONCE_INIT};
 
 #if defined(__x86_64__)
 
@@ -118,9 +118,121 @@ TILE_INLINE(BF16_512) void body_512_bf16(const int rows, const uint8_t *a, int64
     }
 }
 
-__attribute__((target(BF16_512))) static void
-tile_512_bf16(int64_t rows, const uint8_t *a, int64_t stride, const uint8_t *panel, int64_t steps,
-              void *sums){TILE_SWITCH(body_512_bf16)}
+__attribute__((target(BF16_512))) static void tile_512_bf16(int64_t rows, const uint8_t *a,
+                                                            int64_t stride, const uint8_t *panel,
+                                                            int64_t steps, void *sums)
+{
+    TILE_SWITCH(body_512_bf16)
+}
+
+/* ---- AVX-512 FP16: an instruction multiplies 32 pairs, as many again as in float32 ----
+
+   A vector of sums holds those of 16 columns' even and odd terms. F16_RUN steps are summed in
+   float16, then added to sums in float32: so many that this costs a fourth of the time, and that
+   the error is a third of bfloat16's. With 7 rows 14 sums of each kind are registers. */
+
+#define F16_512 "avx512f,avx512bw,avx512vl,avx512fp16"
+#define F16_ROWS 7
+#define F16_RUN 16
+
+/* sum + the sums of pairs. A float16 in the upper half of a float32, moved by 3 bits, is the number
+ * times 2^-112. */
+TILE_INLINE(F16_512) __m512 widen_add(__m512 sum, __m512h pairs)
+{
+    __m512i odd = (__m512i)pairs, even = _mm512_rol_epi32(odd, 16);
+    __m512i both = (__m512i)_mm512_add_ph(pairs, (__m512h)even);
+    __m512i wide = _mm512_and_si512(_mm512_srai_epi32(both, 3), _mm512_set1_epi32(~0x70001fff));
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(wide), _mm512_set1_ps(0x1p112f), sum);
+}
+
+/* Add a run to sum. With steps a constant there is no loop, whose end the processor would guess
+ * wrong. */
+TILE_INLINE(F16_512)
+void run_512_f16(const int rows, const uint8_t *a, int64_t stride, const uint8_t *panel,
+                 const int64_t steps, __m512 sum[F16_ROWS][2])
+{
+    __m512h run[F16_ROWS][2];
+#pragma GCC unroll 7
+    for (int i = 0; i < rows; i++) {
+        run[i][0] = run[i][1] = _mm512_setzero_ph();
+    }
+#pragma GCC unroll 16
+    for (int64_t step = 0; step < steps; step++) {
+        __m512h left = (__m512h)_mm512_loadu_si512(panel + step * PANEL_STEP);
+        __m512h right = (__m512h)_mm512_loadu_si512(panel + step * PANEL_STEP + PANEL_STEP / 2);
+#pragma GCC unroll 7
+        for (int i = 0; i < rows; i++) {
+            int32_t bytes;
+            memcpy(&bytes, a + i * stride + step * STEP, sizeof(bytes));
+            __m512h pair = (__m512h)_mm512_set1_epi32(bytes);
+            run[i][0] = _mm512_fmadd_ph(pair, left, run[i][0]);
+            run[i][1] = _mm512_fmadd_ph(pair, right, run[i][1]);
+        }
+    }
+#pragma GCC unroll 7
+    for (int i = 0; i < rows; i++) {
+        sum[i][0] = widen_add(sum[i][0], run[i][0]);
+        sum[i][1] = widen_add(sum[i][1], run[i][1]);
+    }
+}
+
+TILE_INLINE(F16_512)
+void body_512_f16(const int rows, const uint8_t *a, int64_t stride, const uint8_t *panel,
+                  int64_t steps, float *sums)
+{
+    __m512 sum[F16_ROWS][2];
+#pragma GCC unroll 7
+    for (int i = 0; i < rows; i++) {
+        sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    }
+    for (; steps >= F16_RUN; steps -= F16_RUN, a += F16_RUN * STEP, panel += F16_RUN * PANEL_STEP) {
+        run_512_f16(rows, a, stride, panel, F16_RUN, sum);
+    }
+    for (; steps > 0; steps--, a += STEP, panel += PANEL_STEP) {
+        run_512_f16(rows, a, stride, panel, 1, sum);
+    }
+#pragma GCC unroll 7
+    for (int i = 0; i < rows; i++) {
+        _mm512_storeu_ps(sums + i * COLUMNS, sum[i][0]);
+        _mm512_storeu_ps(sums + i * COLUMNS + COLUMNS / 2, sum[i][1]);
+    }
+}
+
+__attribute__((target(F16_512), noinline)) static void block_512_f16(int64_t rows, const uint8_t *a,
+                                                                     int64_t stride,
+                                                                     const uint8_t *panel,
+                                                                     int64_t steps, float *sums)
+{
+    switch (rows) {
+        TILE_CASE(body_512_f16, 1);
+        TILE_CASE(body_512_f16, 2);
+        TILE_CASE(body_512_f16, 3);
+        TILE_CASE(body_512_f16, 4);
+        TILE_CASE(body_512_f16, 5);
+        TILE_CASE(body_512_f16, 6);
+        TILE_CASE(body_512_f16, 7);
+    default:
+        PANIC("a block of %d rows", (int)rows);
+    }
+}
+
+/* A run's sum below 2^-14 widens to a subnormal float32, at which the processor stops for a hundred
+ * cycles unless it may take it for 0: a part in 2^24 of the largest sum. */
+#define DENORMALS_ARE_ZEROS 0x40
+
+static void tile_512_f16(int64_t rows, const uint8_t *a, int64_t stride, const uint8_t *panel,
+                         int64_t steps, void *sums)
+{
+    unsigned control = _mm_getcsr();
+    _mm_setcsr(control | DENORMALS_ARE_ZEROS);
+    int64_t upper = rows <= F16_ROWS ? rows : (rows + 1) / 2;
+    block_512_f16(upper, a, stride, panel, steps, sums);
+    if (upper < rows) {
+        block_512_f16(rows - upper, a + upper * stride, stride, panel, steps,
+                      (float *)sums + upper * COLUMNS);
+    }
+    _mm_setcsr(control);
+}
 
 /* ---- AVX-VNNI: vectors of 8 columns, half as many registers ----
 
@@ -130,8 +242,9 @@ tile_512_bf16(int64_t rows, const uint8_t *a, int64_t stride, const uint8_t *pan
 #define VNNI_256 "avx2,avxvnni"
 #define ROWS_256 6
 
-TILE_INLINE(VNNI_256) void body_256_int8(const int rows, const uint8_t *a, int64_t stride,
-                                         const uint8_t *panel, int64_t steps, int32_t *sums)
+TILE_INLINE(VNNI_256)
+void body_256_int8(const int rows, const uint8_t *a, int64_t stride, const uint8_t *panel,
+                   int64_t steps, int32_t *sums)
 {
     __m256i sum[ROWS_256][2];
 #pragma GCC unroll 6
@@ -190,7 +303,7 @@ static void tile_256_int8(int64_t rows, const uint8_t *a, int64_t stride, const 
  */
 
 struct features {
-    bool avx512, vnni_512, bf16_512, vnni_256;
+    bool avx512, vnni_512, bf16_512, f16_512, vnni_256;
 };
 
 /* __builtin_cpu_supports of gcc 12 has no name for it. */
@@ -209,6 +322,7 @@ static struct features processor_features(void)
                   __builtin_cpu_supports("avx512vl"),
         .vnni_512 = __builtin_cpu_supports("avx512vnni"),
         .bf16_512 = __builtin_cpu_supports("avx512bf16"),
+        .f16_512 = __builtin_cpu_supports("avx512fp16"),
         .vnni_256 = has_avx_vnni(),
     };
 }
@@ -220,10 +334,11 @@ static struct features limited_features(void)
         const char *name;
         struct features most;
     } limits[] = {
-        {"avx2", {false, false, false, false}},
-        {"avx-vnni", {false, false, false, true}},
-        {"avx512", {true, false, false, false}},
-        {"avx512-vnni", {true, true, false, false}},
+        {"avx2", {.avx512 = false}},
+        {"avx-vnni", {.vnni_256 = true}},
+        {"avx512", {.avx512 = true}},
+        {"avx512-vnni", {.avx512 = true, .vnni_512 = true}},
+        {"avx512-bf16", {.avx512 = true, .vnni_512 = true, .bf16_512 = true}},
     };
     struct features features = processor_features();
     const char *limit = getenv("CRAFTERSE_MAX_CPU_ISA");
@@ -232,6 +347,7 @@ static struct features limited_features(void)
             features.avx512 = features.avx512 && limits[i].most.avx512;
             features.vnni_512 = features.vnni_512 && limits[i].most.vnni_512;
             features.bf16_512 = features.bf16_512 && limits[i].most.bf16_512;
+            features.f16_512 = features.f16_512 && limits[i].most.f16_512;
             features.vnni_256 = features.vnni_256 && limits[i].most.vnni_256;
         }
     }
@@ -241,13 +357,16 @@ static struct features limited_features(void)
 static void find_tiles(void)
 {
     struct features features = limited_features();
+    if (features.avx512 && features.f16_512) {
+        state.choices[ARITHMETIC_F16] = (struct choice){tile_512_f16, "avx512-fp16"};
+    }
     if (features.avx512 && features.bf16_512) {
-        state.bf16 = (struct choice){tile_512_bf16, "avx512-bf16"};
+        state.choices[ARITHMETIC_BF16] = (struct choice){tile_512_bf16, "avx512-bf16"};
     }
     if (features.avx512 && features.vnni_512) {
-        state.int8 = (struct choice){tile_512_int8, "avx512-vnni"};
+        state.choices[ARITHMETIC_INT8] = (struct choice){tile_512_int8, "avx512-vnni"};
     } else if (features.vnni_256) {
-        state.int8 = (struct choice){tile_256_int8, "avx-vnni"};
+        state.choices[ARITHMETIC_INT8] = (struct choice){tile_256_int8, "avx-vnni"};
     }
 }
 
@@ -262,15 +381,7 @@ static void find_tiles(void)
 static struct choice best(enum arithmetic arithmetic)
 {
     (void)pthread_once(&state.once, find_tiles);
-    switch (arithmetic) {
-    case ARITHMETIC_F32:
-        break;
-    case ARITHMETIC_BF16:
-        return state.bf16;
-    case ARITHMETIC_INT8:
-        return state.int8;
-    }
-    return (struct choice){NULL, ""};
+    return state.choices[arithmetic];
 }
 
 product_tile product_tile_of(enum arithmetic arithmetic)
@@ -280,5 +391,6 @@ product_tile product_tile_of(enum arithmetic arithmetic)
 
 const char *product_tile_name(enum arithmetic arithmetic)
 {
-    return best(arithmetic).name;
+    const char *name = best(arithmetic).name;
+    return name != NULL ? name : "";
 }

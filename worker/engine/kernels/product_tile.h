@@ -14,8 +14,8 @@
 #define PRODUCT_TILE_STEP 4 /* bytes of a row, and of each column, that one instruction takes */
 
 /* sums [rows, 32] = rows of A, stride bytes apart, times a panel, steps * 4 bytes of each row. Sums
- * are int32 of unsigned bytes (A) times signed ones, or float of pairs of bfloat16. Nothing needs
- * to be aligned. */
+ * are int32 of unsigned bytes (A) times signed ones, or float of pairs of bfloat16 or float16. Of
+ * float16 all numbers are less than 2^5 (rounding.h). Nothing needs to be aligned. */
 typedef void (*product_tile)(int64_t rows, const uint8_t *a, int64_t stride, const uint8_t *panel,
                              int64_t steps, void *sums);
 

@@ -19,7 +19,11 @@ static void enter_module(struct linear *linear, struct loader *loader, const cha
 static void pack(struct linear *linear, struct loader *loader, const char *prefix, bool is_gated)
 {
     static const char *const names[] = {
-        [ARITHMETIC_F32] = "", [ARITHMETIC_BF16] = "bf16", [ARITHMETIC_INT8] = "int8"};
+        [ARITHMETIC_F32] = "",
+        [ARITHMETIC_F16] = "f16",
+        [ARITHMETIC_BF16] = "bf16",
+        [ARITHMETIC_INT8] = "int8",
+    };
     int64_t n = linear->channels_out, k = linear->channels_in;
     if (linear->weight.data == NULL) {
         return; /* a problem, told by weights_finish */
@@ -41,7 +45,7 @@ static void pack(struct linear *linear, struct loader *loader, const char *prefi
 static void count_packed(const struct linear *linear, struct loader *loader, size_t stored)
 {
     int64_t n = linear->channels_out, k = linear->channels_in;
-    for (enum arithmetic a = ARITHMETIC_BF16; a <= ARITHMETIC_INT8; a++) {
+    for (enum arithmetic a = ARITHMETIC_F16; a <= ARITHMETIC_INT8; a++) {
         loader->packed_change[a] += (int64_t)product_packed_bytes(a, n, k) - (int64_t)stored;
     }
 }

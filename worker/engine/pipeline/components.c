@@ -150,7 +150,12 @@ static int open_text_encoder(struct components *components, int i, struct error 
         return result;
     }
     loader.modules = &components->modules[i == 0 ? LORA_TEXT_ENCODER : LORA_TEXT_ENCODER_2];
+    loader.arithmetic = components->arithmetics.text;
+    loader.may_reduce = loader.arithmetic != ARITHMETIC_F32;
     clip_text_load(&components->text_encoders[i], &loader, &config);
+    for (enum arithmetic a = ARITHMETIC_F16; a < ARITHMETICS; a++) {
+        loader.packed_change[a] = loader.packed_change[loader.arithmetic]; /* whatever the UNet's */
+    }
     components->text_mapped_bytes += loader.mapped_bytes;
     return finish_weights(components, &loader, err);
 }
@@ -171,7 +176,7 @@ static int open_unet(struct components *components, struct error *err)
         return result;
     }
     loader.modules = &components->modules[LORA_UNET];
-    loader.arithmetic = components->arithmetic;
+    loader.arithmetic = components->arithmetics.unet;
     loader.may_reduce = true;
     unet_load(&components->unet, &loader, &config);
     return finish_weights(components, &loader, err);
@@ -228,7 +233,7 @@ static int open_vae(struct components *components, const char *path, struct erro
         (result = begin_weights(components, components->vae_source, "vae", &loader, err)) < 0) {
         return result;
     }
-    loader.arithmetic = components->vae_arithmetic;
+    loader.arithmetic = components->arithmetics.vae;
     vae_load(&components->vae, &loader, &config);
     return finish_weights(components, &loader, err);
 }
@@ -338,8 +343,7 @@ int components_open(struct components **out, const struct components_options *op
     *out = NULL;
     struct components *components = xcalloc(1, sizeof(*components));
     components->is_expanded = options->expand;
-    components->arithmetic = options->arithmetic;
-    components->vae_arithmetic = options->vae_arithmetic;
+    components->arithmetics = options->arithmetics;
     components->pool = options->pool;
     components->cache = options->cache;
     int result = model_source_open(&components->source, options->path, err);
@@ -421,6 +425,8 @@ static int64_t held_bytes(const struct components *components, enum holding hold
         break;
     case HOLDING_F32:
         return (int64_t)components->expanded_bytes;
+    case HOLDING_F16:
+        return stored + components->packed_change[ARITHMETIC_F16];
     case HOLDING_BF16:
         return stored + components->packed_change[ARITHMETIC_BF16];
     case HOLDING_INT8:
@@ -431,9 +437,11 @@ static int64_t held_bytes(const struct components *components, enum holding hold
 
 enum holding components_holding(const struct components *components)
 {
-    switch (components->arithmetic) {
+    switch (components->arithmetics.unet) {
     case ARITHMETIC_F32:
         break;
+    case ARITHMETIC_F16:
+        return HOLDING_F16;
     case ARITHMETIC_BF16:
         return HOLDING_BF16;
     case ARITHMETIC_INT8:

@@ -15,6 +15,7 @@
 #include "worker/engine/models/unet.h"
 #include "worker/engine/models/vae.h"
 #include "worker/engine/pipeline/model_source.h"
+#include "worker/engine/pipeline/precision.h"
 #include "worker/engine/prompt/textual_inversion.h"
 
 #define TEXT_ENCODERS_MAX 2
@@ -31,7 +32,7 @@ enum pipeline_kind {
 
 /* How large weights are held: as their file has them, expanded to float32, or those of the UNet
  * that may be packed for an arithmetic and the others as in the file. */
-enum holding { HOLDING_FILE, HOLDING_F32, HOLDING_BF16, HOLDING_INT8 };
+enum holding { HOLDING_FILE, HOLDING_F32, HOLDING_F16, HOLDING_BF16, HOLDING_INT8 };
 
 struct components {
     enum pipeline_kind kind;
@@ -57,7 +58,7 @@ struct components {
     int weight_file_count;
     struct arena *model; /* converted and repacked weights */
     bool is_expanded;    /* see components_options */
-    enum arithmetic arithmetic, vae_arithmetic;
+    struct arithmetics arithmetics;
     struct parallel *pool;
     struct weight_cache *cache;
 };
@@ -69,9 +70,8 @@ struct components_options {
     /* Convert and repack all weights to float32 now, instead of using them in the precision and in
      * the place where the file has them: faster steps for two to four times the memory. */
     bool expand;
-    enum arithmetic arithmetic;     /* of the UNet's layers; see loader.h */
-    enum arithmetic vae_arithmetic; /* of the VAE's: not ARITHMETIC_INT8 */
-    struct parallel *pool;          /* for that work; used only while opening; may be NULL */
+    struct arithmetics arithmetics;
+    struct parallel *pool; /* for that work; used only while opening; may be NULL */
     /* Where what is packed is kept, to be finished by the caller; it must outlive the components.
      * NULL: in memory of the components' own. */
     struct weight_cache *cache;

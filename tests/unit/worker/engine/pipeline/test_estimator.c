@@ -224,7 +224,8 @@ static struct components *open_model(const char *path, bool expand, enum arithme
 {
     struct components *components = NULL;
     struct error err;
-    struct components_options options = {.path = path, .expand = expand, .arithmetic = arithmetic};
+    struct components_options options = {
+        .path = path, .expand = expand, .arithmetics.unet = arithmetic};
     if (components_open(&components, &options, &err) < 0) {
         test_report(__FILE__, __LINE__, err.text);
         abort();
@@ -238,6 +239,7 @@ TEST(what_another_way_of_holding_the_weights_would_take_is_what_it_takes)
         struct components *ways[] = {
             [HOLDING_FILE] = open_model(models[m], false, ARITHMETIC_F32),
             [HOLDING_F32] = open_model(models[m], true, ARITHMETIC_F32),
+            [HOLDING_F16] = open_model(models[m], false, ARITHMETIC_F16),
             [HOLDING_BF16] = open_model(models[m], false, ARITHMETIC_BF16),
             [HOLDING_INT8] = open_model(models[m], false, ARITHMETIC_INT8),
         };
