@@ -131,9 +131,18 @@ __attribute__((target(BF16_512))) static void tile_512_bf16(int64_t rows, const 
    float16, then added to sums in float32: so many that this costs a fourth of the time, and that
    the error is a third of bfloat16's. With 7 rows 14 sums of each kind are registers. */
 
-#define F16_512 "avx512f,avx512bw,avx512vl,avx512fp16"
 #define F16_ROWS 7
 #define F16_RUN 16
+
+/* An earlier clang has the types with -mavx512fp16 only. */
+#if defined(__clang__) && __clang_major__ < 15
+#define HAS_F16_TYPES 0
+#else
+#define HAS_F16_TYPES 1
+#endif
+#if HAS_F16_TYPES
+
+#define F16_512 "avx512f,avx512bw,avx512vl,avx512fp16"
 
 /* sum + the sums of pairs. A float16 in the upper half of a float32, moved by 3 bits, is the number
  * times 2^-112. */
@@ -234,6 +243,12 @@ static void tile_512_f16(int64_t rows, const uint8_t *a, int64_t stride, const u
     _mm_setcsr(control);
 }
 
+#else
+
+static const product_tile tile_512_f16 = NULL;
+
+#endif
+
 /* ---- AVX-VNNI: vectors of 8 columns, half as many registers ----
 
    A tile is done in blocks of up to 6 rows by 16 columns: 12 sums, two vectors of the panel and one
@@ -306,7 +321,13 @@ struct features {
     bool avx512, vnni_512, bf16_512, f16_512, vnni_256;
 };
 
-/* __builtin_cpu_supports of gcc 12 has no name for it. */
+/* __builtin_cpu_supports of gcc 12 and clang 14 has no name for these. */
+static bool has_f16(void)
+{
+    unsigned a = 0, b, c, d;
+    return HAS_F16_TYPES && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 23 & 1) != 0;
+}
+
 static bool has_avx_vnni(void)
 {
     unsigned a = 0, b, c, d;
@@ -322,7 +343,7 @@ static struct features processor_features(void)
                   __builtin_cpu_supports("avx512vl"),
         .vnni_512 = __builtin_cpu_supports("avx512vnni"),
         .bf16_512 = __builtin_cpu_supports("avx512bf16"),
-        .f16_512 = __builtin_cpu_supports("avx512fp16"),
+        .f16_512 = has_f16(),
         .vnni_256 = has_avx_vnni(),
     };
 }
