@@ -97,7 +97,7 @@ BINARIES := $(addprefix $(BIN)/,$(SERVICES) $(TOOLS))
 BASE_LIBS = $(call lib,libcjson libcrypto)
 # OpenBLAS is not among them: worker/engine/kernels/blas.c loads it.
 ENGINE_LIBS = $(call lib,libpng libcjson libcrypto libutf8proc) -lm
-COMMON_LIBS = $(call lib,rdkafka libprotobuf-c libmicrohttpd hiredis libcjson libcrypto)
+COMMON_LIBS = $(call lib,rdkafka libprotobuf-c libmicrohttpd hiredis libcjson libcrypto libcurl)
 
 # ---- Targets ---------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ $(BIN)/router: LIBS = $(COMMON_LIBS)
 $(BIN)/worker: $(O)/worker/main.o $(O)/libworker.a $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
 $(BIN)/worker: LIBS = $(COMMON_LIBS) $(ENGINE_LIBS)
 $(BIN)/uploader: $(O)/uploader/main.o $(O)/libuploader.a $(COMMON_LIB) $(BASE_LIB)
-$(BIN)/uploader: LIBS = $(COMMON_LIBS) $(call lib,libcurl)
+$(BIN)/uploader: LIBS = $(COMMON_LIBS)
 $(BIN)/txt2img: $(patsubst %.c,$(O)/%.o,$(wildcard worker/cli/*.c)) $(ENGINE_LIB) $(BASE_LIB)
 $(BIN)/txt2img: LIBS = $(ENGINE_LIBS)
 $(BIN)/devbroker: $(O)/deploy/devbroker/devbroker.o $(COMMON_LIB) $(BASE_LIB)
@@ -193,7 +193,7 @@ bench-programs: $(BENCH_BIN) ## build the benchmarks into build/MODE/test/bench
 # The service libraries come first: a program of the linker reads archives left to right.
 $(O)/test/%: $(O)/tests/%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
 	@mkdir -p $(@D)
-	@$(CC) $(LINK_FLAGS) -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv libcurl)
+	@$(CC) $(LINK_FLAGS) -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv)
 
 # ---- Tests -----------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ fuzz-programs: $(FUZZERS:%=$(O)/fuzz/%)
 
 $(O)/fuzz/%: $(O)/tests/fuzz/fuzz_%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
 	@mkdir -p $(@D)
-	@$(CC) $(LINK_FLAGS) -fsanitize=fuzzer -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv libcurl)
+	@$(CC) $(LINK_FLAGS) -fsanitize=fuzzer -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv)
 
 $(FUZZERS:%=fuzz-%): fuzz-%:
 	@tests/fuzz/run.sh $(O)/fuzz/$* $(FUZZ_SECONDS)

@@ -119,6 +119,7 @@ const struct config_option uploader_config_options[] = {
     {.name = "REDIS_URL",
      .type = CONFIG_STRING,
      .offset = AT(redis_url),
+     .flags = CONFIG_SECRET,
      .help = "redis://[:password@]host[:port][/database] for cache entries; empty writes none."},
     {.name = "CACHE_TTL",
      .type = CONFIG_DURATION,

@@ -13,7 +13,6 @@
 #include "common/base/buf.h"
 #include "common/base/panic.h"
 
-#define PREFIX "CRAFTERSE_"
 #define NAME_BYTES_MAX 128
 #define SECRET_BYTES_MAX 65536
 #define VALUE_TEXT_MAX 64
@@ -28,6 +27,12 @@ static const struct unit duration_units[] = {
     {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
 static const struct unit byte_units[] = {
     {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}, {NULL, 0}};
+
+/* What comes before the name: "%s%s", prefix_of(option), option->name. */
+static const char *prefix_of(const struct config_option *option)
+{
+    return option->flags & CONFIG_WHOLE_NAME ? "" : "CRAFTERSE_";
+}
 
 /* ---- Values ---------------------------------------------------------------------------------- */
 
@@ -240,7 +245,7 @@ static const char *environment(const char *variable)
 static void load_option(const struct config_option *option, void *structure, struct buf *problems)
 {
     char variable[NAME_BYTES_MAX], file_variable[NAME_BYTES_MAX + 8];
-    snprintf(variable, sizeof(variable), PREFIX "%s", option->name);
+    snprintf(variable, sizeof(variable), "%s%s", prefix_of(option), option->name);
     snprintf(file_variable, sizeof(file_variable), "%s_FILE", variable);
     bool is_secret = option->flags & CONFIG_SECRET;
     const char *text = environment(variable);
@@ -332,7 +337,7 @@ static void print_value(FILE *out, const struct config_option *option, void *fie
     }
     bool is_hidden = option->flags & CONFIG_SECRET && value[0] != '\0';
     bool is_default = strcmp(value, default_of(option)) == 0;
-    fprintf(out, PREFIX "%s=%s%s\n", option->name, is_hidden ? "***" : value,
+    fprintf(out, "%s%s=%s%s\n", prefix_of(option), option->name, is_hidden ? "***" : value,
             is_default ? " (default)" : "");
 }
 
@@ -358,7 +363,7 @@ void config_print_markdown(FILE *out, const struct config_option *table)
     for (const struct config_option *option = table; option->name != NULL; option++) {
         char text[256];
         expected(option, text);
-        fprintf(out, "| `" PREFIX "%s` | ", option->name);
+        fprintf(out, "| `%s%s` | ", prefix_of(option), option->name);
         /* A bar inside a cell would end it. */
         for (const char *at = text; *at != '\0'; at++) {
             fputs(*at == '|' ? ", " : (char[]){*at, '\0'}, out);
@@ -376,7 +381,8 @@ void config_print_help(FILE *out, const struct config_option *table)
 {
     for (const struct config_option *option = table; option->name != NULL; option++) {
         char text[256];
-        fprintf(out, "  " PREFIX "%s\n      %s\n      %c%s", option->name, option->help,
+        const char *prefix = prefix_of(option);
+        fprintf(out, "  %s%s\n      %s\n      %c%s", prefix, option->name, option->help,
                 expected(option, text)[0] & ~0x20, text + 1);
         if (default_of(option)[0] != '\0') {
             fprintf(out, "; default %s", default_of(option));
@@ -385,7 +391,7 @@ void config_print_help(FILE *out, const struct config_option *table)
             fprintf(out, "; required");
         }
         if (option->flags & CONFIG_SECRET) {
-            fprintf(out, "; secret: " PREFIX "%s_FILE may name a file that holds it", option->name);
+            fprintf(out, "; secret: %s%s_FILE may name a file that holds it", prefix, option->name);
         }
         fprintf(out, "\n");
     }

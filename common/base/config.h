@@ -3,9 +3,10 @@
  * docs/CONFIGURATION.md. Nothing starts before every setting is valid; all problems are reported at
  * once.
  *
- * Every setting is an environment variable CRAFTERSE_<NAME>. A SECRET may instead be read from the
- * file that CRAFTERSE_<NAME>_FILE names (trailing newline dropped) and is never printed. A variable
- * that is set but empty counts as unset.
+ * Every setting is an environment variable CRAFTERSE_<NAME>, or <NAME> alone where others have
+ * named it (WHOLE_NAME). A SECRET may instead be read from the file that the variable with _FILE
+ * behind it names (trailing newline dropped) and is never printed. A variable that is set but empty
+ * counts as unset.
  */
 #ifndef COMMON_BASE_CONFIG_H
 #define COMMON_BASE_CONFIG_H
@@ -26,10 +27,10 @@ enum config_type {
     CONFIG_CHOICE, /* const char *, one of choices: "folder|s3"; any case is taken as spelt there */
 };
 
-enum config_flags { CONFIG_REQUIRED = 1, CONFIG_SECRET = 2 };
+enum config_flags { CONFIG_REQUIRED = 1, CONFIG_SECRET = 2, CONFIG_WHOLE_NAME = 4 };
 
 struct config_option {
-    const char *name; /* without CRAFTERSE_ */
+    const char *name; /* without CRAFTERSE_, unless it is the WHOLE_NAME */
     enum config_type type;
     size_t offset; /* offsetof in the service's struct */
     const char *default_text;

@@ -16,6 +16,7 @@
 #include "common/obs/exporter.h"
 #include "common/obs/health.h"
 #include "common/obs/metrics.h"
+#include "common/obs/tracing.h"
 #include "common/service/probe.h"
 #include "common/service/watchdog.h"
 
@@ -23,7 +24,7 @@
 #define CRAFTERSE_VERSION "unknown"
 #endif
 
-#define TABLES_MAX 3
+#define TABLES_MAX 4
 #define PORT_FILE_BYTES_MAX 4096
 #define INSTANCE_SIZE 64
 
@@ -63,6 +64,7 @@ struct loaded {
     const struct service *service;
     struct service_settings settings;
     struct kafka_config kafka;
+    struct tracing_config tracing;
     void *config;
     const struct config_option *tables[TABLES_MAX];
     void *structs[TABLES_MAX];
@@ -88,6 +90,7 @@ static void prepare(struct loaded *loaded, const struct service *service)
         add_table(loaded, kafka_config_options, &loaded->kafka);
     }
     add_table(loaded, service_options, &loaded->settings);
+    add_table(loaded, tracing_options, &loaded->tracing);
 }
 
 static void unload(struct loaded *loaded)
@@ -124,7 +127,8 @@ static int load(struct loaded *loaded, struct error *err)
         error_wrap(err, "CRAFTERSE_METRICS_LISTEN");
         return result;
     }
-    if (!loaded->service->no_kafka) {
+    result = tracing_check(&loaded->tracing, err);
+    if (result == 0 && !loaded->service->no_kafka) {
         result = kafka_config_check(&loaded->kafka, err);
     }
     if (result == 0 && loaded->service->check != NULL) {
@@ -223,8 +227,13 @@ static int run(struct loaded *loaded, struct error *err)
     if (result == 0) {
         log_info("starting", "version=%s metrics_port=%d", LOG_QUOTED(CRAFTERSE_VERSION),
                  exporter_port(exporter));
+        result = tracing_start(&loaded->tracing, service->name, settings->instance,
+                               CRAFTERSE_VERSION, err);
+    }
+    if (result == 0) {
         result = service->run(&context, err);
     }
+    tracing_stop();
     if (result < 0) {
         log_error("stopped by an error", "status=%s reason=%s", status_name(err->status),
                   LOG_QUOTED(err->text));
@@ -255,6 +264,9 @@ static int print_shared_tables(void)
     config_print_markdown(stdout, kafka_config_options);
     printf("\n### Every service\n\n");
     config_print_markdown(stdout, service_options);
+    printf(
+        "\n### Traces\n\nOpenTelemetry's own variables ([OPERATIONS](OPERATIONS.md#traces)).\n\n");
+    config_print_markdown(stdout, tracing_options);
     return 0;
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 # Modules whose job is one state of the process (style.md 3.6; signals can only be latched there).
 STATEFUL = {"common/base/log", "common/base/shutdown", "common/base/clock", "common/obs/metrics",
-            "common/obs/health", "common/service/service",
+            "common/obs/health", "common/obs/tracing", "common/service/service",
             # A library is loaded once in a process.
             "worker/engine/kernels/blas",
             # libcrypto's SHA-256, looked up once; a thread's block of random bytes.

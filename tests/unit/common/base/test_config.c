@@ -214,4 +214,32 @@ TEST(help_and_markdown_name_every_setting_with_its_default)
     CHECK_CONTAINS(text, "| `CRAFTERSE_T_NAME` | a text | required | What it is called. |");
 }
 
+/* As OpenTelemetry's variables are. */
+TEST(a_setting_that_others_have_named_has_their_name)
+{
+    static const struct config_option whole[] = {
+        {"T_OTHERS_KEY", CONFIG_STRING, 0, NULL, 0, 0, NULL, CONFIG_WHOLE_NAME | CONFIG_SECRET,
+         "Theirs."},
+        {.name = NULL},
+    };
+    static const struct config_option *const list[] = {whole};
+    const char *key = NULL;
+    char text[512];
+    struct error err;
+    setenv("CRAFTERSE_T_OTHERS_KEY", "ours", 1);
+    setenv("T_OTHERS_KEY", "theirs", 1);
+    REQUIRE(config_load(list, 1, (void *[]){&key}, &err) == 0);
+    CHECK_STR(key, "theirs");
+    FILE *out = fmemopen(text, sizeof(text), "w");
+    config_print(out, list, 1, (void *[]){&key});
+    config_print_markdown(out, whole);
+    config_print_help(out, whole);
+    fclose(out);
+    CHECK_CONTAINS(text, "T_OTHERS_KEY=***\n");
+    CHECK_CONTAINS(text, "| `T_OTHERS_KEY` | ");
+    CHECK_CONTAINS(text, " T_OTHERS_KEY_FILE may name a file");
+    CHECK(strstr(text, "CRAFTERSE_") == NULL && strstr(text, "theirs") == NULL);
+    config_unload(list, 1, (void *[]){&key});
+}
+
 TEST_MAIN()
