@@ -207,7 +207,7 @@ static void on_ended(void *user, struct http_request *r, unsigned status, double
               endpoint_name(endpoint), status, seconds, http_request_id(r));
     if (op != NULL) {
         events_end(op);
-        submit_end(op);
+        submit_end(op, status);
         operation_end(op);
     }
 }

@@ -11,6 +11,7 @@
 
 #include <uv.h>
 
+#include "common/obs/tracing.h"
 #include "common/service/service.h"
 #include "gateway/auth.h"
 #include "gateway/bus.h"
@@ -65,6 +66,9 @@ struct operation {
     struct job_watcher watcher;
     unsigned wait_s, status_open;
     struct submission *submission; /* submit.c */
+    struct trace_context trace;    /* submit.c: what the job's spans are children of */
+    const char *tracestate;        /* submit.c: the client's; NULL = none */
+    struct span *span;             /* submit.c: the request's; NULL unless it is recorded */
     struct event_stream *stream;   /* events.c */
     struct input_upload *upload;   /* inputs.c; freed with the operation */
 };

@@ -17,6 +17,7 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
+#include "common/bus/bus_span.h"
 #include "gateway/gateway_metrics.h"
 #include "gateway/generation_request.h"
 #include "gateway/json_body.h"
@@ -28,7 +29,9 @@ struct submission {
     struct generation_request request;
     char job_id[ID_SIZE];
     char key_id[AUTH_KEY_ID_SIZE];
-    char traceparent[TRACEPARENT_SIZE];
+    char traceparent[TRACE_PARENT_SIZE];
+    char *tracestate;  /* NULL = none */
+    struct span *send; /* the way to Kafka; NULL unless it is recorded */
     bool is_idempotent;
     bool is_sent;   /* Kafka has been given it; the report is out */
     bool is_second; /* waits for another operation that sends the same id */
@@ -49,10 +52,45 @@ static void destroy(struct operation *op)
     if (s != NULL) {
         generation_request_deinit(&s->request);
         picture_plan_deinit(&s->plan);
+        tracing_end(s->send);
+        xfree(s->tracestate);
         xfree(s->images);
         xfree(s->image_list);
         xfree(s);
     }
+}
+
+/* ---- The request's part of the trace --------------------------------------------------------- */
+
+static void begin_trace(struct operation *op)
+{
+    const char *traceparent = http_request_header(op->request, "traceparent");
+    struct trace_context client;
+    bool has_client = traceparent != NULL && trace_parse(traceparent, &client);
+    const char *state = has_client ? http_request_header(op->request, "tracestate") : NULL;
+    op->tracestate = state != NULL && trace_state_is_valid(state) ? state : NULL;
+    op->span =
+        tracing_begin_request("POST /v1/generations", has_client ? &client : NULL, &op->trace);
+    span_set_text(op->span, "http.request.method", "POST");
+    span_set_text(op->span, "http.route", "/v1/generations");
+    span_set_text(op->span, "url.path", "/v1/generations");
+    span_set_text(op->span, "url.scheme", "http");
+}
+
+static void end_trace(struct operation *op, unsigned status)
+{
+    char type[16];
+    snprintf(type, sizeof(type), "%u", status);
+    if (status == 0) {
+        span_fail(op->span, "client_closed_request", "the client left before the answer");
+    } else {
+        span_set_number(op->span, "http.response.status_code", status);
+    }
+    if (status >= 500) {
+        span_fail(op->span, type, NULL);
+    }
+    tracing_end(op->span);
+    op->span = NULL;
 }
 
 /* ---- Headers and body ----------------------------------------------------------------------- */
@@ -80,6 +118,7 @@ void submit_begin(struct operation *op)
 {
     struct http_request *r = op->request;
     const char *key = http_request_header(r, "Idempotency-Key");
+    begin_trace(op);
     if (!is_json(http_request_header(r, "Content-Type"))) {
         http_answer_problem(r, 415, "unsupported_media_type", NULL,
                             "Send the request as JSON, with Content-Type: application/json.");
@@ -168,18 +207,15 @@ static void name_job(struct operation *op)
 {
     struct submission *s = op->submission;
     const char *key = http_request_header(op->request, "Idempotency-Key");
-    const char *traceparent = http_request_header(op->request, "traceparent");
     s->is_idempotent = key != NULL;
     if (s->is_idempotent) {
         submit_idempotent_id(op->key_id, key, s->job_id);
     } else {
         id_make(s->job_id);
     }
-    if (traceparent != NULL && id_traceparent_is_valid(traceparent)) {
-        snprintf(s->traceparent, sizeof(s->traceparent), "%s", traceparent);
-    } else {
-        id_traceparent_make(s->traceparent);
-    }
+    trace_format(&op->trace, s->traceparent);
+    s->tracestate = op->tracestate != NULL ? xstrdup(op->tracestate) : NULL;
+    span_set_text(op->span, "crafterse.job.id", s->job_id);
     if (!s->request.has_seed) {
         s->request.generation.seed = choose_seed(s);
     }
@@ -217,6 +253,7 @@ static void fill_job(struct submission *s)
     crafterse__v1__envelope__init(&s->envelope);
     s->envelope.job_id = s->job_id;
     s->envelope.traceparent = s->traceparent;
+    s->envelope.tracestate = s->tracestate != NULL ? s->tracestate : s->envelope.tracestate;
     s->envelope.deadline_ms = s->request.deadline_ms;
     fill_images(s);
     crafterse__v1__job__init(&s->job);
@@ -264,7 +301,11 @@ static void wake_seconds(struct gateway *g, const char *job_id)
 
 static void answer_submitted(struct operation *op, struct job *job)
 {
-    char url[OPERATION_URL_SIZE + 64];
+    char url[OPERATION_URL_SIZE + 64], trace[TRACE_PARENT_SIZE];
+    if (op->span != NULL) {
+        trace_format(&op->trace, trace);
+        http_answer_header(op->request, "traceresponse", trace);
+    }
     (void)job_view_url(job, op->gateway->public_url, url, sizeof(url));
     http_answer_header(op->request, "Location", url);
     operation_answer_job(op, job, 202);
@@ -324,9 +365,12 @@ static void on_delivered(void *user, const struct error *err, const struct produ
         log_info(s->is_hit ? "job answered from the cache" : "job accepted",
                  "key=%s pictures=%" PRIu32, s->key_id, s->request.generation.n);
     } else {
+        span_fail(s->send, status_name(err->status), err->text);
         log_warn("job not accepted", "reason=%s", LOG_QUOTED(err->text));
     }
     log_set_job(NULL, 0, NULL);
+    tracing_end(s->send);
+    s->send = NULL;
     if (err == NULL && s->is_idempotent && operation_is_open(op)) {
         operation_wait_for_end(op, on_read_back);
     } else {
@@ -350,11 +394,26 @@ static bool answer_hit(struct operation *op)
     }
     job_table_fold_request(g->jobs, &s->job, now_ms);
     struct job *job = job_table_fold_status(g->jobs, &s->ended, now_ms);
-    log_debug("job answered from the cache", "job=%s key=%s pictures=%" PRIu32, s->job_id,
-              s->key_id, s->request.generation.n);
+    log_debug("job answered from the cache", "job=%s trace_id=%.32s key=%s pictures=%" PRIu32,
+              s->job_id, s->traceparent + 3, s->key_id, s->request.generation.n);
     destroy(op);
     answer_submitted(op, job);
     return true;
+}
+
+/* The job's other spans are children of this one: it is the message's creation. */
+static void begin_send(struct operation *op)
+{
+    struct submission *s = op->submission;
+    char topic[TOPIC_NAME_MAX];
+    if (op->span == NULL || s->is_hit) {
+        return;
+    }
+    topic_name(op->gateway->context->kafka, TOPIC_REQUESTS, "", topic);
+    s->send = bus_span_send("send requests", topic, op->span);
+    if (s->send != NULL) {
+        trace_format(&s->send->context, s->traceparent);
+    }
 }
 
 static void send_job(struct operation *op)
@@ -368,6 +427,7 @@ static void send_job(struct operation *op)
             return;
         }
     }
+    begin_send(op);
     fault_point("gateway.before_send");
     ProtobufCMessage *message = s->is_hit ? &s->ended.base : &s->job.base;
     s->sent_s = clock_monotonic_seconds();
@@ -389,6 +449,7 @@ static void use_pictures(struct operation *op, bool are_found, enum gateway_metr
 {
     gateway_metrics_looked_up(result);
     op->submission->is_hit = are_found;
+    span_set_text(op->span, "crafterse.cache", are_found ? "hit" : "miss");
     send_job(op);
 }
 
@@ -572,8 +633,9 @@ void submit_handle(struct operation *op)
     }
 }
 
-void submit_end(struct operation *op)
+void submit_end(struct operation *op, unsigned status)
 {
+    end_trace(op, status);
     /* What is on its way keeps its own share of the operation. */
     if (op->submission != NULL && !op->submission->is_sent && op->references == 1) {
         destroy(op);

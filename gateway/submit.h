@@ -15,8 +15,8 @@ void submit_begin(struct operation *op);
 /* The body is there. */
 void submit_handle(struct operation *op);
 
-/* The request ended, before operation_end. */
-void submit_end(struct operation *op);
+/* The request ended with this status (0 = no answer), before operation_end. */
+void submit_end(struct operation *op, unsigned status);
 
 /* The id of the job that this key's order with this Idempotency-Key is: a UUID (version 8: SHA-256
  * of both), the same at every gateway. */

@@ -6,6 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
+#include "common/bus/bus_span.h"
 #include "common/bus/codec.h"
 #include "common/obs/metrics.h"
 
@@ -25,6 +26,7 @@ static const char *const refusal_reasons[] = {"no_capacity", "size_not_served", 
 struct held {
     struct record record;
     Crafterse__V1__Job *job;
+    struct span *span; /* NULL unless it is recorded */
     uint64_t until_ms; /* monotonic */
 };
 
@@ -71,6 +73,7 @@ void admission_destroy(struct admission *a)
     for (size_t i = 0; i < a->held_count; i++) {
         consumer_drop(a->stage->consumer, &a->held[i].record);
         codec_free(&a->held[i].job->base);
+        tracing_end(a->held[i].span);
     }
     xfree(a->pools);
     xfree(a->admitted);
@@ -88,6 +91,7 @@ static void end_job(struct admission *a, struct record *record, const Crafterse_
 {
     struct outbox_entry *entry = outbox_begin(a->stage->outbox, record);
     log_info("job refused", "reason=%s message=%s", end->reason, LOG_QUOTED(end->message));
+    span_fail(tracing_current(), end->reason, end->message);
     for (size_t i = 0; i < REFUSAL_COUNT; i++) {
         if (strcmp(refusal_reasons[i], end->reason) == 0) {
             metric_increment(a->refused[i]);
@@ -107,7 +111,8 @@ static void queue_job(struct admission *a, struct record *record, Crafterse__V1_
     bool has_key = flights_run_key(job->images, job->n_images, run_key);
     const struct outbox_target target = {.topic = topic,
                                          .partition = PRODUCER_PARTITION_BY_KEY,
-                                         .partition_key = has_key ? run_key : NULL};
+                                         .partition_key = has_key ? run_key : NULL,
+                                         .span = "send queue"};
     bool batch = job->job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
 
     char *pool_before = job->pool;
@@ -120,6 +125,7 @@ static void queue_job(struct admission *a, struct record *record, Crafterse__V1_
     outbox_end(entry);
     job->pool = pool_before;
 
+    span_set_text(tracing_current(), "crafterse.pool", a->pools[pool].name);
     a->pools[pool].waiting++;
     metric_increment(a->admitted[pool]);
     if (job->accepted_ms > 0 && now_ms >= job->accepted_ms) {
@@ -165,12 +171,18 @@ static bool decide(struct admission *a, struct record *record, Crafterse__V1__Jo
     return true;
 }
 
+/* Ends the span with the decision. */
 static bool decide_in_context(struct admission *a, struct record *record, Crafterse__V1__Job *job,
-                              bool may_wait)
+                              struct span *span, bool may_wait)
 {
     log_set_job(job->envelope->job_id, job->envelope->attempt, job->envelope->traceparent);
+    tracing_enter(span);
     bool decided = decide(a, record, job, may_wait);
+    tracing_leave(span);
     log_set_job(NULL, 0, NULL);
+    if (decided) {
+        tracing_end(span);
+    }
     return decided;
 }
 
@@ -180,7 +192,8 @@ static void decide_held(struct admission *a)
     size_t kept = 0;
     for (size_t i = 0; i < a->held_count; i++) {
         struct held *held = &a->held[i];
-        if (decide_in_context(a, &held->record, held->job, now_ms < held->until_ms)) {
+        bool may_wait = now_ms < held->until_ms;
+        if (decide_in_context(a, &held->record, held->job, held->span, may_wait)) {
             codec_free(&held->job->base);
         } else {
             a->held[kept++] = *held;
@@ -204,12 +217,13 @@ static void admit(struct admission *a, struct record *record)
         stage_bury(a->stage, record, "undecodable", err.text);
         return;
     }
-    if (decide_in_context(a, record, job, a->held_count < HELD_MAX)) {
+    struct span *span = bus_span_process("process requests", record, job->envelope);
+    if (decide_in_context(a, record, job, span, a->held_count < HELD_MAX)) {
         codec_free(&job->base);
         return;
     }
-    a->held[a->held_count++] =
-        (struct held){.record = *record, .job = job, .until_ms = clock_monotonic_ms() + HELD_MS};
+    a->held[a->held_count++] = (struct held){
+        .record = *record, .job = job, .span = span, .until_ms = clock_monotonic_ms() + HELD_MS};
 }
 
 void admission_run(struct admission *a)

@@ -8,6 +8,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
+#include "common/bus/bus_span.h"
 #include "common/bus/codec.h"
 #include "common/obs/metrics.h"
 #include "router/credit.h"
@@ -350,17 +351,35 @@ static bool is_settled(const struct dispatch *d, const Crafterse__V1__Job *job,
     return stage_is_over(d->stage, job, clock_unix_ms(), end);
 }
 
+/* The job's time in the queue, from its record's writing till now; the caller ends it. */
+static struct span *trace_wait(const struct dispatch *d, const struct waiting *waiting)
+{
+    struct span *span =
+        tracing_begin_text("queue wait", SPAN_INTERNAL, waiting->job->envelope->traceparent);
+    if (span != NULL) {
+        span_set_start(span, waiting->record.timestamp_ms * 1000000);
+        span_set_text(span, "crafterse.job.id", waiting->job->envelope->job_id);
+        span_set_text(span, "crafterse.pool", d->pool);
+        span_set_text(span, "crafterse.class", class_names[waiting->class]);
+        span_set_number(span, "crafterse.attempts_before", waiting->job->envelope->attempt);
+    }
+    return span;
+}
+
 static void end_waiting(struct dispatch *d, struct waiting *waiting, const struct stage_end *end)
 {
+    struct span *span = end != NULL ? trace_wait(d, waiting) : NULL;
     struct outbox_entry *entry = outbox_begin(d->stage->outbox, &waiting->record);
     log_set_job(waiting->job->envelope->job_id, waiting->job->envelope->attempt,
                 waiting->job->envelope->traceparent);
     if (end != NULL) {
+        span_set_text(span, "crafterse.reason", end->reason);
         log_info("job ended in the queue", "reason=%s",
                  end->reason != NULL ? end->reason : "drawn for another job");
         stage_tell(d->stage, entry, waiting->job, end->state, end);
     }
     outbox_end(entry);
+    tracing_end(span);
     log_set_job(NULL, 0, NULL);
     forget_waiting(waiting);
 }
@@ -376,6 +395,9 @@ static void succeed(struct dispatch *d, struct waiting *waiting, const Crafterse
     size_t count = job->n_images;
     job->images = run->images;
     job->n_images = run->n_images;
+    struct span *span = trace_wait(d, waiting);
+    span_set_text(span, "crafterse.run", run->envelope->job_id);
+    tracing_end(span);
     struct outbox_entry *entry = outbox_begin(d->stage->outbox, &waiting->record);
     stage_tell(d->stage, entry, job, success.state, &success);
     outbox_end(entry);
@@ -536,9 +558,14 @@ static void send_job(struct dispatch *d, struct window *w, int32_t lane)
     struct waiting *waiting = unlink_waiting(w, &w->first);
     Crafterse__V1__Job *job = waiting->job;
     uint64_t now_ms = clock_unix_ms();
-    struct outbox_entry *entry = outbox_begin(d->stage->outbox, &waiting->record);
-    const struct outbox_target target = {.topic = d->topic_jobs, .partition = lane};
+    const struct outbox_target target = {
+        .topic = d->topic_jobs, .partition = lane, .span = "send jobs"};
 
+    tracing_end(trace_wait(d, waiting));
+    struct span *span = bus_span_process("process queue", &waiting->record, job->envelope);
+    span_set_number(span, "crafterse.lane", lane);
+    tracing_enter(span);
+    struct outbox_entry *entry = outbox_begin(d->stage->outbox, &waiting->record);
     job->lane = lane;
     job->dispatched_ms = now_ms;
     credit_take(d->credit, job->envelope->job_id, lane, clock_monotonic_ms());
@@ -546,6 +573,8 @@ static void send_job(struct dispatch *d, struct window *w, int32_t lane)
     outbox_add(entry, &target, &job->base, job->envelope);
     stage_tell(d->stage, entry, job, CRAFTERSE__V1__STATE__STATE_DISPATCHED, NULL);
     outbox_end(entry);
+    tracing_leave(span);
+    tracing_end(span);
 
     log_set_job(job->envelope->job_id, job->envelope->attempt, job->envelope->traceparent);
     log_info("job dispatched", "pool=%s lane=%d", d->pool, (int)lane);

@@ -9,6 +9,7 @@
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
 #include "common/obs/metrics.h"
+#include "common/obs/tracing.h"
 #include "common/store/cache_entry.h"
 #include "common/store/redis.h"
 
@@ -76,9 +77,16 @@ void cache_writer_put(struct cache_writer *w, const char *cache_key,
     size_t size = 0;
     uint8_t *value = codec_pack(&entry->base, &size);
     cache_entry_key(cache_key, key);
+    struct span *span = tracing_begin_child("SET", SPAN_CLIENT, tracing_current());
+    span_set_text(span, "db.system.name", "redis");
+    span_set_text(span, "db.operation.name", "SET");
     pthread_mutex_lock(&w->mutex);
     int rc = redis_set(w->redis, key, value, size, w->ttl_seconds, &err);
     note(w, rc, &err);
     pthread_mutex_unlock(&w->mutex);
+    if (rc != 0) {
+        span_fail(span, status_name(err.status), err.text);
+    }
+    tracing_end(span);
     xfree(value);
 }

@@ -11,6 +11,7 @@
 #include "common/base/backoff.h"
 #include "common/base/error.h"
 #include "common/bus/consumer.h"
+#include "common/obs/span.h"
 #include "common/store/object_key.h"
 #include "proto/result.pb-c.h"
 #include "proto/status.pb-c.h"
@@ -27,6 +28,7 @@ enum delivery_end {
 struct delivery {
     struct record record;
     Crafterse__V1__Result *result;
+    struct span *span;             /* uploader.c's; NULL unless it is recorded */
     char (*keys)[OBJECT_KEY_SIZE]; /* where each of the job's pictures lies */
     uint64_t *sizes;               /* of the stored objects; 0 = not looked up */
     uint32_t *stores;              /* that have them: 0 = the first, 1 = only the second */

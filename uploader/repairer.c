@@ -97,7 +97,10 @@ static void *run_thread(void *user)
         if (stop) {
             return NULL;
         }
+        const Crafterse__V1__Envelope *envelope = repair->envelope;
+        log_set_job(envelope->job_id, envelope->attempt, envelope->traceparent);
         bool done = copy_object(r, repair);
+        log_set_job(NULL, 0, NULL);
         pthread_mutex_lock(&r->mutex);
         r->done = done;
         r->state = STATE_ENDED;

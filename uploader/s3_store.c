@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/base/digest.h"
 #include "common/base/panic.h"
+#include "common/obs/tracing.h"
 #include "uploader/sigv4.h"
 
 #define ANSWER_BYTES_MAX 2048 /* of an error's body: enough for its code and message */
@@ -247,6 +248,32 @@ static void prepare(struct s3_store *s, const struct request *r, const char *url
     }
 }
 
+/* The request's part of the trace; url has no secrets, they are in headers. */
+static struct span *begin_span(const struct s3_store *s, const struct request *r, const char *url)
+{
+    struct span *span = tracing_begin_child(r->method, SPAN_CLIENT, tracing_current());
+    span_set_text(span, "http.request.method", r->method);
+    span_set_text(span, "server.address", s->host);
+    span_set_text(span, "url.full", url);
+    return span;
+}
+
+/* 412 is no failure: the object was there first. */
+static void end_span(struct span *span, int rc, long http_status, const struct error *err)
+{
+    char type[16];
+    snprintf(type, sizeof(type), "%ld", http_status);
+    if (rc != 0) {
+        span_fail(span, status_name(err->status), err->text);
+    } else {
+        span_set_number(span, "http.response.status_code", http_status);
+    }
+    if (rc == 0 && http_status >= 400 && http_status != 412) {
+        span_fail(span, type, NULL);
+    }
+    tracing_end(span);
+}
+
 /* Sends r and waits for the answer; its status goes to *http_status, its body to s->answer. `what`
  * gets "PUT <address>" for messages. Fails only when there was no answer. */
 static int perform(struct s3_store *s, const struct request *r, long *http_status, struct buf *what,
@@ -263,11 +290,11 @@ static int perform(struct s3_store *s, const struct request *r, long *http_statu
     rc = rc == 0 ? buf_printf(what, err, "%s %s", r->method, url.data) : rc;
     if (rc == 0) {
         prepare(s, r, url.data, headers, detail);
+        struct span *span = begin_span(s, r, url.data);
         CURLcode code = curl_easy_perform(s->curl);
         rc = code == CURLE_OK ? 0 : curl_error(code, detail, r, url.data, err);
-    }
-    if (rc == 0) {
         curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, http_status);
+        end_span(span, rc, *http_status, err);
     }
     curl_slist_free_all(headers);
     buf_deinit(&path);

@@ -15,6 +15,7 @@
 #include "common/base/panic.h"
 #include "common/obs/health.h"
 #include "common/obs/metrics.h"
+#include "common/obs/tracing.h"
 
 #define RETRY_FIRST_MS 100
 
@@ -157,10 +158,26 @@ static int look_up_earlier(struct uploading *u, struct delivery *d, struct error
     return rc;
 }
 
+/* One attempt's part of the trace. */
+static int store_in_span(struct uploading *u, struct delivery *d, struct error *err)
+{
+    struct span *span = tracing_begin_child("store picture", SPAN_INTERNAL, d->span);
+    span_set_text(span, "crafterse.object_key", d->keys[d->index]);
+    span_set_number(span, "crafterse.png_bytes", (int64_t)d->result->png.len);
+    tracing_enter(span);
+    int rc = store_picture(u, d, err);
+    tracing_leave(span);
+    if (rc != 0) {
+        span_fail(span, status_name(err->status), err->text);
+    }
+    tracing_end(span);
+    return rc;
+}
+
 /* False when it should be tried again; *err then says why. */
 static bool attempt(struct uploading *u, struct delivery *d, struct error *err)
 {
-    int rc = d->sizes[d->index] == 0 ? store_picture(u, d, err) : 0;
+    int rc = d->sizes[d->index] == 0 ? store_in_span(u, d, err) : 0;
     if (rc == STATUS_TOO_LARGE) {
         d->end = DELIVERY_REFUSED;
         d->error = *err;
@@ -310,6 +327,18 @@ static void remember(struct uploading *u, struct delivery *d)
     d->stored_ms = clock_unix_ms();
 }
 
+/* False when it should be tried again; *err then says why. */
+static bool attempt_in_span(struct uploading *u, struct delivery *d, struct error *err)
+{
+    tracing_enter(d->span);
+    bool is_done = attempt(u, d, err);
+    if (is_done) {
+        remember(u, d);
+    }
+    tracing_leave(d->span);
+    return is_done;
+}
+
 static void deliver(struct uploading *u, struct delivery *d)
 {
     bool was_failing = d->backoff.failures > 0;
@@ -317,8 +346,7 @@ static void deliver(struct uploading *u, struct delivery *d)
     if (was_failing && is_hurried(u->pool)) {
         d->end = DELIVERY_ABANDONED;
         let_go(u, d, true, NULL);
-    } else if (attempt(u, d, &err)) {
-        remember(u, d);
+    } else if (attempt_in_span(u, d, &err)) {
         let_go(u, d, was_failing, NULL);
     } else {
         d->backoff = was_failing ? d->backoff : first_backoff(u->pool);

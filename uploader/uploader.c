@@ -18,6 +18,7 @@
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/base/shutdown.h"
+#include "common/bus/bus_span.h"
 #include "common/bus/codec.h"
 #include "common/bus/consumer.h"
 #include "common/bus/dead_letter.h"
@@ -61,8 +62,8 @@ struct uploader {
 
 static void tell(struct uploader *u, struct outbox_entry *entry, Crafterse__V1__Status *status)
 {
-    const struct outbox_target target = {.topic = u->topic_status,
-                                         .partition = PRODUCER_PARTITION_BY_KEY};
+    const struct outbox_target target = {
+        .topic = u->topic_status, .partition = PRODUCER_PARTITION_BY_KEY, .span = "send status"};
     outbox_add(entry, &target, &status->base, status->envelope);
     metric_increment(status->state == CRAFTERSE__V1__STATE__STATE_SUCCEEDED ? u->succeeded
                                                                             : u->failed);
@@ -113,6 +114,8 @@ static void accept_record(struct uploader *u, struct record *record)
         return;
     }
     u->uploading++;
+    d->span = bus_span_process("process results", &d->record, d->result->envelope);
+    span_set_number(d->span, "crafterse.picture", (int64_t)d->index);
     upload_pool_submit(u->pool, d);
 }
 
@@ -122,8 +125,8 @@ static void end_job(struct uploader *u, struct outbox_entry *entry, struct deliv
     delivery_status_init(&terminal, d);
     tell(u, entry, &terminal.status);
     log_info(d->end == DELIVERY_STORED ? "job succeeded" : "job failed",
-             "job=%s pictures=%zu upload_ms=%u total_ms=%u", terminal.envelope.job_id,
-             terminal.status.n_images, terminal.timings.upload_ms, terminal.timings.total_ms);
+             "pictures=%zu upload_ms=%u total_ms=%u", terminal.status.n_images,
+             terminal.timings.upload_ms, terminal.timings.total_ms);
     delivery_status_deinit(&terminal);
 }
 
@@ -140,18 +143,13 @@ static void add_repair(struct uploader *u, struct outbox_entry *entry, struct de
     outbox_add(entry, &target, &repair.base, &envelope);
 }
 
-static void finish(struct uploader *u, struct delivery *d)
+/* What follows from the store's answer; the record is committed when Kafka has it. */
+static void conclude(struct uploader *u, struct delivery *d)
 {
-    u->uploading--;
-    if (d->end == DELIVERY_ABANDONED) {
-        consumer_drop(u->consumer, &d->record);
-        delivery_destroy(d);
-        return;
-    }
     struct outbox_entry *entry = outbox_begin(u->outbox, &d->record);
     if (d->end != DELIVERY_STORED) {
-        log_error("job cannot be finished", "job=%s reason=%s", d->result->envelope->job_id,
-                  LOG_QUOTED(d->error.text));
+        log_error("job cannot be finished", "reason=%s", LOG_QUOTED(d->error.text));
+        span_fail(d->span, "storage_refused", d->error.text);
         add_dead_letter(u, entry, "storage_refused", d->error.text);
     }
     if (d->lacks != STORE_PAIR_NEITHER) {
@@ -161,6 +159,23 @@ static void finish(struct uploader *u, struct delivery *d)
         end_job(u, entry, d);
     }
     outbox_end(entry);
+}
+
+static void finish(struct uploader *u, struct delivery *d)
+{
+    const Crafterse__V1__Envelope *envelope = d->result->envelope;
+    u->uploading--;
+    log_set_job(envelope->job_id, envelope->attempt, envelope->traceparent);
+    tracing_enter(d->span);
+    if (d->end == DELIVERY_ABANDONED) {
+        span_fail(d->span, "abandoned", "the process ended before the picture was stored");
+        consumer_drop(u->consumer, &d->record);
+    } else {
+        conclude(u, d);
+    }
+    tracing_leave(d->span);
+    tracing_end(d->span);
+    log_set_job(NULL, 0, NULL);
     delivery_destroy(d);
 }
 

@@ -14,6 +14,7 @@
 #include "common/obs/metrics.h"
 #include "worker/inputs.h"
 #include "worker/job.h"
+#include "worker/job_spans.h"
 #include "worker/progress.h"
 #include "worker/worker_metrics.h"
 
@@ -48,8 +49,9 @@ struct job_run {
     struct outbox_entry *entry;
     Crafterse__V1__Job *job; /* owned */
     struct report_job about;
-    struct inputs inputs;          /* pictures that the job starts from */
-    struct drawer_request request; /* the picture in hand; borrows from job and inputs */
+    struct span *span, *picture_span; /* the attempt's, the picture's; NULL unless recorded */
+    struct inputs inputs;             /* pictures that the job starts from */
+    struct drawer_request request;    /* the picture in hand; borrows from job and inputs */
     size_t image;
     uint64_t started_ms, image_started_ms, stopped_ms; /* monotonic */
     uint64_t retry_ms; /* monotonic: nothing is drawn yet, start_run then; 0 = no */
@@ -81,12 +83,21 @@ struct job_run *job_run_create(const struct job_run_tools *tools)
     return run;
 }
 
+static void end_spans(struct job_run *run)
+{
+    span_set_number(run->span, "crafterse.attempt", run->about.attempt);
+    tracing_end(run->picture_span);
+    tracing_leave(run->span);
+    tracing_end(run->span);
+}
+
 void job_run_destroy(struct job_run *run, bool is_drawer_stopped)
 {
     if (is_drawer_stopped && run->job != NULL) { /* else it still reads the job's strings */
         codec_free(&run->job->base);
         inputs_deinit(&run->inputs);
     }
+    end_spans(run);
     xfree(run);
 }
 
@@ -131,22 +142,27 @@ static bool is_past_deadline(const Crafterse__V1__Job *job)
 
 /* ---- Ends ------------------------------------------------------------------------------------ */
 
-static void count_outcome(struct job_run *run, Crafterse__V1__State state)
+static void count_outcome(struct job_run *run, enum outcome outcome)
 {
-    enum outcome outcome = OUTCOME_FAILED;
-    if (state == CRAFTERSE__V1__STATE__STATE_RENDERED) {
-        outcome = OUTCOME_RENDERED;
-    } else if (state == CRAFTERSE__V1__STATE__STATE_CANCELLED) {
-        outcome = OUTCOME_CANCELLED;
-    } else if (state == CRAFTERSE__V1__STATE__STATE_EXPIRED) {
-        outcome = OUTCOME_EXPIRED;
-    }
     metric_increment(run->metrics.jobs[outcome]);
+    span_set_text(run->span, "crafterse.outcome", outcome_names[outcome]);
+}
+
+static enum outcome outcome_of(Crafterse__V1__State state)
+{
+    if (state == CRAFTERSE__V1__STATE__STATE_RENDERED) {
+        return OUTCOME_RENDERED;
+    }
+    if (state == CRAFTERSE__V1__STATE__STATE_CANCELLED) {
+        return OUTCOME_CANCELLED;
+    }
+    return state == CRAFTERSE__V1__STATE__STATE_EXPIRED ? OUTCOME_EXPIRED : OUTCOME_FAILED;
 }
 
 /* Lets the job go; its entry was ended or dropped. */
 static void forget_run(struct job_run *run)
 {
+    end_spans(run);
     codec_free(&run->job->base);
     inputs_deinit(&run->inputs);
     *run = (struct job_run){.tools = run->tools, .metrics = run->metrics};
@@ -160,7 +176,10 @@ static void end_run(struct job_run *run, Crafterse__V1__State state, const char 
 {
     report_status(run->tools->desk, run->entry, &run->about, state, reason, message);
     outbox_end(run->entry);
-    count_outcome(run, state);
+    count_outcome(run, outcome_of(state));
+    if (state == CRAFTERSE__V1__STATE__STATE_FAILED) {
+        span_fail(run->span, reason, message);
+    }
     if (reason != NULL) {
         log_info("job ended", "reason=%s message=%s", reason, LOG_QUOTED(message));
     } else {
@@ -180,7 +199,7 @@ static void skip_run(struct job_run *run)
                       "nobody waits for its pictures any more");
     }
     outbox_end(run->entry);
-    metric_increment(run->metrics.jobs[OUTCOME_SKIPPED]);
+    count_outcome(run, OUTCOME_SKIPPED);
     log_info("job skipped, it has ended already", NULL);
     forget_run(run);
 }
@@ -235,6 +254,7 @@ static void start_image(struct job_run *run)
     run->request = job_request(run->job, &run->inputs, run->image);
     run->request.partial_at = takes_partial(run->job) ? find_partial_at(run) : 0;
     run->image_started_ms = clock_monotonic_ms();
+    run->picture_span = job_spans_begin_picture(run->span, run->image, &run->request);
     runner_draw(run->tools->runner, &run->request);
 }
 
@@ -276,6 +296,8 @@ static bool count_attempt(struct job_run *run)
     }
     /* Kafka counts the starts from this lane; those before came with the job. */
     run->about.attempt = run->job->envelope->attempt + (attempt > 0 ? attempt : 1);
+    const Crafterse__V1__Envelope *envelope = run->job->envelope;
+    log_set_job(envelope->job_id, run->about.attempt, envelope->traceparent);
     attempt_history_complete(run->tools->history, run->job, run->about.attempt);
     if (run->about.attempt <= (uint32_t)run->tools->config->attempts_max) {
         if (run->about.attempt > 1) {
@@ -386,6 +408,8 @@ void job_run_begin(struct job_run *run, struct record *record)
     snprintf(run->tools->announcement->current_job_id,
              sizeof(run->tools->announcement->current_job_id), "%s", job->envelope->job_id);
     log_set_job(job->envelope->job_id, job->envelope->attempt, job->envelope->traceparent);
+    run->span = job_spans_begin(outbox_record(entry), job);
+    tracing_enter(run->span); /* one job at a time on this thread: until forget_run */
     decide_run(run);
 }
 
@@ -404,9 +428,10 @@ static void retry_later(struct job_run *run, const struct error *err)
     run->job->not_before_ms = clock_unix_ms() + wait_ms;
     report_retry(run->tools->desk, run->entry, &run->about, "engine_error", err->text);
     outbox_end(run->entry);
-    metric_increment(run->metrics.jobs[OUTCOME_RETRIED]);
-    log_warn("picture failed, trying again later", "attempt=%u wait_ms=%u reason=%s",
-             run->about.attempt, wait_ms, LOG_QUOTED(err->text));
+    count_outcome(run, OUTCOME_RETRIED);
+    span_fail(run->span, "engine_error", err->text);
+    log_warn("picture failed, trying again later", "wait_ms=%u reason=%s", wait_ms,
+             LOG_QUOTED(err->text));
     forget_run(run);
 }
 
@@ -456,6 +481,8 @@ void job_run_drawn(struct job_run *run, struct runner_event *event)
         end_run(run, CRAFTERSE__V1__STATE__STATE_FAILED, "picture_too_large", message);
         return;
     }
+    job_spans_end_picture(run->picture_span, drawing);
+    run->picture_span = NULL;
     run->about.times.text_seconds += drawing->text_seconds;
     run->about.times.denoise_seconds += drawing->denoise_seconds;
     run->about.times.decode_seconds += drawing->decode_seconds;

@@ -53,10 +53,12 @@ static void fill_envelope(Crafterse__V1__Envelope *envelope, const struct report
     envelope->attempt = about->attempt;
 }
 
-static void add(struct outbox_entry *entry, const char *topic, ProtobufCMessage *message,
-                Crafterse__V1__Envelope *envelope)
+/* span: outbox_target's. */
+static void add(struct outbox_entry *entry, const char *topic, const char *span,
+                ProtobufCMessage *message, Crafterse__V1__Envelope *envelope)
 {
-    const struct outbox_target target = {.topic = topic, .partition = PRODUCER_PARTITION_BY_KEY};
+    const struct outbox_target target = {
+        .topic = topic, .partition = PRODUCER_PARTITION_BY_KEY, .span = span};
     outbox_add(entry, &target, message, envelope);
 }
 
@@ -88,7 +90,7 @@ static void add_status(const struct report_desk *desk, struct outbox_entry *entr
     status.n_images = about->job->n_images;
     status.timings = &timings;
     status.key_id = about->job->key_id;
-    add(entry, desk->topic_status, &status.base, &envelope);
+    add(entry, desk->topic_status, NULL, &status.base, &envelope);
 }
 
 void report_status(const struct report_desk *desk, struct outbox_entry *entry,
@@ -121,7 +123,7 @@ void report_retry(const struct report_desk *desk, struct outbox_entry *entry,
                             .retry_at_ms = job.not_before_ms};
     fill_envelope(&envelope, about);
     job.envelope = &envelope;
-    add(entry, desk->topic_retry, &job.base, &envelope);
+    add(entry, desk->topic_retry, "send retry", &job.base, &envelope);
     add_status(desk, entry, about, &end);
 }
 
@@ -150,7 +152,7 @@ void report_result(const struct report_desk *desk, struct outbox_entry *entry,
     result.cache = about->job->cache;
     result.cache_key = about->job->cache_key;
     result.rendered_ms = clock_unix_ms();
-    add(entry, desk->topic_results, &result.base, &envelope);
+    add(entry, desk->topic_results, "send results", &result.base, &envelope);
 }
 
 bool report_result_fits(const struct report_job *about, const struct drawing *drawing)

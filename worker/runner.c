@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/obs/metrics.h"
+#include "common/obs/tracing.h"
 
 struct runner {
     const struct drawer_operations *operations;
@@ -27,6 +29,7 @@ struct runner {
     pthread_cond_t changed;
     bool stopping, ended;
     const struct drawer_request *request; /* the mailbox */
+    struct log_context context;           /* the job's that the request is of */
     bool has_progress, has_event;
     struct runner_event progress, event;
 
@@ -92,6 +95,7 @@ static const struct drawer_request *next_request(struct runner *r)
     }
     const struct drawer_request *request = r->stopping ? NULL : r->request;
     r->request = NULL;
+    log_set_context(&r->context);
     pthread_mutex_unlock(&r->lock);
     return request;
 }
@@ -117,15 +121,28 @@ static void make_step_metric(struct runner *r)
                                     "Time of one sampling step.");
 }
 
+/* A trace of its own: no job asked for it. */
+static bool open_drawer(struct runner *r, struct error *err)
+{
+    struct span *span = tracing_begin("load model", SPAN_INTERNAL, NULL);
+    bool opened = r->operations->open(&r->drawer, r->settings, err) == 0;
+    if (opened) {
+        span_set_text(span, "crafterse.model", r->operations->model(r->drawer)->name);
+    } else {
+        span_fail(span, status_name(err->status), err->text);
+    }
+    tracing_end(span);
+    return opened;
+}
+
 static void *runner_main(void *user)
 {
     struct runner *r = user;
     const struct drawer_request *request;
     struct runner_event event;
     memset(&event, 0, sizeof(event));
-    event.kind = r->operations->open(&r->drawer, r->settings, &event.err) == 0 ? RUNNER_OPENED
-                                                                               : RUNNER_FAILED;
-    bool opened = event.kind == RUNNER_OPENED;
+    bool opened = open_drawer(r, &event.err);
+    event.kind = opened ? RUNNER_OPENED : RUNNER_FAILED;
     if (opened) {
         make_step_metric(r);
     }
@@ -226,6 +243,7 @@ void runner_draw(struct runner *r, const struct drawer_request *request)
     atomic_store(&r->cancelled, false);
     pthread_mutex_lock(&r->lock);
     r->request = request;
+    r->context = log_context();
     r->has_progress = false;
     pthread_cond_signal(&r->changed);
     pthread_mutex_unlock(&r->lock);

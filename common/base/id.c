@@ -79,24 +79,3 @@ bool id_is_valid(const char *text)
            is_hex(text + 9, 4) && text[13] == '-' && is_hex(text + 14, 4) && text[18] == '-' &&
            is_hex(text + 19, 4) && text[23] == '-' && is_hex(text + 24, 12);
 }
-
-void id_traceparent_make(char traceparent[TRACEPARENT_SIZE])
-{
-    uint8_t bytes[24];
-    do {
-        random_bytes(bytes, sizeof(bytes));
-        /* All-zero ids are invalid by the specification. */
-    } while (bytes[0] == 0 || bytes[16] == 0);
-    memcpy(traceparent, "00-", 3);
-    digest_hex(bytes, 16, traceparent + 3);
-    traceparent[35] = '-';
-    digest_hex(bytes + 16, 8, traceparent + 36);
-    memcpy(traceparent + 52, "-01", 4);
-}
-
-bool id_traceparent_is_valid(const char *text)
-{
-    return strlen(text) == TRACEPARENT_SIZE - 1 && strncmp(text, "00-", 3) == 0 &&
-           is_hex(text + 3, 32) && text[35] == '-' && is_hex(text + 36, 16) && text[52] == '-' &&
-           is_hex(text + 53, 2) && strspn(text + 3, "0") < 32 && strspn(text + 36, "0") < 16;
-}

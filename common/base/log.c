@@ -14,16 +14,13 @@
 
 #define LINE_MAX_BYTES 4096
 #define NAME_MAX_BYTES 64
+#define TRACE_ID_AT 3 /* of a traceparent: "00-<trace id>-<span id>-<flags>" */
 
 static char log_service[NAME_MAX_BYTES] = "-";
 static char log_instance[NAME_MAX_BYTES] = "-";
 static atomic_int log_level_min = LOG_INFO;
 
-static _Thread_local struct {
-    char job_id[NAME_MAX_BYTES];
-    uint32_t attempt;
-    char traceparent[NAME_MAX_BYTES];
-} log_context;
+static _Thread_local struct log_context log_current;
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
@@ -52,15 +49,26 @@ bool log_enabled(enum log_level level)
 
 void log_set_job(const char *job_id, uint32_t attempt, const char *traceparent)
 {
-    snprintf(log_context.job_id, NAME_MAX_BYTES, "%s", job_id != NULL ? job_id : "");
-    snprintf(log_context.traceparent, NAME_MAX_BYTES, "%s",
-             job_id != NULL && traceparent != NULL ? traceparent : "");
-    log_context.attempt = attempt;
+    struct log_context *c = &log_current;
+    snprintf(c->job_id, sizeof(c->job_id), "%s", job_id != NULL ? job_id : "");
+    bool has_trace = job_id != NULL && traceparent != NULL && strlen(traceparent) > TRACE_ID_AT;
+    snprintf(c->trace_id, sizeof(c->trace_id), "%s", has_trace ? traceparent + TRACE_ID_AT : "");
+    c->attempt = attempt;
+}
+
+struct log_context log_context(void)
+{
+    return log_current;
+}
+
+void log_set_context(const struct log_context *context)
+{
+    log_current = *context;
 }
 
 const char *log_job(void)
 {
-    return log_context.job_id;
+    return log_current.job_id;
 }
 
 static bool is_plain(const char *text)
@@ -171,13 +179,13 @@ void log_write(enum log_level level, const char *message, const char *pairs_form
     clock_format_utc(clock_unix_ms(), time);
     size_t used = appendf(line, 0, "ts=%s level=%s service=%s instance=%s", time,
                           level_names[level], log_service, LOG_QUOTED(log_instance));
-    if (log_context.job_id[0] != '\0') {
-        used = appendf(line, used, " job=%s", LOG_QUOTED(log_context.job_id));
-        if (log_context.attempt > 0) {
-            used = appendf(line, used, " attempt=%u", log_context.attempt);
+    if (log_current.job_id[0] != '\0') {
+        used = appendf(line, used, " job=%s", LOG_QUOTED(log_current.job_id));
+        if (log_current.attempt > 0) {
+            used = appendf(line, used, " attempt=%u", log_current.attempt);
         }
-        if (log_context.traceparent[0] != '\0') {
-            used = appendf(line, used, " trace=%s", LOG_QUOTED(log_context.traceparent));
+        if (log_current.trace_id[0] != '\0') {
+            used = appendf(line, used, " trace_id=%s", LOG_QUOTED(log_current.trace_id));
         }
     }
     used = appendf(line, used, " msg=%s", LOG_QUOTED(message));

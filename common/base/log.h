@@ -1,7 +1,7 @@
 /* Structured log: one logfmt line an event on stderr.
  *
  *   ts=2026-11-20T18:05:09.123Z level=info service=worker instance=worker-1a2b job=018f...
- * attempt=1 msg="picture drawn" seconds=2.1
+ * attempt=1 trace_id=0af7... msg="picture drawn" seconds=2.1
  *
  * The service and instance are set once; the job in hand is a thread-local context that every line
  * of that thread carries. Values are quoted and escaped as needed, so a prompt cannot forge a line.
@@ -19,10 +19,21 @@ void log_init(const char *service, const char *instance, enum log_level level);
 bool log_level_parse(const char *text, enum log_level *level); /* "debug" | "info" | ... */
 bool log_enabled(enum log_level level);
 
-/* The job that this thread works on; NULL ends it. The strings are copied. */
+/* The job that this thread works on; NULL ends it. The strings are copied; of a traceparent (W3C,
+ * or NULL) the trace's id. */
 void log_set_job(const char *job_id, uint32_t attempt, const char *traceparent);
 /* Its id; "" when there is none. For panic.h. */
 const char *log_job(void);
+
+/* What log_set_job left, to be set on another thread that works for the same job, or again after a
+ * line about another job. */
+struct log_context {
+    char job_id[65]; /* "" = none */
+    uint32_t attempt;
+    char trace_id[33];
+};
+struct log_context log_context(void);
+void log_set_context(const struct log_context *context);
 
 /* log_info("stored", "key=%s bytes=%zu", ...): the event's name in plain words, then extra logfmt
  * pairs (or NULL). String values that may hold spaces or quotes go through LOG_QUOTED. */

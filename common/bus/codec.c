@@ -200,6 +200,7 @@ uint8_t *codec_pack_stamped(ProtobufCMessage *message, const char *sender,
     record->payload = bytes;
     record->key = original->job_id[0] != '\0' ? original->job_id : NULL;
     record->traceparent = original->traceparent[0] != '\0' ? original->traceparent : NULL;
+    record->tracestate = original->tracestate[0] != '\0' ? original->tracestate : NULL;
     return bytes;
 }
 

@@ -32,7 +32,7 @@ void codec_free(ProtobufCMessage *message); /* accepts NULL */
     ((type *)codec_unpack(&(descriptor), (record)->payload, (record)->size, (err)))
 
 /* What codec_send sends: the message with envelope.sent_ms and sender stamped (it is as it was
- * afterwards), and in *record its payload, size, key and traceparent, which are the message's. */
+ * afterwards), and in *record its payload, size, key and trace context, which are the message's. */
 uint8_t *codec_pack_stamped(ProtobufCMessage *message, const char *sender,
                             struct producer_record *record);
 

@@ -12,6 +12,7 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
+#include "common/bus/bus_span.h"
 #include "common/bus/codec.h"
 
 #define RETRY_MS 1000
@@ -22,11 +23,13 @@ struct output {
     struct outbox_entry *entry;
     struct output *next;
     enum output_state state;
-    char *topic; /* owned, as key, traceparent and payload are */
+    char *topic; /* owned, as all texts and the payload are */
     int32_t partition;
     char *key;
-    char *partition_key; /* may be NULL, as traceparent */
-    char *traceparent;
+    char *partition_key; /* may be NULL, as traceparent and tracestate */
+    char *traceparent, *tracestate;
+    struct span *span;
+    uint32_t failures; /* deliveries that failed */
     uint8_t *payload;
     size_t size;
 };
@@ -69,14 +72,22 @@ void outbox_on_refused(struct outbox *box, outbox_refused refused, void *user)
     box->refused_user = user;
 }
 
-static void output_release_payload(struct output *output)
+/* What the output needed until Kafka had it. */
+static void output_release(struct output *output)
 {
+    if (output->failures > 0) {
+        span_set_number(output->span, "crafterse.failed_deliveries", output->failures);
+    }
+    tracing_end(output->span);
+    output->span = NULL;
     xfree(output->topic);
     xfree(output->key);
     xfree(output->partition_key);
     xfree(output->traceparent);
+    xfree(output->tracestate);
     xfree(output->payload);
-    output->topic = output->key = output->partition_key = output->traceparent = NULL;
+    output->topic = output->key = output->partition_key = NULL;
+    output->traceparent = output->tracestate = NULL;
     output->payload = NULL;
 }
 
@@ -88,7 +99,10 @@ static void entry_free(struct outbox_entry *entry)
     box->count--;
     for (struct output *output = entry->outputs, *next; output != NULL; output = next) {
         next = output->next;
-        output_release_payload(output);
+        if (output->state != OUTPUT_REPORTED) {
+            span_fail(output->span, "abandoned", "the process ended before Kafka had the record");
+        }
+        output_release(output);
         xfree(output);
     }
     xfree(entry);
@@ -132,19 +146,30 @@ static void output_settle(struct output *output)
 {
     struct outbox_entry *entry = output->entry;
     output->state = OUTPUT_REPORTED;
-    output_release_payload(output);
+    output_release(output);
     entry->unreported--;
     entry->box->complete |= entry->held > 0 || (entry->ended && entry->unreported == 0);
+}
+
+/* The thread may be at another job by now, or at none. */
+static void output_log(const struct output *output, enum log_level level, const char *what,
+                       const struct error *err)
+{
+    struct log_context before = log_context();
+    log_set_job(output->key, 0, output->traceparent);
+    log_write(level, what, "topic=%s bytes=%zu reason=%s", output->topic, output->size,
+              LOG_QUOTED(err->text));
+    log_set_context(&before);
 }
 
 static void output_give_up(struct output *output, const struct error *err)
 {
     struct outbox *box = output->entry->box;
-    log_error("output refused for good", "topic=%s key=%s bytes=%zu reason=%s", output->topic,
-              LOG_QUOTED(output->key), output->size, LOG_QUOTED(err->text));
+    output_log(output, LOG_ERROR, "output refused for good", err);
     if (box->refused != NULL) {
         box->refused(box->refused_user, output->entry, output->topic, output->key, err);
     }
+    span_fail(output->span, status_name(err->status), err->text);
     output_settle(output);
 }
 
@@ -162,9 +187,9 @@ static void output_delivered(void *user, const struct error *err,
         output_give_up(output, err);
         return;
     }
-    log_warn("output not delivered, will be sent again", "topic=%s reason=%s", output->topic,
-             LOG_QUOTED(err->text));
+    output_log(output, LOG_WARN, "output not delivered, will be sent again", err);
     output->state = OUTPUT_FAILED;
+    output->failures++;
     if (box->failing++ == 0) {
         box->retry_at_ms = clock_monotonic_ms() + RETRY_MS;
     }
@@ -179,7 +204,8 @@ static void output_send(struct output *output)
                                            .partition_key = output->partition_key,
                                            .payload = output->payload,
                                            .size = output->size,
-                                           .traceparent = output->traceparent};
+                                           .traceparent = output->traceparent,
+                                           .tracestate = output->tracestate};
     struct error err;
     output->state = OUTPUT_SENT;
     if (producer_send(box->producer, &record, output_delivered, output, &err) < 0) {
@@ -187,11 +213,15 @@ static void output_send(struct output *output)
     }
 }
 
+static char *copy_unless_empty(const char *text)
+{
+    return text != NULL && text[0] != '\0' ? xstrdup(text) : NULL;
+}
+
 void outbox_add(struct outbox_entry *entry, const struct outbox_target *target,
                 ProtobufCMessage *message, Crafterse__V1__Envelope *envelope)
 {
     struct output *output = xcalloc(1, sizeof(*output));
-    const char *trace = envelope->traceparent;
 
     /* Stamped for the packing only: the message and its strings stay the caller's. */
     char *sender_before = envelope->sender;
@@ -207,7 +237,10 @@ void outbox_add(struct outbox_entry *entry, const struct outbox_target *target,
     output->partition = target->partition;
     output->key = xstrdup(target->key != NULL ? target->key : envelope->job_id);
     output->partition_key = target->partition_key != NULL ? xstrdup(target->partition_key) : NULL;
-    output->traceparent = trace != NULL && trace[0] != '\0' ? xstrdup(trace) : NULL;
+    output->traceparent = copy_unless_empty(envelope->traceparent);
+    output->tracestate = copy_unless_empty(envelope->tracestate);
+    output->span =
+        target->span != NULL ? bus_span_send(target->span, target->topic, tracing_current()) : NULL;
     *entry->outputs_end = output;
     entry->outputs_end = &output->next;
     entry->unreported++;

@@ -49,6 +49,7 @@ struct outbox_target {
     int32_t partition;         /* PRODUCER_PARTITION_BY_KEY or a lane */
     const char *key;           /* NULL = the envelope's job id */
     const char *partition_key; /* as in producer.h; NULL = the key */
+    const char *span; /* "send jobs": its way to Kafka is a part of tracing_current(); NULL = not */
 };
 
 /* Packs the message (stamping its envelope's sent_ms and sender) and sends it. The message stays

@@ -224,8 +224,11 @@ int producer_send(struct producer *p, const struct producer_record *record,
     }
     rd_kafka_headers_t *headers = NULL;
     if (record->traceparent != NULL) {
-        headers = rd_kafka_headers_new(1);
+        headers = rd_kafka_headers_new(2);
         rd_kafka_header_add(headers, "traceparent", -1, record->traceparent, -1);
+        if (record->tracestate != NULL) {
+            rd_kafka_header_add(headers, "tracestate", -1, record->tracestate, -1);
+        }
     }
     size_t key_size = record->key != NULL ? strlen(record->key) : 0;
     /* producev takes the payload as not const, but with F_COPY only reads it. */

@@ -38,8 +38,8 @@ void producer_destroy(struct producer *p, int timeout_ms);
 void producer_prepare(struct producer *p, const char *topic);
 
 /* Queues one record (payload is copied; NULL = tombstone). key may be NULL. delivered may be NULL.
- * traceparent and other header-like data travel in the payload's envelope; the producer also sets
- * the Kafka header "traceparent" when given (may be NULL).
+ * The trace context travels in the payload's envelope; the producer also sets the Kafka headers
+ * "traceparent" and "tracestate" when given (may be NULL).
  * Never blocks. Fails at once when the local queue is full (retriable) or the record is too large;
  * delivered is then not called. What a broker that is away or lacks the topic does to a record,
  * delivered says after at most 30 s (message.timeout.ms). */
@@ -50,7 +50,7 @@ struct producer_record {
     const char *partition_key; /* decides the partition in the key's place; NULL = the key does */
     const void *payload;
     size_t size;
-    const char *traceparent;
+    const char *traceparent, *tracestate;
 };
 int producer_send(struct producer *p, const struct producer_record *record,
                   producer_delivered delivered, void *user, struct error *err) MUST_CHECK;

@@ -9,6 +9,8 @@
 #include "common/bus/attempts.h"
 #include "common/bus/topics.h"
 #include "common/obs/exporter.h"
+#include "common/obs/pairs.h"
+#include "common/obs/trace.h"
 #include "common/store/redis.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -46,6 +48,29 @@ static void check_attempts(const char *text, size_t size)
     ASSERT(strcmp(written, rewritten) == 0);
 }
 
+/* What a client may send, and what an operator may write. */
+static void check_trace(const char *text)
+{
+    struct trace_context context, again;
+    char written[TRACE_PARENT_SIZE];
+    struct pairs pairs;
+    struct error err;
+    if (trace_parse(text, &context)) {
+        trace_format(&context, written);
+        ASSERT(trace_parse(written, &again));
+        ASSERT(memcmp(context.trace_id, again.trace_id, TRACE_ID_BYTES) == 0);
+        ASSERT(memcmp(context.span_id, again.span_id, TRACE_SPAN_ID_BYTES) == 0);
+        ASSERT(context.is_sampled == again.is_sampled && context.is_random == again.is_random);
+    }
+    if (trace_state_is_valid(text)) {
+        ASSERT(text[0] != '\0' && strlen(text) < TRACE_STATE_SIZE);
+    }
+    if (pairs_parse(&pairs, text, &err) == 0) {
+        ASSERT(pairs.count <= PAIRS_MAX);
+        pairs_deinit(&pairs);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct error err;
@@ -70,7 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         redis_destroy(redis);
     }
     (void)id_is_valid(text);
-    (void)id_traceparent_is_valid(text);
+    check_trace(text);
     xfree(text);
     return 0;
 }

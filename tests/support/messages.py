@@ -22,6 +22,7 @@ sys.path.insert(0, str(_OUTPUT))
 from proto.control_pb2 import Control, ControlKind  # noqa: E402,F401
 from proto.dead_letter_pb2 import DeadLetter  # noqa: E402,F401
 from proto.job_pb2 import CacheEntry, Generation, Image, Job  # noqa: E402,F401
+from proto.otlp_pb2 import ExportTraceServiceRequest  # noqa: E402,F401
 from proto.result_pb2 import Result  # noqa: E402,F401
 from proto.status_pb2 import Hits, Progress, State, Status, Timings  # noqa: E402,F401
 from proto.worker_pb2 import WorkerAnnouncement  # noqa: E402,F401

@@ -132,9 +132,10 @@ class Stack:
             "worker": {"MODEL_PATH": model_folder(), "THREADS": "1"},
             "uploader": {"RETRY_MAX": "500ms"},
         }[kind]
-        environment = {f"CRAFTERSE_{key}": value for key, value in {
-            **shared, **own, **self.settings, **self.service_settings.get(kind, {}),
-            **self.service_settings.get(name, {})}.items()}
+        environment = {key if key.startswith("OTEL_") else f"CRAFTERSE_{key}": value
+                       for key, value in {**shared, **own, **self.settings,
+                                          **self.service_settings.get(kind, {}),
+                                          **self.service_settings.get(name, {})}.items()}
         if kind == "uploader" and self.s3 is not None:
             environment.update(self.s3.settings())
         elif self.s3 is None and kind == "uploader":

@@ -74,6 +74,15 @@ class Topics:
 
     def records(self, topic):
         """Everything that is in the topic now, partition by partition, as (key, bytes)."""
+        return [(record.key(), record.value()) for record in self._records(topic)]
+
+    def headers(self, topic, key):
+        """Those of the last record with this key, {} when there is none."""
+        found = [record.headers() or [] for record in self._records(topic)
+                 if record.key() == key.encode()]
+        return {name: value.decode() for name, value in found[-1]} if found else {}
+
+    def _records(self, topic):
         consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": "tests-read",
                              "enable.auto.commit": False, "fetch.wait.max.ms": 20,
                              "enable.partition.eof": False,
@@ -102,7 +111,7 @@ class Topics:
             assert record.error() is None, record.error()
             partition = record.partition()
             if partition in ends:
-                found[partition].append((record.key(), record.value()))
+                found[partition].append(record)
                 if record.offset() + 1 >= ends[partition]:
                     del ends[partition]
         assert not ends, f"the topic could not be read to its end: {ends} missing"

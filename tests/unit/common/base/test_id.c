@@ -27,22 +27,4 @@ TEST(refuses_what_is_no_uuid)
     CHECK(!id_is_valid("018f0000-0000-7000-8000-00000000000g"));
 }
 
-TEST(traceparents_follow_the_w3c_format)
-{
-    char trace[TRACEPARENT_SIZE];
-    id_traceparent_make(trace);
-    CHECK(id_traceparent_is_valid(trace));
-    CHECK(id_traceparent_is_valid("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
-    CHECK(!id_traceparent_is_valid("00-00000000000000000000000000000000-b7ad6b7169203331-01"));
-    CHECK(!id_traceparent_is_valid("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01"));
-    CHECK(!id_traceparent_is_valid("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
-    CHECK(!id_traceparent_is_valid("00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
-    CHECK(!id_traceparent_is_valid(""));
-}
-
-TEST(random_values_differ)
-{
-    CHECK(id_random() != id_random());
-}
-
 TEST_MAIN()

@@ -54,13 +54,15 @@ TEST(the_job_in_hand_is_on_every_line_until_it_ends)
 {
     log_init("worker", "w", LOG_INFO);
     capture_start();
-    log_set_job("018f0000-0000-7000-8000-000000000000", 2, "00-aa-bb-01");
+    log_set_job("018f0000-0000-7000-8000-000000000000", 2,
+                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     CHECK_STR(log_job(), "018f0000-0000-7000-8000-000000000000");
     log_warn("slow", NULL);
     log_set_job(NULL, 0, NULL);
     log_warn("idle", NULL);
     const char *text = capture_end();
-    CHECK_CONTAINS(text, "job=018f0000-0000-7000-8000-000000000000 attempt=2 trace=00-aa-bb-01 "
+    CHECK_CONTAINS(text, "job=018f0000-0000-7000-8000-000000000000 attempt=2 "
+                         "trace_id=0af7651916cd43dd8448eb211c80319c "
                          "msg=slow\n");
     CHECK_CONTAINS(text, "instance=w msg=idle\n");
 }
