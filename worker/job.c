@@ -46,7 +46,7 @@ void job_decide(const Crafterse__V1__Job *job, const struct job_view *view, stru
     const Crafterse__V1__Generation *wanted = job->generation;
     const struct drawer_model *model = view->model;
     memset(d, 0, sizeof(*d));
-    if (view->is_over) {
+    if (view->is_over || view->is_waiting) {
         d->verdict = JOB_SKIP;
         return;
     }

@@ -14,7 +14,7 @@
 
 enum job_verdict {
     JOB_RUN,
-    JOB_SKIP, /* it has ended already: commit, say nothing */
+    JOB_SKIP, /* it has ended, or waits in retry.<pool>: commit, say nothing */
     JOB_END   /* write the state with reason and message, commit */
 };
 
@@ -27,6 +27,7 @@ struct job_decision {
 
 struct job_view {
     bool is_over;      /* its run is: `status` says so */
+    bool is_waiting;   /* its attempt from this record has failed, and it is in retry.<pool> */
     bool is_cancelled; /* somebody asked to cancel it */
     bool is_shared;    /* others wait for its run, whatever becomes of the job: control.proto */
     uint64_t now_ms;   /* Unix time */

@@ -129,6 +129,14 @@ static bool is_over(const struct job_run_tools *tools, const Crafterse__V1__Job 
            !(is_order_only(state) && is_shared(tools, job));
 }
 
+/* Its worker was killed between telling of the next attempt and its commit. */
+static bool is_waiting(const struct job_run_tools *tools, const Crafterse__V1__Job *job)
+{
+    const char *job_id = job->envelope->job_id;
+    return ledger_is_waiting(tools->ledger, job_id) &&
+           ledger_attempt(tools->ledger, job_id) > job->envelope->attempt;
+}
+
 static bool takes_partial(const Crafterse__V1__Job *job)
 {
     return job->on_deadline == CRAFTERSE__V1__ON_DEADLINE__ON_DEADLINE_PARTIAL;
@@ -200,7 +208,7 @@ static void skip_run(struct job_run *run)
     }
     outbox_end(run->entry);
     count_outcome(run, OUTCOME_SKIPPED);
-    log_info("job skipped, it has ended already", NULL);
+    log_info("job skipped: it has ended, or waits for its next attempt", NULL);
     forget_run(run);
 }
 
@@ -370,6 +378,7 @@ static void decide_run(struct job_run *run)
 {
     const char *job_id = run->job->envelope->job_id;
     const struct job_view view = {.is_over = is_over(run->tools, run->job),
+                                  .is_waiting = is_waiting(run->tools, run->job),
                                   .is_cancelled = job_set_has(run->tools->cancelled, job_id),
                                   .is_shared = is_shared(run->tools, run->job),
                                   .now_ms = clock_unix_ms(),

@@ -124,6 +124,7 @@ void report_retry(const struct report_desk *desk, struct outbox_entry *entry,
     fill_envelope(&envelope, about);
     job.envelope = &envelope;
     add(entry, desk->topic_retry, "send retry", &job.base, &envelope);
+    outbox_hold(entry); /* what is told proves that the record is there */
     add_status(desk, entry, about, &end);
 }
 

@@ -15,6 +15,7 @@ struct entry {
     char job_id[JOB_ID_SIZE]; /* "" = free */
     Crafterse__V1__State state;
     uint32_t attempt;
+    bool waits; /* for its next attempt */
 };
 
 struct ledger {
@@ -111,12 +112,14 @@ bool ledger_fold(struct ledger *l, const Crafterse__V1__Status *status)
         struct entry *entry = add(l, job_id);
         entry->state = status->state;
         entry->attempt = status->envelope->attempt;
+        entry->waits = status->retry_at_ms > 0;
         return true;
     }
     struct entry *entry = &l->entries[index];
     uint32_t attempt = status->envelope->attempt;
     bool is_new_attempt = attempt > entry->attempt;
-    bool is_forward = attempt == entry->attempt && status->state > entry->state;
+    bool fails = status->retry_at_ms > 0 && !entry->waits && status->state == entry->state;
+    bool is_forward = attempt == entry->attempt && (status->state > entry->state || fails);
     /* A terminal record counts whatever its attempt: some are written by stages that know none. */
     if ((ledger_is_terminal(entry->state) && !fault_breaks("skip_dedup")) ||
         (!ledger_is_terminal(status->state) && !is_new_attempt && !is_forward)) {
@@ -124,6 +127,7 @@ bool ledger_fold(struct ledger *l, const Crafterse__V1__Status *status)
     }
     entry->state = status->state;
     entry->attempt = is_new_attempt ? attempt : entry->attempt;
+    entry->waits = status->retry_at_ms > 0;
     return true;
 }
 
@@ -131,6 +135,12 @@ Crafterse__V1__State ledger_state(const struct ledger *l, const char *job_id)
 {
     uint32_t index = l->slots[find_slot(l, job_id)];
     return index != NONE ? l->entries[index].state : CRAFTERSE__V1__STATE__STATE_ACCEPTED;
+}
+
+bool ledger_is_waiting(const struct ledger *l, const char *job_id)
+{
+    uint32_t index = l->slots[find_slot(l, job_id)];
+    return index != NONE && l->entries[index].waits;
 }
 
 uint32_t ledger_attempt(const struct ledger *l, const char *job_id)

@@ -23,6 +23,8 @@ bool ledger_fold(struct ledger *l, const Crafterse__V1__Status *status);
 Crafterse__V1__State ledger_state(const struct ledger *l, const char *job_id);
 /* The latest attempt that is known to have begun; 0 = none. */
 uint32_t ledger_attempt(const struct ledger *l, const char *job_id);
+/* That attempt has failed, and the next one waits in retry.<pool>. */
+bool ledger_is_waiting(const struct ledger *l, const char *job_id);
 /* A state >= 10 ends a job, also one that this build does not know (proto/README.md). */
 bool ledger_is_terminal(Crafterse__V1__State state);
 

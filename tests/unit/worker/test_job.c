@@ -74,6 +74,18 @@ TEST(a_job_that_has_ended_is_skipped_even_when_it_was_cancelled_too)
     CHECK_INT(decide(&s, &over, &d), JOB_SKIP);
 }
 
+TEST(a_job_that_waits_for_its_next_attempt_elsewhere_is_skipped)
+{
+    struct sample s;
+    struct job_decision d;
+    struct job_view waiting = view;
+    make(&s);
+    waiting.is_waiting = true;
+    CHECK_INT(decide(&s, &waiting, &d), JOB_SKIP);
+    waiting.is_cancelled = true; /* the router ends it, where it waits */
+    CHECK_INT(decide(&s, &waiting, &d), JOB_SKIP);
+}
+
 TEST(a_cancelled_job_ends_as_cancelled)
 {
     struct sample s;

@@ -52,6 +52,30 @@ TEST(states_go_forward_within_an_attempt_and_a_new_attempt_starts_over)
     ledger_destroy(l);
 }
 
+TEST(a_failed_attempt_waits_until_the_next_one_begins)
+{
+    struct ledger *l = ledger_create(10);
+    char id[] = "a";
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
+    envelope.job_id = id;
+    envelope.attempt = 1;
+    status.envelope = &envelope;
+    status.state = RUNNING;
+    status.retry_at_ms = 1000;
+    CHECK(fold(l, "a", RUNNING, 1));
+    CHECK(!ledger_is_waiting(l, "a"));
+    CHECK(ledger_fold(l, &status));
+    CHECK(ledger_is_waiting(l, "a"));
+    CHECK(!ledger_fold(l, &status));
+    CHECK(!fold(l, "a", RUNNING, 1));
+    CHECK(ledger_is_waiting(l, "a"));
+    CHECK(fold(l, "a", RUNNING, 2));
+    CHECK(!ledger_is_waiting(l, "a"));
+    CHECK(!ledger_is_waiting(l, "b"));
+    ledger_destroy(l);
+}
+
 TEST(an_unknown_state_of_ten_or_more_is_terminal)
 {
     struct ledger *l = ledger_create(10);
