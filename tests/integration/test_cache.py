@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from support.processes import BUILD
+from support.processes import BUILD, wait_until
 
 FORGETFUL = 16
 SMALL = {"width": 64, "height": 64, "steps": 1}
@@ -70,6 +70,37 @@ def test_an_entry_is_so_small_that_30_mb_hold_60_thousand(stack, client, redis):
     key = f"crafterse:order:{job['images'][0]['content_hash']}"
     assert redis.client.memory_usage(key) <= 500
     assert 0 < redis.client.ttl(key) <= 3600
+
+
+def test_a_full_redis_of_30_mb_forgets_the_least_used(make_stack, own_redis, s3):
+    own_redis.client.config_set("maxmemory", "30mb")
+    own_redis.client.config_set("maxmemory-policy", "allkeys-lru")
+    stack = make_stack(s3=s3, redis=own_redis, worker_binary=STACK["worker_binary"],
+                       service_settings=STACK["service_settings"])
+    client = stack.client
+    job = client.draw("of many", seed=1, **SMALL)
+    entry = own_redis.client.get(f"crafterse:order:{job['images'][0]['content_hash']}")
+    fill = """for i = ARGV[1], ARGV[1] + 1999 do
+                  local key = string.format("crafterse:order:%064x", i)
+                  redis.call("SET", key, ARGV[2], "PX", 3600000)
+              end"""
+    for begin in range(0, 120_000, 2_000):
+        own_redis.client.eval(fill, 0, begin, entry)
+
+    def is_within():  # it forgets a few at a time
+        info = own_redis.client.info()
+        return info["used_memory"] - info["mem_clients_normal"] <= info["maxmemory"] == 30 << 20
+    wait_until(is_within, 20)
+    assert own_redis.client.info()["evicted_keys"] > 0
+    kept = own_redis.client.dbsize()
+    assert kept >= 50_000, f"30 MB held {kept}"
+    fresh = client.draw("into the full one", seed=2, **SMALL)
+    draw_others(client, "so many more")
+    hits = redis_hits(stack)
+    answer = client.post({"prompt": "into the full one", "seed": 2, **SMALL})
+    assert answer.status_code == 200 and answer.json()["url"] == fresh["url"]
+    assert redis_hits(stack) == hits + 1
+    assert stack.uploader.metric("crafterse_uploader_cache_writes_total", outcome="failed") == 0
 
 
 def test_a_redis_that_hangs_is_given_up_quickly(make_stack, own_redis, s3):
