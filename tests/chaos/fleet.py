@@ -70,13 +70,16 @@ class ProxiedRedis:
 class Fleet(Stack):
     """`counts` are instances of each service; faulty=True takes the build whose services die and
     err where they are told to. Pool "default" is drawn by zero_worker (everything of the worker but
-    the engine), pool "real" by the worker itself with the tests' small model."""
+    the engine), pool "real" by the worker itself with the tests' small model. `programs` says what
+    some services run instead: {"worker1": path}."""
 
     def __init__(self, world, folder, *, counts=None, faulty=False, broken=None, settings=None,
-                 service_settings=None, step_time="50ms", pools=("default",)):
+                 service_settings=None, step_time="50ms", pools=("default",),
+                 programs=None):
         self.world = world
         self.faulty = faulty or broken is not None
         self.broken = broken
+        self.programs = programs or {}
         self.step_time = step_time
         self.keys = {name: secrets.token_urlsafe(24) for name in KEYS}
         self.http_ports = {}
@@ -98,7 +101,10 @@ class Fleet(Stack):
                  for name, key in self.keys.items())
         (self.folder / "api.keys").write_text("".join(lines))
 
-    def _binary(self, kind):
+    def _binary(self, name):
+        if name in self.programs:
+            return self.programs[name]
+        kind = name.rstrip("0123456789")
         if kind == "worker":
             build = FAULT_BUILD if self.faulty else BUILD
             return build / "test/bench/zero_worker"
@@ -132,7 +138,7 @@ class Fleet(Stack):
 
     def add(self, name):
         service = super().add(name)
-        service.command[0] = str(self._binary(name.rstrip("0123456789")))
+        service.command[0] = str(self._binary(name))
         return service
 
     # ---- Life --------------------------------------------------------------------------------

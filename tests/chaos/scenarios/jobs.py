@@ -1,11 +1,14 @@
 """Orders that are long, doubled, cancelled, too large or strange."""
 
 import json
+import secrets
 import threading
 import time
+import uuid
 
 import requests
 
+from chaos import earlier
 from chaos.ledger import ENDS
 from chaos.scenarios.crashes import states, wait_ended
 from chaos.scenarios.kafka import ONE_EACH
@@ -193,8 +196,23 @@ def boundaries(run):
     run.note(f"{len(fleet.topics.dead_letters())} records went to deadletter, all jobs succeeded")
 
 
-@scenario(21, "an attempt that fails for a reason that may pass, and restarts while it waits",
-          "not before its time, also when router and worker are killed meanwhile")
+def write_retries(fleet, delays_s):
+    """Jobs that wait for their next attempt, all from now; returns job id -> when it is due."""
+    job = next(iter(fleet.topics.read("requests", Job)))
+    job.pool, job.envelope.attempt, due = "default", 1, {}
+    begin_ms = int(time.time() * 1000)
+    for delay_s in delays_s:
+        job.envelope.job_id = str(uuid.uuid4())
+        job.not_before_ms = begin_ms + int(1000 * delay_s)
+        job.images[0].content_hash = secrets.token_hex(32)
+        due[job.envelope.job_id] = job.not_before_ms
+        fleet.topics.send("retry.default", job)
+    return due
+
+
+@scenario(21, "attempts that wait for 5 s to 1 min, and restarts while they wait",
+          "not before their time, and in the order of their time, also when router and worker are "
+          "killed meanwhile", scaled="5 to 16 s; SOAK=1: to 1 min")
 def retries(run):
     fleet = run.fleet(counts=ONE_EACH, service_settings={
         "worker": {"FAILING_DRAWS": "1", "JOB_RETRY_FIRST": "6s", "JOB_RETRY_MAX": "1m"}})
@@ -205,6 +223,7 @@ def retries(run):
         return [s for s in fleet.topics.read("status", Status)
                 if s.envelope.job_id == order.id and s.retry_at_ms > 0]
     told = wait_until(waiting, 30)[0]
+    due = write_retries(fleet, (60 if run.soak else 16, 5, 12, 6.5, 8, 5.5))
     fleet.kill("router1")
     # No more failures: the one draw that is told to fail is this process's.
     fleet.services["worker1"].environment["CRAFTERSE_FAILING_DRAWS"] = "0"
@@ -217,6 +236,17 @@ def retries(run):
     run.note(f"the second attempt began {-early_ms} ms after its time, across a kill -9 of router "
              "and worker")
     assert early_ms <= 5, f"the attempt was {early_ms} ms too early"
+
+    def started():
+        return sorted((s.envelope.sent_ms, s.envelope.job_id) for s in
+                      fleet.topics.read("status", Status)
+                      if s.state == State.STATE_RUNNING and s.envelope.job_id in due)
+    wait_until(lambda: len(started()) == len(due), 90, interval=0.3)
+    late_ms = [at_ms - due[job_id] for at_ms, job_id in started()]
+    run.note(f"{len(due)} more, due after 5 to {60 if run.soak else 16} s, written in another "
+             f"order: begun {min(late_ms)} to {max(late_ms)} ms after their time")
+    assert min(late_ms) >= -5, late_ms
+    assert [due[job_id] for _, job_id in started()] == sorted(due.values()), "not in their order"
     desk.settle()
     assert set(order.ends) == {"succeeded"} and desk.look(order)["attempts"] == 2
 
@@ -226,10 +256,41 @@ def with_unknown_fields(message):
     return message.SerializeToString() + b"\xc2\x3e\x05later" + b"\xc8\x3e\x07"
 
 
-@scenario(23, "version skew: messages of a later version's services, and of an earlier one's",
-          "unknown fields and states are passed over, all jobs complete (records stand in for the "
-          "other version's binaries)")
+def run_versions(run, title, programs):
+    """A storm without faults on two of each service, some of them of another version."""
+    fleet = run.fleet(start=False, programs=programs)
+    # As an upgrade does it: the topics first.
+    fleet.topics.create("hits", "retry.default", partitions=1)
+    fleet.start()
+    storm = Storm(fleet, run.seed, 40, say=lambda text: None)
+    storm.faults = []
+    verdict = storm.run()
+    run.total.add(verdict)
+    ends = ", ".join(f"{count} {state}" for state, count in sorted(verdict.ends.items()))
+    run.note(f"{title}: {verdict.line()}; {ends}")
+    assert verdict.is_clean, "\n".join(verdict.problems()[:20])
+    run.stop(fleet)
+
+
+@scenario(23, "version skew: workers and uploaders of an earlier version with today's gateways and "
+          "routers, the reverse, and one of each side by side; messages of a later version",
+          "all jobs complete; unknown fields and states are passed over")
 def version_skew(run):
+    later_records(run)
+    if not earlier.has_history():
+        run.note(f"an earlier version's services: NOT RUN, commit {earlier.COMMIT} is not here (a "
+                 "clone without history)")
+        return
+    programs = earlier.build()
+    for title, names in (
+            ("earlier workers and uploaders", ("worker1", "worker2", "uploader1", "uploader2")),
+            ("earlier gateways and routers", ("gateway1", "gateway2", "router1", "router2")),
+            ("one of each earlier", ("worker1", "uploader1", "gateway1", "router1"))):
+        run_versions(run, title, {name: programs[name[:-1]] for name in names})
+
+
+def later_records(run):
+    """Records stand in for the services of a version that is not written yet."""
     fleet = run.fleet(counts=ONE_EACH)
     desk = Desk(run, fleet)
     model = desk.order()
@@ -246,6 +307,9 @@ def version_skew(run):
             image.content_hash = f"{number}" * 64
         ids.append(job.envelope.job_id)
         fleet.topics.write("requests", form(job), key=job.envelope.job_id)
+        wait_until(lambda i=job.envelope.job_id: any(
+            s.state >= State.STATE_RUNNING and s.envelope.job_id == i
+            for s in fleet.topics.read("status", Status)), 20, interval=0.1)
         later = Status(state=7, key_id="alpha")
         later.envelope.job_id = job.envelope.job_id
         fleet.topics.write("status", with_unknown_fields(later), key=job.envelope.job_id)
@@ -265,6 +329,7 @@ def version_skew(run):
     desk.settle()
     run.note("orders with unknown fields, with none of the newer fields, an unknown state, kind "
              "and announcement: all jobs succeeded")
+    run.stop(fleet)
 
 
 def as_earlier(job):
