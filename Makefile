@@ -53,7 +53,7 @@ ifneq ($(filter aarch64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 MACHINE_FLAGS := -fno-builtin-fmax -fno-builtin-fmin -fno-builtin-fmaxf -fno-builtin-fminf
 endif
 
-PACKAGES := rdkafka hiredis libcurl libpng libcjson libuv openblas libprotobuf-c libmicrohttpd libcrypto libutf8proc
+PACKAGES := rdkafka hiredis libcurl libpng libcjson libuv openblas libprotobuf-c libmicrohttpd libcrypto libutf8proc yajl
 # -isystem keeps our warnings out of other people's headers.
 # Asked for once, by the first recipe that compiles: `make help` and `make run` must work on a machine
 # that has none of this yet.
@@ -131,7 +131,7 @@ $(O)/lib%.a:
 	@$(CROSS_COMPILE)ar rcs $@ $^
 
 $(BIN)/gateway: $(O)/gateway/main.o $(O)/libgateway.a $(COMMON_LIB) $(BASE_LIB)
-$(BIN)/gateway: LIBS = $(COMMON_LIBS) $(call lib,libuv) -lm
+$(BIN)/gateway: LIBS = $(COMMON_LIBS) $(call lib,libuv yajl) -lm
 $(BIN)/router: $(O)/router/main.o $(O)/librouter.a $(COMMON_LIB) $(BASE_LIB)
 $(BIN)/router: LIBS = $(COMMON_LIBS)
 $(BIN)/worker: $(O)/worker/main.o $(O)/libworker.a $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
@@ -193,7 +193,7 @@ bench-programs: $(BENCH_BIN) ## build the benchmarks into build/MODE/test/bench
 # The service libraries come first: a program of the linker reads archives left to right.
 $(O)/test/%: $(O)/tests/%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
 	@mkdir -p $(@D)
-	@$(CC) $(LINK_FLAGS) -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv)
+	@$(CC) $(LINK_FLAGS) -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv yajl)
 
 # ---- Tests -----------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ fuzz-programs: $(FUZZERS:%=$(O)/fuzz/%)
 
 $(O)/fuzz/%: $(O)/tests/fuzz/fuzz_%.o $(SERVICE_LIBS) $(COMMON_LIB) $(ENGINE_LIB) $(BASE_LIB)
 	@mkdir -p $(@D)
-	@$(CC) $(LINK_FLAGS) -fsanitize=fuzzer -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv)
+	@$(CC) $(LINK_FLAGS) -fsanitize=fuzzer -o $@ $^ $(COMMON_LIBS) $(ENGINE_LIBS) $(call lib,libuv yajl)
 
 $(FUZZERS:%=fuzz-%): fuzz-%:
 	@tests/fuzz/run.sh $(O)/fuzz/$* $(FUZZ_SECONDS)

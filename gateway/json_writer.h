@@ -1,17 +1,16 @@
 /* JSON text written from front to back, for what is answered often (docs/adr/0008-json-writer.md).
- * Names and texts are escaped; that they are UTF-8, and that values and names alternate as they
- * must, is the caller's business. */
+ * The only file that knows yajl. Names and texts are escaped; that they are UTF-8 is the caller's
+ * business. */
 #ifndef GATEWAY_JSON_WRITER_H
 #define GATEWAY_JSON_WRITER_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
+struct yajl_gen_t;
+
 struct json_writer {
-    char *text; /* owned; ends with a NUL once it is finished */
-    size_t size, capacity;
-    bool has_values; /* in the object or array that is open, or at the root */
+    struct yajl_gen_t *generator;
 };
 
 void json_writer_init(struct json_writer *w);

@@ -70,6 +70,7 @@ THIRD_PARTY = {
     r"protobuf-c/.*": ["common/bus/", "tests/"],
     r".*\.pb-c\.h": ["common/", "gateway/", "router/", "worker/", "uploader/", "deploy/admin/",
                        "tests/"],
+    r"yajl/.*": ["gateway/json_writer"],
     r"cjson/.*": ["common/", "gateway/", "router/", "worker/", "uploader/", "tests/"],
 }
 
