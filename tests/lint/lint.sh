@@ -93,6 +93,15 @@ check_k8s() {
     deploy/k8s/topics.sh --check
     /usr/bin/python3 deploy/k8s/check.py
 }
+check_workflow() {
+    local tool
+    tool=$(PATH="build/tools:$PATH" command -v actionlint) || {
+        echo "NOT by actionlint: run deploy/k8s/tools.sh"
+        return
+    }
+    "$tool" .github/workflows/*.yml
+    echo "$(count '.github/workflows/*.yml') workflow"
+}
 check_monitoring() { /usr/bin/python3 deploy/monitoring/check.py; }
 
 failed=()
@@ -119,7 +128,7 @@ run() {
 checks=("$@")
 if [[ ${#checks[@]} -eq 0 ]]; then
     checks=(format text includes python shell compile headers symbols cppcheck tidy docs
-        k8s monitoring)
+        k8s monitoring workflow)
 fi
 for check in "${checks[@]}"; do
     run "$check"
