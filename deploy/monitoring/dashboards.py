@@ -23,6 +23,10 @@ def quantiles(metric, by="", where=""):
              f"P{int(q * 100)}{name}") for q in (0.5, 0.95, 0.99)]
 
 
+def each_process(metric, legend="{{service}} {{instance}}"):
+    return f"sum by (service, instance) (rate({metric}{RATE}))", legend
+
+
 # Dashboard -> (title, rows); a row is a title and panels (title, unit, kind, [(query, legend)]).
 # Gateways all count the same jobs: their rates are averaged, not added.
 DASHBOARDS = {
@@ -37,8 +41,8 @@ DASHBOARDS = {
             ("Available (30 d)", "percentunit", "stat", [("crafterse:available:ratio_30d", "")]),
             ("Time to a picture", "s", "lines", quantiles("crafterse_gateway_job_seconds")),
             ("Against what is promised", "s", "lines",
-             [("crafterse:job_latency_seconds:1h", "P{{quantile}} measured"),
-              ("crafterse:slo:job_latency_seconds", "P{{quantile}} promised")]),
+             [("crafterse:job_latency_seconds:1h", "{{quantile}} measured"),
+              ("crafterse:slo:job_latency_seconds", "{{quantile}} promised")]),
         ]),
         ("Queues", [
             ("Waiting jobs", "short", "lines",
@@ -112,23 +116,21 @@ DASHBOARDS = {
         ]),
         ("Clients", [
             ("Records delivered", "ops", "lines",
-             [(f"sum by (instance) (rate(crafterse_kafka_delivered_records_total{RATE}))",
-               "{{instance}}")]),
+             [each_process("crafterse_kafka_delivered_records_total")]),
             ("Deliveries that failed", "ops", "lines",
-             [(f"sum by (instance) (rate(crafterse_kafka_undelivered_records_total{RATE}))",
-               "{{instance}}")]),
+             [each_process("crafterse_kafka_undelivered_records_total")]),
             ("Commits", "ops", "lines",
-             [(f"sum by (instance) (rate(crafterse_kafka_commits_total{RATE}))", "{{instance}}"),
-              (f"sum by (instance) (rate(crafterse_kafka_commit_failures_total{RATE}))",
-               "{{instance}} failed")]),
+             [each_process("crafterse_kafka_commits_total"),
+              each_process("crafterse_kafka_commit_failures_total",
+                           "{{service}} {{instance}} failed")]),
             ("Rebalances an hour", "short", "lines",
-             [("sum by (instance) (increase(crafterse_kafka_rebalances_total[1h]))",
-               "{{instance}}")]),
+             [("sum by (service, instance) (increase(crafterse_kafka_rebalances_total[1h]))",
+               "{{service}} {{instance}}")]),
             ("Records not acknowledged yet", "short", "lines",
-             [("crafterse_router_in_flight_records", "{{instance}}"),
+             [("crafterse_router_in_flight_records", "{{service}} {{instance}}"),
               ("crafterse_router_failing_outputs", "{{instance}} refused")]),
             ("Brokers answer", "short", "lines",
-             [("crafterse_gateway_kafka_reachable", "{{instance}}")]),
+             [("crafterse_gateway_kafka_reachable", "{{service}} {{instance}}")]),
         ]),
     ]),
     "gateway": ("Crafterse: gateway", [
@@ -205,7 +207,9 @@ def panel(number, title, unit, kind, queries, x, y, width, height):
                for i, (query, legend) in enumerate(queries)]
     return {"id": number, "type": drawn, "title": title, "datasource": DATASOURCE,
             "gridPos": {"x": x, "y": y, "w": width, "h": height}, "targets": targets,
-            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []}}
+            "fieldConfig": {"defaults": {"unit": unit, "min": 0,
+                                         **({"max": 1} if unit == "percentunit" else {})},
+                            "overrides": []}}
 
 
 def dashboard(name, title, rows):
@@ -228,7 +232,8 @@ def dashboard(name, title, rows):
             "timezone": "browser", "time": {"from": "now-6h", "to": "now"},
             "templating": {"list": [variable]}, "annotations": {"list": []}, "links": [
                 {"type": "dashboards", "title": "Crafterse", "tags": ["crafterse"],
-                 "asDropdown": True}],
+                 "asDropdown": True, "keepTime": True, "includeVars": True, "targetBlank": False,
+                 "icon": "external link", "tooltip": "the other dashboards"}],
             "panels": panels}
 
 
