@@ -310,8 +310,8 @@ static void on_connect_thread(uv_work_t *work)
         [FOLLOW_WORKERS] = {b->names[TOPIC_WORKERS], true},
         [FOLLOW_PROGRESS] = {b->names[TOPIC_PROGRESS], false},
     };
-    if (follower_create(&b->connected, b->options.kafka, topics, FOLLOW_COUNT, CONNECT_TIMEOUT_MS,
-                        &b->connect_error) != 0) {
+    if (follower_create(&b->connected, b->options.kafka, topics, FOLLOW_COUNT, FOLLOWER_AT_ONCE,
+                        CONNECT_TIMEOUT_MS, &b->connect_error) != 0) {
         b->connected = NULL;
     }
 }

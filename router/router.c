@@ -345,7 +345,8 @@ static int open_follower(struct router *r, struct error *err)
         {.topic = r->stage.topic_control, .from_beginning = true},
     };
     return follower_create(&r->follower, r->context->kafka, topics,
-                           sizeof(topics) / sizeof(topics[0]), METADATA_TIMEOUT_MS, err);
+                           sizeof(topics) / sizeof(topics[0]), FOLLOWER_AT_ONCE,
+                           METADATA_TIMEOUT_MS, err);
 }
 
 /* A job that Kafka will not take onto its next topic goes no further. */

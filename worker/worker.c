@@ -273,6 +273,8 @@ static int on_opened(struct worker *w, struct error *err)
     return status;
 }
 
+/* A cancellation or an end that is read a tenth of a second later costs a tenth of a second's work;
+ * each worker of a large pool as one more reader of every single state costs the broker more. */
 static int open_follower(struct worker *w, struct error *err)
 {
     const struct follower_topic topics[] = {
@@ -280,7 +282,8 @@ static int open_follower(struct worker *w, struct error *err)
         {.topic = w->topic_control, .from_beginning = true},
     };
     return follower_create(&w->follower, w->context->kafka, topics,
-                           sizeof(topics) / sizeof(topics[0]), METADATA_TIMEOUT_MS, err);
+                           sizeof(topics) / sizeof(topics[0]), FOLLOWER_TOGETHER,
+                           METADATA_TIMEOUT_MS, err);
 }
 
 static int connect_kafka(struct worker *w, struct error *err)

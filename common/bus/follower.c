@@ -23,6 +23,7 @@
 #define MARKS_MAX 256
 #define METADATA_RETRY_MS 200
 #define METADATA_TIMEOUT_MS 5000
+#define TOGETHER_BYTES "32768" /* some 80 states */
 
 struct followed_topic {
     char *name;
@@ -58,7 +59,8 @@ struct follower {
 
 /* ---- Creation -------------------------------------------------------------------------------- */
 
-static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, struct error *err)
+static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, enum follower_pace pace,
+                                  struct error *err)
 {
     char wait[16];
     snprintf(wait, sizeof(wait), "%d", kafka_config_fetch_wait_ms(kafka));
@@ -68,6 +70,7 @@ static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, struct error
         {"auto.offset.reset", "earliest"},
         {"enable.partition.eof", "true"},
         {"fetch.wait.max.ms", wait},
+        {"fetch.min.bytes", pace == FOLLOWER_TOGETHER ? TOGETHER_BYTES : "1"},
         {"fetch.error.backoff.ms", "50"},
         {"fetch.message.max.bytes", "1048576"},
         {"fetch.max.bytes", "8388608"},
@@ -207,14 +210,15 @@ static int open_topics(struct follower *f, const struct follower_topic *topics, 
     return 0;
 }
 
-static int open_handle(struct follower *f, const struct kafka_config *kafka, struct error *err)
+static int open_handle(struct follower *f, const struct kafka_config *kafka,
+                       enum follower_pace pace, struct error *err)
 {
     static const uint64_t one = 1;
     f->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (f->event_fd < 0) {
         return ERROR(err, STATUS_IO, "no eventfd for the follower: %s", strerror(errno));
     }
-    rd_kafka_conf_t *conf = make_conf(kafka, err);
+    rd_kafka_conf_t *conf = make_conf(kafka, pace, err);
     f->rk = conf != NULL ? kafka_client_open(RD_KAFKA_CONSUMER, conf, kafka, err) : NULL;
     if (f->rk == NULL) {
         return err->status;
@@ -227,8 +231,8 @@ static int open_handle(struct follower *f, const struct kafka_config *kafka, str
 static uint64_t add_mark(struct follower *f, int64_t *ends);
 
 int follower_create(struct follower **out, const struct kafka_config *kafka,
-                    const struct follower_topic *topics, size_t count, int timeout_ms,
-                    struct error *err)
+                    const struct follower_topic *topics, size_t count, enum follower_pace pace,
+                    int timeout_ms, struct error *err)
 {
     struct error ignored = {0};
     err = err != NULL ? err : &ignored;
@@ -237,7 +241,7 @@ int follower_create(struct follower **out, const struct kafka_config *kafka,
     int64_t *ends = NULL;
     pthread_mutex_init(&f->marks_lock, NULL);
     *out = NULL;
-    int result = open_handle(f, kafka, err);
+    int result = open_handle(f, kafka, pace, err);
     if (result < 0 || (result = open_topics(f, topics, count, err)) < 0 ||
         (result = find_partitions(f, deadline_ms, err)) < 0) {
         goto out;

@@ -22,11 +22,15 @@ struct follower_topic {
     bool from_beginning; /* else only what is written after follower_create returns */
 };
 
+/* When records come. TOGETHER: many at once, up to the fetch wait later than they could. A reader
+ * for which that is soon enough spares the broker, and itself, an answer for every few of them. */
+enum follower_pace { FOLLOWER_AT_ONCE, FOLLOWER_TOGETHER };
+
 /* Waits up to timeout_ms for the topics' metadata; UNAVAILABLE (retriable) when there is none.
  * Partitions that are added to a topic later are not noticed. */
 int follower_create(struct follower **out, const struct kafka_config *kafka,
-                    const struct follower_topic *topics, size_t count, int timeout_ms,
-                    struct error *err) MUST_CHECK;
+                    const struct follower_topic *topics, size_t count, enum follower_pace pace,
+                    int timeout_ms, struct error *err) MUST_CHECK;
 void follower_destroy(struct follower *f);
 
 /* The next record; false when none waits after timeout_ms. *out is borrowed until the next call.

@@ -14,7 +14,8 @@ int admin_read(const struct admin *admin, enum topic topic, admin_visit visit, v
     topic_name(admin->kafka, topic, "", name);
     const struct follower_topic topics[] = {{.topic = name, .from_beginning = true}};
     struct follower *follower = NULL;
-    int result = follower_create(&follower, admin->kafka, topics, 1, TIMEOUT_MS, err);
+    int result =
+        follower_create(&follower, admin->kafka, topics, 1, FOLLOWER_AT_ONCE, TIMEOUT_MS, err);
     if (result < 0) {
         return result;
     }

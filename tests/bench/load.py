@@ -28,12 +28,14 @@ def family(pid):
     return [pid, *(int(child) for child in listed)]
 
 
-def cpu_seconds(pid):
-    """What all threads of the process and its children have used, to the nanosecond."""
+def cpu_seconds(pid, thread=""):
+    """What all threads of the process and its children have used, to the nanosecond, or those whose
+    names begin with `thread`."""
     total = 0
     for member in family(pid):
-        for task in os.listdir(f"/proc/{member}/task"):
-            total += int(Path(f"/proc/{member}/task/{task}/schedstat").read_text().split()[0])
+        for task in Path(f"/proc/{member}/task").iterdir():
+            if (task / "comm").read_text().startswith(thread):
+                total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
 
 

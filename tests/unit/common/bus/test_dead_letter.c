@@ -52,7 +52,7 @@ TEST(a_record_is_kept_whole_with_where_it_came_from_and_why)
     kafka.brokers = embedded_broker_address(broker);
     REQUIRE(producer_create(&p, &kafka, &err) == 0);
     static const struct follower_topic topic = {"t.deadletter", true};
-    REQUIRE(follower_create(&f, &kafka, &topic, 1, 10000, &err) == 0);
+    REQUIRE(follower_create(&f, &kafka, &topic, 1, FOLLOWER_AT_ONCE, 10000, &err) == 0);
 
     const struct record bad = {.topic = "t.jobs.default",
                                .partition = 3,

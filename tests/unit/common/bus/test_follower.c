@@ -60,7 +60,7 @@ TEST(reads_one_topic_whole_and_another_from_now_on)
     send("t.state", 1, "b");
     send("t.state", 1, NULL);
     send("t.news", 0, "old");
-    REQUIRE(follower_create(&f, &kafka, topics, 2, 10000, &err) == 0);
+    REQUIRE(follower_create(&f, &kafka, topics, 2, FOLLOWER_AT_ONCE, 10000, &err) == 0);
     CHECK(!follower_is_caught_up(f));
     send("t.news", 1, "new");
     int states = 0, news = 0, tombstones = 0;
@@ -87,7 +87,7 @@ TEST(an_empty_topic_is_caught_up_after_its_end_was_seen)
     struct record r;
     REQUIRE(set_up());
     static const struct follower_topic only_new[] = {{"t.news", false}};
-    REQUIRE(follower_create(&f, &kafka, only_new, 1, 10000, &err) == 0);
+    REQUIRE(follower_create(&f, &kafka, only_new, 1, FOLLOWER_AT_ONCE, 10000, &err) == 0);
     CHECK(follower_is_caught_up(f));
     CHECK(!follower_next(f, 100, &r));
     follower_destroy(f);
@@ -100,7 +100,7 @@ TEST(a_mark_is_reached_when_all_before_it_has_been_read)
     struct error err = {0};
     struct record r;
     REQUIRE(set_up());
-    REQUIRE(follower_create(&f, &kafka, topics, 2, 10000, &err) == 0);
+    REQUIRE(follower_create(&f, &kafka, topics, 2, FOLLOWER_AT_ONCE, 10000, &err) == 0);
     while (!follower_is_caught_up(f)) {
         follower_next(f, 100, &r);
     }
@@ -127,7 +127,7 @@ TEST(many_marks_cost_bounded_memory_and_are_still_reached)
     struct error err = {0};
     struct record r;
     REQUIRE(set_up());
-    REQUIRE(follower_create(&f, &kafka, topics, 2, 10000, &err) == 0);
+    REQUIRE(follower_create(&f, &kafka, topics, 2, FOLLOWER_AT_ONCE, 10000, &err) == 0);
     uint64_t first = follower_mark(f, 5000), last = first;
     for (int i = 0; i < 300; i++) {
         last = follower_mark(f, 5000);
@@ -147,7 +147,7 @@ TEST(the_descriptor_tells_when_a_record_waits)
     struct error err = {0};
     struct record r;
     REQUIRE(set_up());
-    REQUIRE(follower_create(&f, &kafka, topics, 2, 10000, &err) == 0);
+    REQUIRE(follower_create(&f, &kafka, topics, 2, FOLLOWER_AT_ONCE, 10000, &err) == 0);
     while (!follower_is_caught_up(f) || follower_next(f, 100, &r)) {
         follower_next(f, 100, &r);
     }
@@ -166,7 +166,7 @@ TEST(a_follower_goes_quietly_when_the_broker_is_gone)
     struct record r;
     REQUIRE(set_up());
     log_init("test", "test", LOG_ERROR);
-    REQUIRE(follower_create(&f, &kafka, topics, 2, 10000, &err) == 0);
+    REQUIRE(follower_create(&f, &kafka, topics, 2, FOLLOWER_AT_ONCE, 10000, &err) == 0);
     producer_destroy(producer, 5000);
     embedded_broker_stop(broker);
     CHECK_INT(follower_mark(f, 300), 0);
@@ -184,7 +184,8 @@ TEST(without_a_broker_creation_fails_in_time_and_can_be_retried)
     struct kafka_config nowhere = kafka;
     nowhere.brokers = "127.0.0.1:1";
     uint64_t before_ms = clock_monotonic_ms();
-    CHECK_INT(follower_create(&f, &nowhere, topics, 2, 500, &err), STATUS_UNAVAILABLE);
+    CHECK_INT(follower_create(&f, &nowhere, topics, 2, FOLLOWER_AT_ONCE, 500, &err),
+              STATUS_UNAVAILABLE);
     CHECK(err.retriable);
     CHECK(f == NULL);
     CHECK(clock_monotonic_ms() - before_ms < 6000);
