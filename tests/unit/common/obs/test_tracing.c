@@ -30,7 +30,7 @@ static const char *refusal(const char *name, const char *value)
     setenv(name, value, 1);
     if (load(&config, &err) == 0) {
         unload(&config);
-        strcpy(err.text, "none");
+        snprintf(err.text, sizeof(err.text), "none");
     }
     unsetenv(name);
     return err.text;
