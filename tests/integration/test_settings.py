@@ -18,7 +18,7 @@ def test_no_password_is_printed(service, tmp_path):
     settings = {"CRAFTERSE_KAFKA_BROKERS": "kafka:9092",
                 "CRAFTERSE_API_KEYS_FILE": tmp_path / "keys", "CRAFTERSE_MODEL_PATH": tmp_path,
                 "CRAFTERSE_STORE_FOLDER": tmp_path, "CRAFTERSE_OBJECTS_FOLDER": tmp_path}
-    (tmp_path / "keys").write_text("")
+    (tmp_path / "keys").write_text("tests:" + "0" * 64 + "\n")
     told = subprocess.run([BIN / service, "--print-config"], capture_output=True, text=True,
                           env={**os.environ, **SECRETS, **settings}, check=False)
     assert told.returncode == 0, told.stderr
