@@ -6,11 +6,12 @@
 #include <unistd.h>
 
 #include "tests/harness/test.h"
+#include "tests/support/scratch.h"
 
 #define KEY "pictures/ab/abcdef.png"
 
 struct fixture {
-    char folder[64];
+    struct scratch scratch;
     struct store *store;
     struct store_result result;
     struct error err;
@@ -19,38 +20,14 @@ struct fixture {
 static void setup(struct fixture *f)
 {
     memset(f, 0, sizeof(*f));
-    snprintf(f->folder, sizeof(f->folder), "/tmp/crafterse-store-XXXXXX");
-    if (mkdtemp(f->folder) == NULL) {
-        perror("mkdtemp");
-        exit(1);
-    }
-    f->store = folder_store_create(f->folder, true);
-}
-
-static void remove_tree(const char *path)
-{
-    DIR *folder = opendir(path);
-    for (struct dirent *entry = folder != NULL ? readdir(folder) : NULL; entry != NULL;
-         entry = readdir(folder)) {
-        char child[1024];
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
-            continue;
-        }
-        snprintf(child, sizeof(child), "%s/%s", path, entry->d_name);
-        if (unlink(child) != 0) {
-            remove_tree(child);
-        }
-    }
-    if (folder != NULL) {
-        closedir(folder);
-    }
-    rmdir(path);
+    scratch_create(&f->scratch);
+    f->store = folder_store_create(f->scratch.dir, true);
 }
 
 static void teardown(struct fixture *f)
 {
     store_destroy(f->store);
-    remove_tree(f->folder);
+    scratch_remove(&f->scratch);
 }
 
 static int put_text(struct fixture *f, const char *key, const char *text)
@@ -61,7 +38,7 @@ static int put_text(struct fixture *f, const char *key, const char *text)
 static void check_content(struct fixture *f, const char *key, const char *expected)
 {
     char path[256], content[256] = "";
-    snprintf(path, sizeof(path), "%s/%s", f->folder, key);
+    snprintf(path, sizeof(path), "%s/%s", f->scratch.dir, key);
     FILE *file = fopen(path, "r");
     CHECK(file != NULL);
     if (file != NULL) {
@@ -74,7 +51,7 @@ static void check_content(struct fixture *f, const char *key, const char *expect
 static int files_in(struct fixture *f, const char *name)
 {
     char path[256];
-    snprintf(path, sizeof(path), "%s/%s", f->folder, name);
+    snprintf(path, sizeof(path), "%s/%s", f->scratch.dir, name);
     DIR *folder = opendir(path);
     int count = 0;
     while (folder != NULL && readdir(folder) != NULL) {
@@ -140,7 +117,7 @@ TEST(check_makes_the_folder)
     struct fixture f;
     setup(&f);
     char path[128];
-    snprintf(path, sizeof(path), "%s/new/objects", f.folder);
+    snprintf(path, sizeof(path), "%s/new/objects", f.scratch.dir);
     struct store *store = folder_store_create(path, false);
     CHECK_INT(store_check(store, &f.err), 0);
     CHECK_INT(access(path, F_OK), 0);
@@ -166,10 +143,10 @@ TEST(a_folder_that_may_not_be_written_wants_an_operator)
         SKIP("root may write everywhere");
     }
     setup(&f);
-    chmod(f.folder, 0555);
+    chmod(f.scratch.dir, 0555);
     CHECK_INT(store_check(f.store, &f.err), STATUS_DENIED);
     CHECK(!f.err.retriable);
-    chmod(f.folder, 0755);
+    chmod(f.scratch.dir, 0755);
     teardown(&f);
 }
 

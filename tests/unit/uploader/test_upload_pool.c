@@ -2,7 +2,6 @@
  * store that fails, and how it lets go. */
 #include "uploader/upload_pool.h"
 
-#include <dirent.h>
 #include <semaphore.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -13,6 +12,7 @@
 #include "common/bus/codec.h"
 #include "common/obs/health.h"
 #include "tests/harness/test.h"
+#include "tests/support/scratch.h"
 
 #define HASH_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define HASH_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -23,7 +23,8 @@ static struct store_health *health;
 static struct upload_pool_metrics metrics;
 
 struct fixture {
-    char folder[64], objects[128];
+    struct scratch scratch;
+    char objects[128];
     struct uploader_config config;
     struct upload_pool *pool;
     sem_t finished;
@@ -38,12 +39,8 @@ static void setup(struct fixture *f)
 {
     struct error err;
     memset(f, 0, sizeof(*f));
-    snprintf(f->folder, sizeof(f->folder), "/tmp/crafterse-pool-XXXXXX");
-    if (mkdtemp(f->folder) == NULL) {
-        perror("mkdtemp");
-        exit(1);
-    }
-    snprintf(f->objects, sizeof(f->objects), "%s/objects", f->folder);
+    scratch_create(&f->scratch);
+    snprintf(f->objects, sizeof(f->objects), "%s/objects", f->scratch.dir);
     f->config = (struct uploader_config){.second = {.kind = "none"},
                                          .first.kind = "folder",
                                          .first.folder = f->objects,
@@ -71,31 +68,11 @@ static void start(struct fixture *f)
     CHECK_INT(upload_pool_create(&f->pool, &options, &err), 0);
 }
 
-static void remove_tree(const char *path)
-{
-    DIR *folder = opendir(path);
-    for (struct dirent *entry = folder != NULL ? readdir(folder) : NULL; entry != NULL;
-         entry = readdir(folder)) {
-        char child[1024];
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
-            continue;
-        }
-        snprintf(child, sizeof(child), "%s/%s", path, entry->d_name);
-        if (unlink(child) != 0) {
-            remove_tree(child);
-        }
-    }
-    if (folder != NULL) {
-        closedir(folder);
-    }
-    rmdir(path);
-}
-
 static void teardown(struct fixture *f)
 {
     upload_pool_destroy(f->pool);
     sem_destroy(&f->finished);
-    remove_tree(f->folder);
+    scratch_remove(&f->scratch);
 }
 
 /* Picture `index` of a job of two whose hashes these are. */

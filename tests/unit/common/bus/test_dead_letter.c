@@ -10,16 +10,9 @@
 #include "common/bus/topics.h"
 #include "proto/dead_letter.pb-c.h"
 #include "tests/harness/test.h"
+#include "tests/support/mock_kafka.h"
 
-static struct kafka_config kafka = {.topic_prefix = "t.",
-                                    .security_protocol = "plaintext",
-                                    .sasl_mechanism = "PLAIN",
-                                    .sasl_username = "",
-                                    .sasl_password = "",
-                                    .ssl_ca_location = "",
-                                    .assignor = "cooperative-sticky",
-                                    .extra = "",
-                                    .embedded = true};
+static struct kafka_config kafka = {MOCK_KAFKA, .extra = ""};
 
 static Crafterse__V1__DeadLetter *read_one(struct follower *f)
 {

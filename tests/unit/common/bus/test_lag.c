@@ -7,18 +7,11 @@
 #include "common/bus/embedded_broker.h"
 #include "common/bus/producer.h"
 #include "tests/harness/test.h"
+#include "tests/support/mock_kafka.h"
 
 #define WAIT_MS 20000
 
-static struct kafka_config kafka = {.topic_prefix = "t.",
-                                    .security_protocol = "plaintext",
-                                    .sasl_mechanism = "PLAIN",
-                                    .sasl_username = "",
-                                    .sasl_password = "",
-                                    .ssl_ca_location = "",
-                                    .assignor = "cooperative-sticky",
-                                    .extra = "",
-                                    .embedded = true};
+static struct kafka_config kafka = {MOCK_KAFKA, .extra = ""};
 
 /* A member that ends `count` records. */
 static void finish(int count)

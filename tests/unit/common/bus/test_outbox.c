@@ -10,21 +10,14 @@
 #include "proto/result.pb-c.h"
 #include "proto/status.pb-c.h"
 #include "tests/harness/test.h"
+#include "tests/support/mock_kafka.h"
 
 #define WAIT_MS 20000
 
 static struct embedded_broker *broker;
 static struct producer *producer;
 static struct consumer *consumer;
-static struct kafka_config kafka = {.topic_prefix = "t.",
-                                    .security_protocol = "plaintext",
-                                    .sasl_mechanism = "PLAIN",
-                                    .sasl_username = "",
-                                    .sasl_password = "",
-                                    .ssl_ca_location = "",
-                                    .assignor = "cooperative-sticky",
-                                    .extra = "message.timeout.ms=1500",
-                                    .embedded = true};
+static struct kafka_config kafka = {MOCK_KAFKA, .extra = "message.timeout.ms=1500"};
 
 static const struct outbox_target to_out = {.topic = "t.out",
                                             .partition = PRODUCER_PARTITION_BY_KEY};

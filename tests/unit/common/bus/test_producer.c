@@ -9,17 +9,10 @@
 #include "common/bus/embedded_broker.h"
 #include "common/bus/topics.h"
 #include "tests/harness/test.h"
+#include "tests/support/mock_kafka.h"
 
 static struct embedded_broker *broker;
-static struct kafka_config kafka = {.topic_prefix = "t.",
-                                    .security_protocol = "plaintext",
-                                    .sasl_mechanism = "PLAIN",
-                                    .sasl_username = "",
-                                    .sasl_password = "",
-                                    .ssl_ca_location = "",
-                                    .assignor = "cooperative-sticky",
-                                    .extra = "",
-                                    .embedded = true};
+static struct kafka_config kafka = {MOCK_KAFKA, .extra = ""};
 
 static struct producer *create(void)
 {

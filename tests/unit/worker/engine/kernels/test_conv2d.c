@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "tests/harness/test.h"
-#include "tests/support/ref_kernels.h"
+#include "tests/support/conv_check.h"
 #include "worker/engine/kernels/gemm.h"
 
 static const struct ref_conv shapes[] = {
@@ -15,16 +15,7 @@ static const struct ref_conv shapes[] = {
 
 static void check_shape(struct parallel *pool, const struct ref_conv *r, bool wrap_x, bool wrap_y)
 {
-    struct conv2d conv = {.batch = r->batch,
-                          .height_in = r->height,
-                          .width_in = r->width,
-                          .channels_in = r->channels_in,
-                          .channels_out = r->channels_out,
-                          .kernel = (int)r->kernel,
-                          .stride = (int)r->stride,
-                          .padding = (int)r->padding,
-                          .wrap_x = wrap_x,
-                          .wrap_y = wrap_y};
+    struct conv2d conv = conv_of(r, wrap_x, wrap_y);
     int64_t taps = r->channels_in * r->kernel * r->kernel;
     int64_t outputs = r->batch * conv2d_height_out(&conv) * conv2d_width_out(&conv);
     int64_t count = outputs * r->channels_out, picture = count / r->batch;
@@ -58,18 +49,7 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r, bool wr
 
 TEST(convolutions_of_odd_shapes_and_each_padding_match_plain_loops)
 {
-    CHECK_INT(gemm_init(NULL), 0);
-    for (int threads = 1; threads <= 3; threads += 2) {
-        struct parallel *pool = NULL;
-        struct error err;
-        REQUIRE(parallel_create(&pool, threads, &err) == 0);
-        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-            for (int wrap = 0; wrap < 4; wrap++) {
-                check_shape(pool, &shapes[i], wrap % 2 != 0, wrap / 2 != 0);
-            }
-        }
-        parallel_destroy(pool);
-    }
+    conv_check_all(shapes, sizeof(shapes) / sizeof(shapes[0]), 3, check_shape);
 }
 
 TEST(padding_at_the_end_only_is_a_row_and_a_column_of_zeros_more)

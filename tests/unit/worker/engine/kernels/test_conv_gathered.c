@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "tests/harness/test.h"
-#include "tests/support/ref_kernels.h"
-#include "worker/engine/kernels/gemm.h"
+#include "tests/support/conv_check.h"
 
 static const struct ref_conv shapes[] = {
     {2, 8, 8, 32, 64, 3, 1, 1},
@@ -28,16 +27,7 @@ static uint16_t *store(float *weight, int64_t count)
 
 static void check_shape(struct parallel *pool, const struct ref_conv *r, bool wrap_x, bool wrap_y)
 {
-    struct conv2d conv = {.batch = r->batch,
-                          .height_in = r->height,
-                          .width_in = r->width,
-                          .channels_in = r->channels_in,
-                          .channels_out = r->channels_out,
-                          .kernel = (int)r->kernel,
-                          .stride = (int)r->stride,
-                          .padding = (int)r->padding,
-                          .wrap_x = wrap_x,
-                          .wrap_y = wrap_y};
+    struct conv2d conv = conv_of(r, wrap_x, wrap_y);
     int64_t weights = r->channels_out * r->channels_in * 9;
     int64_t pixels = r->batch * conv2d_height_out(&conv) * conv2d_width_out(&conv);
     int64_t count = pixels * r->channels_out, picture = count / r->batch;
@@ -71,18 +61,7 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r, bool wr
 
 TEST(small_maps_with_weights_as_a_file_has_them_match_plain_loops)
 {
-    CHECK_INT(gemm_init(NULL), 0);
-    for (int threads = 1; threads <= 2; threads++) {
-        struct parallel *pool = NULL;
-        struct error err;
-        REQUIRE(parallel_create(&pool, threads, &err) == 0);
-        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-            for (int wrap = 0; wrap < 4; wrap++) {
-                check_shape(pool, &shapes[i], wrap % 2 != 0, wrap / 2 != 0);
-            }
-        }
-        parallel_destroy(pool);
-    }
+    conv_check_all(shapes, sizeof(shapes) / sizeof(shapes[0]), 2, check_shape);
 }
 
 TEST(only_small_maps_and_half_precision_are_taken)

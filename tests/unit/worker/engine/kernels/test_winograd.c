@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "tests/harness/test.h"
-#include "tests/support/ref_kernels.h"
-#include "worker/engine/kernels/gemm.h"
+#include "tests/support/conv_check.h"
 
 static const struct ref_conv shapes[] = {
     {1, 1, 1, 16, 16, 3, 1, 1},   {1, 1, 5, 16, 32, 3, 1, 1},     {2, 4, 4, 32, 16, 3, 1, 1},
@@ -14,16 +13,7 @@ static const struct ref_conv shapes[] = {
 
 static void check_shape(struct parallel *pool, const struct ref_conv *r, bool wrap_x, bool wrap_y)
 {
-    struct conv2d conv = {.batch = r->batch,
-                          .height_in = r->height,
-                          .width_in = r->width,
-                          .channels_in = r->channels_in,
-                          .channels_out = r->channels_out,
-                          .kernel = 3,
-                          .stride = 1,
-                          .padding = 1,
-                          .wrap_x = wrap_x,
-                          .wrap_y = wrap_y};
+    struct conv2d conv = conv_of(r, wrap_x, wrap_y);
     int64_t pairs = r->channels_in * r->channels_out, pixels = r->batch * r->height * r->width;
     int64_t count = pixels * r->channels_out, picture = count / r->batch;
     float *x = ref_random(pixels * r->channels_in, 1), *weight = ref_random(pairs * 9, 2);
@@ -55,18 +45,7 @@ static void check_shape(struct parallel *pool, const struct ref_conv *r, bool wr
 
 TEST(convolutions_of_odd_sizes_and_each_padding_match_plain_loops)
 {
-    CHECK_INT(gemm_init(NULL), 0);
-    for (int threads = 1; threads <= 3; threads += 2) {
-        struct parallel *pool = NULL;
-        struct error err;
-        REQUIRE(parallel_create(&pool, threads, &err) == 0);
-        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-            for (int wrap = 0; wrap < 4; wrap++) {
-                check_shape(pool, &shapes[i], wrap % 2 != 0, wrap / 2 != 0);
-            }
-        }
-        parallel_destroy(pool);
-    }
+    conv_check_all(shapes, sizeof(shapes) / sizeof(shapes[0]), 3, check_shape);
 }
 
 TEST(kernels_stored_in_half_precision_are_packed_like_their_float_values)
