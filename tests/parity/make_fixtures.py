@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Makes the list of `make parity` anew: the models (models, weights), the adapters, the cases
-(cases/KIND.json) and what diffusers makes of them (cases/KIND.safetensors).
+(cases/KIND.json), what diffusers makes of them (cases/KIND.safetensors) and how far it is from that
+in bfloat16 (cases/bf16.json).
 
     make_fixtures.py            everything
     make_fixtures.py KIND...    only these kinds' cases; models and adapters stay
@@ -19,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import adapters
+import bfloat16
 import controls
 import kinds
 import reference
@@ -183,6 +185,7 @@ def main():
     for kind in wanted or kinds.KINDS:
         make_kind(kind, texts)
     texts.save(path)
+    bfloat16.write(wanted or kinds.KINDS)
 
 
 if __name__ == "__main__":
