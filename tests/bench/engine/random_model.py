@@ -5,7 +5,8 @@
 
 Folders as the diffusers library writes them, float16, with the published shapes. A weight of n
 inputs has a deviation of 1/sqrt(n), so activations keep their size from layer to layer; the numbers
-repeat after some tens of thousands, which arithmetic does not notice. A folder is made once.
+repeat after some tens of thousands, which speed does not notice but errors do (full.py of
+tests/parity draws each number). A folder is made once.
 """
 
 import itertools
@@ -20,6 +21,7 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parents[3]
 MODELS = TREE / "build/bench-models"
 BLOCK = 65521  # numbers that are drawn; a prime, so that no two rows of a matrix begin alike
+STRIDE = 7919  # of the beginnings of tensors in it
 REPEATS = 64   # of the block in one write
 
 # ---- Configs -------------------------------------------------------------------------------------
@@ -245,14 +247,16 @@ def write_weights(path, shapes, drawn):
     blocks = {}
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for name, entry in header.items():
+        for place, (name, entry) in enumerate(header.items()):
             key = deviation_and_mean(name, entry["shape"])
             if key not in blocks:
                 numbers = struct.pack(f"<{BLOCK}e", *(key[0] * x + key[1] for x in drawn))
                 blocks[key] = numbers * REPEATS
             left, block = entry["data_offsets"][1] - entry["data_offsets"][0], blocks[key]
+            begin = 2 * (place * STRIDE % BLOCK)  # no two layers are alike
             while left > 0:
-                left -= file.write(memoryview(block)[:left])
+                left -= file.write(memoryview(block)[begin:begin + left])
+                begin = 0
 
 
 def write_json(path, value):
