@@ -45,7 +45,7 @@ NEGATIVE = "blurry, low quality"
 # Of each precision: the error of a forward of the UNet (in f32 of any stage), and of the picture.
 # Bf16 may be over it where diffusers' own UNet is further off in torch.bfloat16; the line says so.
 # Int8 has no bound: it is reported.
-BOUNDS = {"f32": (1e-4, 45.0), "bf16": (2e-2, 30.0), "int8": (1.0, 0.0)}
+BOUNDS = {"f32": (1e-4, 45.0), "f16": (1e-2, 45.0), "bf16": (2e-2, 30.0), "int8": (1.0, 0.0)}
 SHARD_BYTES = 2 << 30
 
 # ---- Full shapes: the narrow configs with the published widths -----------------------------------

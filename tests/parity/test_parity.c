@@ -2,6 +2,7 @@
  * docs/PARITY.md, made by make_fixtures.py.
  *
  *     test_parity                 TAP, a test for each kind: for `make test`
+ *     test_parity --plain         the same of each kind's plain case alone: where it is emulated
  *     test_parity --list [WORD]   a line for each case (whose line holds WORD): for `make parity`
  *
  * A kind must meet every sampler, schedule and control of the list; a pair that no case has fails.
@@ -43,6 +44,7 @@ struct parity {
     const char *word;  /* only cases whose line holds it, or NULL */
     struct json *bf16; /* kind -> error of diffusers' own UNet in bfloat16: bfloat16.py */
     bool tap;
+    bool plain;                 /* only the case without a control, and no coarser precisions */
     struct safetensors *inputs; /* the pictures that cases start from */
     int passed, failed;
     /* Of the kind that is looked at: */
@@ -370,7 +372,10 @@ static void look_at_case(struct parity *parity, const struct json_value *value)
     names_meet(&parity->schedules, test.schedule);
     names_meet(&parity->controls, test.control);
     bool is_plain = strcmp(test.control, "none") == 0 && !is_special(&test);
-    if (is_plain && !parity->is_rounded) {
+    if (parity->plain && (!is_plain || parity->engine != NULL)) {
+        return;
+    }
+    if (is_plain && !parity->is_rounded && !parity->plain) {
         look_at_precisions(parity, &test);
     }
     if (parity->word != NULL && strstr(name, parity->word) == NULL) {
@@ -383,6 +388,9 @@ static void look_at_case(struct parity *parity, const struct json_value *value)
 
 static void report_missing(struct parity *parity, struct names *names, const char *what)
 {
+    if (parity->plain) {
+        return;
+    }
     const struct json_value *exempt =
         json_member(json_member(json_root(parity->list), "exempt"), parity->kind);
     for (const struct json_value *at = json_first(exempt); at != NULL; at = json_next(at)) {
@@ -471,6 +479,7 @@ int main(int count, char **arguments)
 {
     struct error err;
     struct parity parity = {.tap = count < 2 || strcmp(arguments[1], "--list") != 0};
+    parity.plain = count > 1 && strcmp(arguments[1], "--plain") == 0;
     parity.word = count > 2 ? arguments[2] : NULL;
     if (json_open(&parity.list, PARITY_FOLDER "cases/list.json", &err) < 0 ||
         json_open(&parity.bf16, PARITY_FOLDER "cases/bf16.json", &err) < 0 ||
