@@ -170,11 +170,11 @@ static void digest_embeddings(struct engine *engine)
 static void digest_arithmetic(struct engine *engine)
 {
     const struct arithmetics *arithmetics = &engine->arithmetics;
-    if (arithmetics->unet != ARITHMETIC_F32 || arithmetics->text != ARITHMETIC_F32 ||
+    if (arithmetics->unet != ARITHMETIC_F32 || arithmetics->fine != ARITHMETIC_F32 ||
         arithmetics->vae != ARITHMETIC_F32) {
         char both[DIGEST_HEX_SIZE + 24];
         snprintf(both, sizeof(both), "%s %s %s %s", engine->info.digest,
-                 precision_name(arithmetics->unet), precision_name(arithmetics->text),
+                 precision_name(arithmetics->unet), precision_name(arithmetics->fine),
                  precision_name(arithmetics->vae));
         digest_sha256_hex(both, strlen(both), engine->info.digest);
     }

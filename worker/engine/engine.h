@@ -36,7 +36,7 @@ enum engine_storage {
 
 /* How far the operands of matrix products and convolutions may be rounded. A permission: what is
  * computed in is the fastest within it, measured on this machine when the engine is opened
- * (engine_info.arithmetic). Layers that feel it most stay in float32: docs/ENGINE.md. */
+ * (engine_info.arithmetic). Layers that feel it most are rounded less: docs/ENGINE.md. */
 enum engine_precision {
     ENGINE_PRECISION_F32,  /* as diffusers computes */
     ENGINE_PRECISION_F16,  /* to 11 bits, scaled so that nothing overflows */

@@ -14,8 +14,7 @@
 #define COLUMNS PRODUCT_TILE_COLUMNS
 #define STEP PRODUCT_TILE_STEP
 
-/* A piece's rows of A should stay in a second-level cache while all its panels pass; a panel's
- * tiles are of nearly equal height, at most PRODUCT_TILE_ROWS. */
+/* A piece's rows of A should stay in a second-level cache while all its panels pass. */
 #define PIECE_BYTES ((int64_t)512 << 10)
 #define PIECES_A_THREAD 4
 #define GRAIN 16384 /* numbers that make a thread worth waking */
@@ -232,6 +231,7 @@ struct product_call {
     const struct product *product;
     product_tile tile;
     struct packed packed;
+    int64_t tiles; /* of each panel: rows in nearly equal numbers, at most PRODUCT_TILE_ROWS */
     int64_t row_pieces, column_pieces, panels;
 };
 
@@ -344,17 +344,15 @@ static void product_piece(void *argument, int64_t piece, int thread)
 {
     (void)thread;
     const struct product_call *call = argument;
-    int64_t row, row_end, panel, panel_end;
-    parallel_range(call->product->a->rows, call->row_pieces, piece / call->column_pieces, &row,
-                   &row_end);
+    int64_t tile, tile_end, panel, panel_end;
+    parallel_range(call->tiles, call->row_pieces, piece / call->column_pieces, &tile, &tile_end);
     parallel_range(call->panels, call->column_pieces, piece % call->column_pieces, &panel,
                    &panel_end);
-    int64_t tiles = (row_end - row + PRODUCT_TILE_ROWS - 1) / PRODUCT_TILE_ROWS;
     for (; panel < panel_end; panel++) {
-        for (int64_t i = 0; i < tiles; i++) {
-            int64_t begin, end;
-            parallel_range(row_end - row, tiles, i, &begin, &end);
-            run_tile(call, row + begin, end - begin, panel);
+        for (int64_t i = tile; i < tile_end; i++) {
+            int64_t row, row_end;
+            parallel_range(call->product->a->rows, call->tiles, i, &row, &row_end);
+            run_tile(call, row, row_end - row, panel);
         }
     }
 }
@@ -375,8 +373,9 @@ void product_run(struct parallel *pool, const struct product *product)
     struct product_call call = {.product = product, .packed = packed_parts(b, packed.memory)};
     call.tile = product_tile_of(b->arithmetic);
     call.panels = round_up(b->n, COLUMNS) / COLUMNS;
+    call.tiles = (a->rows + PRODUCT_TILE_ROWS - 1) / PRODUCT_TILE_ROWS;
     call.row_pieces = (a->rows * a->stride + PIECE_BYTES - 1) / PIECE_BYTES;
-    call.row_pieces = call.row_pieces < a->rows ? call.row_pieces : a->rows;
+    call.row_pieces = call.row_pieces < call.tiles ? call.row_pieces : call.tiles;
     int64_t wanted = parallel_threads(pool) > 1 ? PIECES_A_THREAD * parallel_threads(pool) : 1;
     call.column_pieces = (wanted + call.row_pieces - 1) / call.row_pieces;
     call.column_pieces = call.column_pieces < call.panels ? call.column_pieces : call.panels;

@@ -20,7 +20,7 @@ struct attention_options {
     int64_t heads;            /* the inner width is channels, so channels / heads is a head's */
     bool bias;                /* q, k and v have biases (out always has) */
     bool causal;
-    bool context_is_sensitive; /* keys and values in float32: see linear_options */
+    bool context_is_sensitive; /* of keys and values: see linear_options */
 };
 
 struct attention {

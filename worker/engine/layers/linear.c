@@ -55,7 +55,7 @@ static void load(struct linear *linear, struct loader *loader, const char *prefi
                  const struct linear_options *options)
 {
     int64_t shape[4] = {linear->channels_out, linear->channels_in, 1, 1};
-    linear->arithmetic = options->is_sensitive ? ARITHMETIC_F32 : loader->arithmetic;
+    linear->arithmetic = options->is_sensitive ? loader->fine : loader->arithmetic;
     bool is_packed = linear->arithmetic != ARITHMETIC_F32;
     size_t stored = loader->stored_bytes;
     if (is_packed) {

@@ -27,7 +27,7 @@ struct linear {
 /* How a layer is loaded, beyond its size. */
 struct linear_options {
     bool with_bias;
-    bool is_sensitive; /* float32 whatever the loader's arithmetic: rounding would cost too much */
+    bool is_sensitive; /* of the loader's fine arithmetic: more rounding would cost too much */
     bool is_gated;     /* the result is used by linear_forward_gated */
 };
 

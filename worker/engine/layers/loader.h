@@ -33,9 +33,9 @@ struct loader {
     struct arena *model;          /* what cannot be used in place in the mapped file goes here */
     struct parallel *pool;        /* converts and repacks; may be NULL */
     bool expand;                  /* see above */
-    /* Of the layers that bear it: their weights are packed for it now, once, and the file's are no
-     * longer needed. The sensitive ones stay as expand says. */
-    enum arithmetic arithmetic;
+    /* Of the layers that bear it, and of the sensitive ones. Weights are packed for it now, once,
+     * and the file's are no longer needed; those of float32 stay as expand says. */
+    enum arithmetic arithmetic, fine;
     bool may_reduce; /* layers may be asked for another arithmetic than float32, some other time */
     uint64_t parameter_count; /* taken so far */
     size_t mapped_bytes;      /* of the file that are used in place */

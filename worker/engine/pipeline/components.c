@@ -150,7 +150,7 @@ static int open_text_encoder(struct components *components, int i, struct error 
         return result;
     }
     loader.modules = &components->modules[i == 0 ? LORA_TEXT_ENCODER : LORA_TEXT_ENCODER_2];
-    loader.arithmetic = components->arithmetics.text;
+    loader.arithmetic = components->arithmetics.fine;
     loader.may_reduce = loader.arithmetic != ARITHMETIC_F32;
     clip_text_load(&components->text_encoders[i], &loader, &config);
     for (enum arithmetic a = ARITHMETIC_F16; a < ARITHMETICS; a++) {
@@ -177,6 +177,7 @@ static int open_unet(struct components *components, struct error *err)
     }
     loader.modules = &components->modules[LORA_UNET];
     loader.arithmetic = components->arithmetics.unet;
+    loader.fine = components->arithmetics.fine;
     loader.may_reduce = true;
     unet_load(&components->unet, &loader, &config);
     return finish_weights(components, &loader, err);

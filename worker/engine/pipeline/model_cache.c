@@ -17,7 +17,7 @@ static void describe(const struct engine_options *options, const struct arithmet
     int length = snprintf(identity, WEIGHT_CACHE_IDENTITY_MAX,
                           "model %s; vae %s; storage %s; %s %s %s; %s; product %d; conv %d; %.99s",
                           model, vae, options->storage == ENGINE_STORAGE_F32 ? "f32" : "file",
-                          precision_name(arithmetics->unet), precision_name(arithmetics->text),
+                          precision_name(arithmetics->unet), precision_name(arithmetics->fine),
                           precision_name(arithmetics->vae), LOADER_F32_LAYOUT,
                           PRODUCT_LAYOUT_VERSION, CONV_REDUCED_LAYOUT_VERSION, gemm_library());
     ASSERT(length > 0 && length < WEIGHT_CACHE_IDENTITY_MAX);
@@ -31,7 +31,7 @@ struct weight_cache *model_cache_open(const struct engine_options *options,
     struct error err;
     bool has_vae = options->vae_path != NULL && *options->vae_path != '\0';
     bool packs = options->storage == ENGINE_STORAGE_F32 || arithmetics->unet != ARITHMETIC_F32 ||
-                 arithmetics->text != ARITHMETIC_F32 || arithmetics->vae != ARITHMETIC_F32;
+                 arithmetics->fine != ARITHMETIC_F32 || arithmetics->vae != ARITHMETIC_F32;
     if (!packs || options->cache_folder == NULL || *options->cache_folder == '\0' ||
         model_digest(options->model_path, model, &err) < 0 ||
         (has_vae && model_digest(options->vae_path, vae, &err) < 0)) {

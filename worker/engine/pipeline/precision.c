@@ -65,11 +65,11 @@ int precision_choose(enum engine_precision precision, bool is_forced, struct ari
     for (enum arithmetic a = ARITHMETIC_F16; a <= most; a++) {
         out->unet = faster(seconds, out->unet, a);
     }
-    out->text = faster(seconds, ARITHMETIC_F32, ARITHMETIC_F16);
+    out->fine = faster(seconds, ARITHMETIC_F32, ARITHMETIC_F16);
     out->vae = faster(seconds, ARITHMETIC_F32, ARITHMETIC_BF16);
     if (is_forced) {
         out->unet = most;
-        out->text = most == ARITHMETIC_F16 ? most : ARITHMETIC_F32;
+        out->fine = most == ARITHMETIC_F16 ? most : ARITHMETIC_F32;
         out->vae = most == ARITHMETIC_BF16 ? most : out->vae;
     }
     return STATUS_OK;

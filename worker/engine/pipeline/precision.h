@@ -11,9 +11,11 @@
 /* What the models compute in. */
 struct arithmetics {
     enum arithmetic unet; /* most of its layers; see loader.h */
-    enum arithmetic text; /* float32, or float16: a prompt's rounding is in every step */
-    enum arithmetic
-        vae; /* float32 or bfloat16: it draws what is seen, for a small part of the time */
+    /* Float32 or float16: its sensitive layers, and the text encoders, whose rounding is in every
+     * step. */
+    enum arithmetic fine;
+    /* Float32 or bfloat16: it draws what is seen, for a small part of the time. */
+    enum arithmetic vae;
 };
 
 /* is_forced: the arithmetic of that precision itself for the UNet, whatever its speed;
