@@ -159,6 +159,12 @@ void product_pack(struct parallel *pool, const struct product_weights *weights,
     xfree(call.row);
 }
 
+bool product_takes(enum arithmetic arithmetic, enum dtype dtype, int64_t n, int64_t k)
+{
+    return arithmetic == ARITHMETIC_F16 && dtype == DTYPE_F16 && product_has(arithmetic) &&
+           n % COLUMNS == 0 && k % PRODUCT_TILE_HALVES == 0;
+}
+
 /* ---- Activations ----------------------------------------------------------------------------- */
 
 static size_t scale_bytes(int64_t rows)
@@ -226,6 +232,25 @@ void product_round(struct parallel *pool, const struct product_rows *rows, const
 }
 
 /* ---- The product ----------------------------------------------------------------------------- */
+
+/* A panel of B: its steps, and for each column what turns a sum into a result. */
+struct panel {
+    int64_t number;
+    const uint8_t *steps;
+    const float *scales;
+    const int32_t *offsets;
+};
+
+/* A panel that is laid out for a product. */
+static size_t room_bytes(const struct product_weights *weights)
+{
+    return (size_t)panel_bytes(weights->arithmetic, weights->k) + COLUMNS * sizeof(float);
+}
+
+size_t product_workspace(const struct product_weights *weights, int threads)
+{
+    return weights->packed == NULL ? (size_t)threads * room_bytes(weights) : 0;
+}
 
 struct product_call {
     const struct product *product;
@@ -319,7 +344,35 @@ static void store_tile(const struct product *product, const float *tile, int64_t
                   stride);
 }
 
-static void run_tile(const struct product_call *call, int64_t row, int64_t rows, int64_t panel)
+static struct panel lay_out(const struct product_call *call, int64_t number, int thread)
+{
+    const struct product_weights *weights = call->product->b;
+    int64_t k = weights->k, half = COLUMNS / 2;
+    uint8_t *steps = (uint8_t *)call->product->workspace + (size_t)thread * room_bytes(weights);
+    float *scales = (float *)(void *)(steps + panel_bytes(weights->arithmetic, k));
+    for (int64_t i = 0; i < COLUMNS; i += half) {
+        int64_t column = column_at(weights, number * COLUMNS + i);
+        product_tile_lay_out((const char *)weights->halves +
+                                 column * k * number_bytes(ARITHMETIC_F16),
+                             k, steps + i * STEP, scales + i);
+    }
+    return (struct panel){number, steps, scales, NULL};
+}
+
+static struct panel panel_at(const struct product_call *call, int64_t number, int thread)
+{
+    const struct product_weights *weights = call->product->b;
+    if (weights->packed == NULL) {
+        return lay_out(call, number, thread);
+    }
+    const struct packed *packed = &call->packed;
+    return (struct panel){number,
+                          packed->panels + number * panel_bytes(weights->arithmetic, weights->k),
+                          packed->scales + number * COLUMNS, packed->offsets + number * COLUMNS};
+}
+
+static void run_tile(const struct product_call *call, int64_t row, int64_t rows,
+                     const struct panel *panel)
 {
     union {
         int32_t sums[PRODUCT_TILE_ROWS * COLUMNS];
@@ -327,32 +380,29 @@ static void run_tile(const struct product_call *call, int64_t row, int64_t rows,
     } tile __attribute__((aligned(64)));
     const struct product *product = call->product;
     const struct product_rows *a = product->a;
-    int64_t k = a->k;
-    call->tile(rows, a->data + row * a->stride, a->stride,
-               call->packed.panels + panel * panel_bytes(a->arithmetic, k),
-               steps_of(a->arithmetic, k), &tile);
+    call->tile(rows, a->data + row * a->stride, a->stride, panel->steps,
+               steps_of(a->arithmetic, a->k), &tile);
     if (a->arithmetic == ARITHMETIC_INT8) {
-        scale_sums(tile.sums, rows, a->scales + row, call->packed.scales + panel * COLUMNS,
-                   call->packed.offsets + panel * COLUMNS);
+        scale_sums(tile.sums, rows, a->scales + row, panel->scales, panel->offsets);
     } else if (a->arithmetic == ARITHMETIC_F16) {
-        scale_floats(tile.values, rows, a->scales + row, call->packed.scales + panel * COLUMNS);
+        scale_floats(tile.values, rows, a->scales + row, panel->scales);
     }
-    store_tile(product, tile.values, row, rows, panel);
+    store_tile(product, tile.values, row, rows, panel->number);
 }
 
 static void product_piece(void *argument, int64_t piece, int thread)
 {
-    (void)thread;
     const struct product_call *call = argument;
-    int64_t tile, tile_end, panel, panel_end;
+    int64_t tile, tile_end, number, number_end;
     parallel_range(call->tiles, call->row_pieces, piece / call->column_pieces, &tile, &tile_end);
-    parallel_range(call->panels, call->column_pieces, piece % call->column_pieces, &panel,
-                   &panel_end);
-    for (; panel < panel_end; panel++) {
+    parallel_range(call->panels, call->column_pieces, piece % call->column_pieces, &number,
+                   &number_end);
+    for (; number < number_end; number++) {
+        struct panel panel = panel_at(call, number, thread);
         for (int64_t i = tile; i < tile_end; i++) {
             int64_t row, row_end;
             parallel_range(call->product->a->rows, call->tiles, i, &row, &row_end);
-            run_tile(call, row, row_end - row, panel);
+            run_tile(call, row, row_end - row, &panel);
         }
     }
 }
@@ -370,7 +420,10 @@ void product_run(struct parallel *pool, const struct product *product)
         const void *readable;
         void *memory;
     } packed = {.readable = b->packed};
-    struct product_call call = {.product = product, .packed = packed_parts(b, packed.memory)};
+    struct product_call call = {.product = product};
+    if (b->packed != NULL) {
+        call.packed = packed_parts(b, packed.memory);
+    }
     call.tile = product_tile_of(b->arithmetic);
     call.panels = round_up(b->n, COLUMNS) / COLUMNS;
     call.tiles = (a->rows + PRODUCT_TILE_ROWS - 1) / PRODUCT_TILE_ROWS;

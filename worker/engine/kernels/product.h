@@ -46,8 +46,12 @@ struct product_weights {
     int64_t n, k;
     /* The columns are those of two results side by side, values and gates: see product.gated. */
     bool gated;
-    const void *packed; /* product_packed_bytes, aligned for float */
+    const void *packed; /* product_packed_bytes, aligned for float; NULL: */
+    const void *halves; /* numbers that product_takes, [n, k], laid out for each product */
 };
+
+/* Whether numbers of this type need not be packed for products in this arithmetic. */
+bool product_takes(enum arithmetic arithmetic, enum dtype dtype, int64_t n, int64_t k);
 
 /* Bytes of the packed form, which depends on these numbers alone. */
 size_t product_packed_bytes(enum arithmetic arithmetic, int64_t n, int64_t k);
@@ -81,12 +85,16 @@ void product_round_row(const struct product_rows *rows, int64_t row, const float
 
 /* ---- The product ---- */
 
+/* Bytes of workspace for so many threads; 0 with packed weights. */
+size_t product_workspace(const struct product_weights *weights, int threads);
+
 struct product {
     const struct product_rows *a;
     const struct product_weights *b; /* of the same arithmetic and k */
     const float *bias;               /* [n], or NULL */
     float *c;                        /* [rows, n], rows c_stride apart */
     int64_t c_stride;
+    void *workspace; /* aligned to 64 */
     bool accumulate; /* add to what C holds */
     /* GEGLU (Shazeer 2020): C [rows, n / 2] = value * gelu(gate), of the first half of the columns
      * and the second. Only with gated weights. */

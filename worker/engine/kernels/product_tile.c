@@ -1,5 +1,6 @@
 #include "worker/engine/kernels/product_tile.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,6 +24,9 @@ static struct {
 
 #include <cpuid.h>
 #include <immintrin.h>
+
+#include "worker/engine/kernels/rounding.h"
+#include "worker/engine/kernels/transpose_avx512.h"
 
 #define COLUMNS PRODUCT_TILE_COLUMNS
 #define STEP PRODUCT_TILE_STEP
@@ -133,6 +137,7 @@ __attribute__((target(BF16_512))) static void tile_512_bf16(int64_t rows, const 
 
 #define F16_ROWS 7
 #define F16_RUN 16
+#define F16_BYTES ((int64_t)sizeof(uint16_t))
 
 /* An earlier clang has the types with -mavx512fp16 only. */
 #if defined(__clang__) && __clang_major__ < 15
@@ -225,6 +230,54 @@ __attribute__((target(F16_512), noinline)) static void block_512_f16(int64_t row
     }
 }
 
+/* The scale of k numbers; *exponent: of its inverse, in float16. */
+__attribute__((target(F16_512))) static float scale_of_halves(const char *halves, int64_t k,
+                                                              __m512h *exponent)
+{
+    __m512i most = _mm512_setzero_si512();
+    for (int64_t i = 0; i < k; i += PRODUCT_TILE_HALVES) {
+        __m512i bits = _mm512_loadu_si512(halves + i * F16_BYTES);
+        most = _mm512_max_epu16(most, _mm512_and_si512(bits, _mm512_set1_epi16(0x7fff)));
+    }
+    float lanes[PRODUCT_TILE_HALVES];
+    _mm512_storeu_ps(lanes, _mm512_cvtph_ps(_mm512_castsi512_si256(most)));
+    _mm512_storeu_ps(lanes + PRODUCT_TILE_HALVES / 2,
+                     _mm512_cvtph_ps(_mm512_extracti64x4_epi64(most, 1)));
+    float scale = rounding_scale(ARITHMETIC_F16, rounding_largest(lanes, PRODUCT_TILE_HALVES));
+    int power = 0;
+    (void)frexpf(rounding_inverse(scale), &power);
+    float moves = (float)(power - 1); /* frexp's fraction of a power of two is a half */
+    uint16_t bits;
+    rounding_halves(ARITHMETIC_F16, &moves, 1, 1.0f, &bits);
+    *exponent = (__m512h)_mm512_set1_epi16((int16_t)bits);
+    return scale;
+}
+
+__attribute__((target(F16_512))) static void lay_out_512_f16(const char *halves, int64_t k,
+                                                             uint8_t *half_panel, float *scales)
+{
+    __m512h exponents[COLUMNS / 2];
+    for (int i = 0; i < COLUMNS / 2; i++) {
+        scales[i] = scale_of_halves(halves + i * k * F16_BYTES, k, &exponents[i]);
+    }
+    for (int64_t t = 0; t < k; t += PRODUCT_TILE_HALVES) {
+        __m512 pairs[COLUMNS / 2];
+        for (int i = 0; i < COLUMNS / 2; i++) {
+            __m512i bits = _mm512_loadu_si512(halves + (i * k + t) * F16_BYTES);
+            pairs[i] = (__m512)_mm512_scalef_ph((__m512h)bits, exponents[i]);
+        }
+        transpose_avx512(pairs);
+        for (int i = 0; i < COLUMNS / 2; i++) {
+            _mm512_storeu_ps(half_panel + (t / 2 + i) * PANEL_STEP, pairs[i]);
+        }
+    }
+}
+
+void product_tile_lay_out(const void *halves, int64_t k, uint8_t *half_panel, float *scales)
+{
+    lay_out_512_f16(halves, k, half_panel, scales);
+}
+
 /* A run's sum below 2^-14 widens to a subnormal float32, at which the processor stops for a hundred
  * cycles unless it may take it for 0: a part in 2^24 of the largest sum. */
 #define DENORMALS_ARE_ZEROS 0x40
@@ -246,6 +299,7 @@ static void tile_512_f16(int64_t rows, const uint8_t *a, int64_t stride, const u
 #else
 
 static const product_tile tile_512_f16 = NULL;
+#define LACKS_LAY_OUT
 
 #endif
 
@@ -393,10 +447,19 @@ static void find_tiles(void)
 
 #else
 
+#define LACKS_LAY_OUT
 static void find_tiles(void)
 {
 }
 
+#endif
+
+#if defined(LACKS_LAY_OUT)
+void product_tile_lay_out(const void *halves, int64_t k, uint8_t *half_panel, float *scales)
+{
+    (void)halves, (void)k, (void)half_panel, (void)scales;
+    PANIC("no products in float16 here");
+}
 #endif
 
 static struct choice best(enum arithmetic arithmetic)

@@ -23,6 +23,13 @@ typedef void (*product_tile)(int64_t rows, const uint8_t *a, int64_t stride, con
  * bits: the older vpmaddubsw saturates in 16. */
 product_tile product_tile_of(enum arithmetic arithmetic);
 
+/* Float16 weights as a file has them become a panel at little cost, so they need not be kept as
+ * panels: half a panel, PRODUCT_TILE_COLUMNS / 2 of its columns, from as many rows of k numbers
+ * (which need not be aligned), each times a power of two and with that scale (rounding.h). k is a
+ * multiple of PRODUCT_TILE_HALVES. Only where there is a tile of float16. */
+#define PRODUCT_TILE_HALVES 32
+void product_tile_lay_out(const void *halves, int64_t k, uint8_t *half_panel, float *scales);
+
 /* Its name ("avx512-vnni"), or "" for none. */
 const char *product_tile_name(enum arithmetic arithmetic);
 

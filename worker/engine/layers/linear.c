@@ -15,7 +15,7 @@ static void enter_module(struct linear *linear, struct loader *loader, const cha
     loader_enter_module(loader, prefix, &module);
 }
 
-/* Pack the weight for the layer's arithmetic, and let the file's go. */
+/* Pack the weight for the layer's arithmetic, and let the file's go; or use that as it is. */
 static void pack(struct linear *linear, struct loader *loader, const char *prefix, bool is_gated)
 {
     static const char *const names[] = {
@@ -25,11 +25,16 @@ static void pack(struct linear *linear, struct loader *loader, const char *prefi
         [ARITHMETIC_INT8] = "int8",
     };
     int64_t n = linear->channels_out, k = linear->channels_in;
+    linear->packed = (struct product_weights){
+        .arithmetic = linear->arithmetic, .n = n, .k = k, .gated = is_gated && n % 64 == 0};
     if (linear->weight.data == NULL) {
         return; /* a problem, told by weights_finish */
     }
-    linear->packed = (struct product_weights){
-        .arithmetic = linear->arithmetic, .n = n, .k = k, .gated = is_gated && n % 64 == 0};
+    if (product_takes(linear->arithmetic, linear->weight.dtype, n, k)) {
+        linear->packed.halves = linear->weight.data;
+        loader->mapped_bytes += (size_t)(n * k) * stored_size(linear->weight.dtype);
+        return;
+    }
     bool is_made;
     void *room = loader_pack_room(loader, prefix, names[linear->arithmetic],
                                   product_packed_bytes(linear->arithmetic, n, k), &is_made);
@@ -46,7 +51,9 @@ static void count_packed(const struct linear *linear, struct loader *loader, siz
 {
     int64_t n = linear->channels_out, k = linear->channels_in;
     for (enum arithmetic a = ARITHMETIC_F16; a <= ARITHMETIC_INT8; a++) {
-        loader->packed_change[a] += (int64_t)product_packed_bytes(a, n, k) - (int64_t)stored;
+        if (!product_takes(a, linear->weight.dtype, n, k)) {
+            loader->packed_change[a] += (int64_t)product_packed_bytes(a, n, k) - (int64_t)stored;
+        }
     }
 }
 
@@ -143,13 +150,18 @@ static void rounded_product(const struct linear *linear, struct exec *ex,
                             bool gate)
 {
     ASSERT(input->rows.arithmetic == linear->arithmetic);
-    product_run(ex->pool, &(struct product){.a = &input->rows,
-                                            .b = &linear->packed,
-                                            .bias = linear->bias,
-                                            .c = y.data,
-                                            .c_stride = tensor_channels(y),
-                                            .accumulate = accumulate,
-                                            .gate = gate});
+    size_t mark = arena_mark(ex->step);
+    size_t workspace = product_workspace(&linear->packed, parallel_threads(ex->pool));
+    product_run(ex->pool, &(struct product){
+                              .a = &input->rows,
+                              .b = &linear->packed,
+                              .bias = linear->bias,
+                              .c = y.data,
+                              .c_stride = tensor_channels(y),
+                              .workspace = workspace > 0 ? arena_alloc(ex->step, workspace) : NULL,
+                              .accumulate = accumulate,
+                              .gate = gate});
+    arena_release(ex->step, mark);
 }
 
 static struct profile_work work_of(const struct linear *linear, struct tensor x)

@@ -18,8 +18,8 @@
 struct linear {
     int64_t channels_in, channels_out;
     enum arithmetic arithmetic;
-    struct stored weight;           /* [channels_out, channels_in], of float32 arithmetic */
-    struct product_weights packed;  /* of the others */
+    struct stored weight;           /* [channels_out, channels_in]; NULL where it is packed */
+    struct product_weights packed;  /* of other arithmetic than float32 */
     const float *bias;              /* [channels_out], or NULL */
     const struct adapter *adapters; /* beside the product; NULL: none */
 };

@@ -6,6 +6,7 @@
 
 #include "tests/harness/test.h"
 #include "tests/support/ref_kernels.h"
+#include "worker/engine/kernels/rounding.h"
 
 static const int64_t shapes[][3] = {
     {1, 1, 1},    {1, 300, 7},     {2, 1280, 320}, {3, 5, 7},    {13, 32, 64},   {14, 33, 65},
@@ -200,6 +201,49 @@ TEST(no_size_of_numbers_is_too_large_or_small_for_f16)
         CHECK(isfinite(data.c[2 * data.n + i]) && data.c[3 * data.n + i] == 0);
     }
     drop(&data);
+}
+
+/* Weights that are float16 numbers already, gated or not, large and small: bit for bit as packed.
+ */
+TEST(weights_in_f16_may_stay_as_they_are)
+{
+    const int64_t shape[] = {43, 96, 352};
+    if (!can(ARITHMETIC_F16)) {
+        return;
+    }
+    CHECK(!product_takes(ARITHMETIC_F16, DTYPE_F32, 96, 352));
+    CHECK(!product_takes(ARITHMETIC_F16, DTYPE_F16, 96, 350));
+    CHECK(!product_takes(ARITHMETIC_F16, DTYPE_F16, 48, 352));
+    CHECK(product_takes(ARITHMETIC_F16, DTYPE_F16, 96, 352));
+    for (int i = 0; i < 2; i++) {
+        struct case_data data = make(ARITHMETIC_F16, shape, i == 1);
+        char *halves = malloc((size_t)(data.n * data.k) * sizeof(uint16_t) + 1);
+        for (int64_t j = 0; j < data.n * data.k; j++) {
+            uint16_t half;
+            int64_t row = j / data.k;
+            float number = row == 40 ? 0 : ldexpf(data.b[j], row == 3 ? -20 : (int)(row % 9));
+            rounding_halves(ARITHMETIC_F16, &number, 1, 1.0f, &half);
+            memcpy(halves + 1 + j * 2, &half, sizeof(half)); /* not aligned, as in a file */
+        }
+        product_pack(NULL, &data.weights, (struct stored){halves + 1, DTYPE_F16}, data.packed);
+        struct product product = {
+            .a = &data.rows, .b = &data.weights, .c = data.c, .c_stride = data.n};
+        product_run(NULL, &product);
+        float *expected = data.c;
+        data.c = ref_random(data.m * data.n, 6);
+        data.weights.packed = NULL;
+        data.weights.halves = halves + 1;
+        struct parallel *pool = NULL;
+        CHECK_INT(parallel_create(&pool, 2, NULL), 0);
+        size_t size = product_workspace(&data.weights, 2);
+        product.workspace = aligned_alloc(64, (size + 63) / 64 * 64);
+        product.c = data.c;
+        product_run(pool, &product);
+        CHECK(memcmp(expected, data.c, (size_t)(data.m * data.n) * sizeof(float)) == 0);
+        parallel_destroy(pool);
+        free(product.workspace), free(halves), free(expected);
+        drop(&data);
+    }
 }
 
 /* Sums that would not fit 16 bits, where older instructions saturate. */
