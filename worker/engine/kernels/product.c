@@ -16,6 +16,8 @@
 
 /* A piece's rows of A should stay in a second-level cache while all its panels pass. */
 #define PIECE_BYTES ((int64_t)512 << 10)
+/* Each lays the panels out anew; processors with float16 have 2 MiB. */
+#define LAID_OUT_PIECE_BYTES ((int64_t)1536 << 10)
 #define PIECES_A_THREAD 4
 #define GRAIN 16384 /* numbers that make a thread worth waking */
 
@@ -427,7 +429,8 @@ void product_run(struct parallel *pool, const struct product *product)
     call.tile = product_tile_of(b->arithmetic);
     call.panels = round_up(b->n, COLUMNS) / COLUMNS;
     call.tiles = (a->rows + PRODUCT_TILE_ROWS - 1) / PRODUCT_TILE_ROWS;
-    call.row_pieces = (a->rows * a->stride + PIECE_BYTES - 1) / PIECE_BYTES;
+    int64_t piece = b->packed != NULL ? PIECE_BYTES : LAID_OUT_PIECE_BYTES;
+    call.row_pieces = (a->rows * a->stride + piece - 1) / piece;
     call.row_pieces = call.row_pieces < call.tiles ? call.row_pieces : call.tiles;
     int64_t wanted = parallel_threads(pool) > 1 ? PIECES_A_THREAD * parallel_threads(pool) : 1;
     call.column_pieces = (wanted + call.row_pieces - 1) / call.row_pieces;
