@@ -122,12 +122,8 @@ int repairer_create(struct repairer **out, const struct repairer_options *option
                     struct error *err)
 {
     struct repairer *r = xcalloc(1, sizeof(*r));
-    pthread_condattr_t monotonic;
     r->options = *options;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_condition_init(&r->changed);
     pthread_mutex_init(&r->mutex, NULL);
     r->pair.health = options->health;
     int rc = uploader_config_open_stores(options->config, options->durable, &r->pair, err);

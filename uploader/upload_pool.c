@@ -403,11 +403,7 @@ int upload_pool_create(struct upload_pool **out, const struct upload_pool_option
     p->options = *options;
     p->waiting.end = &p->waiting.first;
     p->finished.end = &p->finished.first;
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&p->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_condition_init(&p->changed);
     pthread_mutex_init(&p->mutex, NULL);
     health_set_ready("store", false, "not looked at yet");
 

@@ -37,6 +37,15 @@ void clock_sleep_ms(unsigned milliseconds)
     }
 }
 
+void clock_condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
 struct timespec clock_monotonic_after(uint32_t milliseconds)
 {
     struct timespec time = now(CLOCK_MONOTONIC);

@@ -2,6 +2,7 @@
 #ifndef COMMON_BASE_CLOCK_H
 #define COMMON_BASE_CLOCK_H
 
+#include <pthread.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -9,7 +10,9 @@ uint64_t clock_unix_ms(void);
 uint64_t clock_monotonic_ms(void);
 double clock_monotonic_seconds(void);
 void clock_sleep_ms(unsigned milliseconds);
-/* So many milliseconds from now, for pthread_cond_timedwait on a condition with CLOCK_MONOTONIC. */
+/* A condition whose pthread_cond_timedwait is not moved by whoever sets the wall clock, and so many
+ * milliseconds from now for it. pthread_cond_destroy ends it. */
+void clock_condition_init(pthread_cond_t *condition);
 struct timespec clock_monotonic_after(uint32_t milliseconds);
 
 /* "2026-11-20T18:05:09.123Z"; text holds at least CLOCK_TEXT_SIZE bytes. */

@@ -324,11 +324,7 @@ int span_exporter_start(struct span_exporter **out, const struct span_exporter_o
     e->ring = xcalloc((size_t)options->queue_max, sizeof(struct span *));
     buf_init(&e->answer, ANSWER_BYTES_MAX);
     pthread_mutex_init(&e->mutex, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&e->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_condition_init(&e->changed);
     e->curl = curl_easy_init();
     if (e->curl == NULL || pthread_create(&e->thread, NULL, export_spans, e) != 0) {
         destroy(e);
