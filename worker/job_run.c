@@ -514,6 +514,7 @@ void job_run_drawn(struct job_run *run, struct runner_event *event)
 
 void job_run_failed(struct job_run *run, const struct error *err)
 {
+    span_fail(run->picture_span, status_name(err->status), err->text);
     if (run->stop != STOP_NONE) {
         end_stopped_run(run);
     } else if (!err->retriable) {
