@@ -18,7 +18,7 @@ static const ProtobufCMessageDescriptor *const descriptors[] = {
     &crafterse__v1__job__descriptor,         &crafterse__v1__status__descriptor,
     &crafterse__v1__result__descriptor,      &crafterse__v1__progress__descriptor,
     &crafterse__v1__control__descriptor,     &crafterse__v1__worker_announcement__descriptor,
-    &crafterse__v1__dead_letter__descriptor,
+    &crafterse__v1__dead_letter__descriptor, &crafterse__v1__hits__descriptor,
 };
 
 #define DESCRIPTOR_COUNT (sizeof(descriptors) / sizeof(descriptors[0]))

@@ -8,6 +8,7 @@ import time
 import pytest
 import requests
 
+from support.messages import Hits, Status
 from support.player import Player
 
 
@@ -333,6 +334,9 @@ def test_messages_that_are_not_protobuf_are_counted_and_skipped(player, http):
     for topic in ("requests", "status", "hits", "workers", "progress"):
         player.stack.topics.write(topic, b"\xff\xfe no message", key="x")
         player.stack.topics.write(topic, b"", key="x")
+    nameless = Hits(ends=[Status()])
+    nameless.envelope.sender = "a gateway whose hit names no job"
+    player.stack.topics.write("hits", nameless.SerializeToString(), key="x")
     deadline = time.monotonic() + 10
     while player.gateway.metric(name) < before + 10:
         assert time.monotonic() < deadline, player.gateway.metric(name)
