@@ -300,11 +300,23 @@ status: ## each service of make up, its port, memory, and each queue's lag
 
 # ---- Containers and monitoring ---------------------------------------------------------------
 
-.PHONY: images compose-try
+.PHONY: images compose-try alerts-try rights-try
 images: ## [CONTAINER_TOOL=podman]: build the container images and hold them to their sizes
 	@deploy/containers/images.sh
 compose-try: ## [NETWORK=host LOCAL=1]: the whole stack in containers, one picture, and all gone again
 	@deploy/compose/try.sh
+
+alerts-try rights-try: try-programs
+alerts-try: ## fire every alert on a running stack with a real Prometheus and Alertmanager (12 minutes)
+	@tests/deploy/alerts_try.py
+rights-try: ## the Kafka users, rights and topics of deploy/k8s on a real broker, one picture, every right
+	@tests/deploy/rights_try.py
+
+.PHONY: try-programs
+try-programs:
+	@deploy/local/install.sh build kafka lint test
+	@deploy/local/kafka.sh install build/kafka
+	@$(MAKE) --no-print-directory -j$(shell nproc) all bench-programs
 
 # ---- Documents -------------------------------------------------------------------------------
 

@@ -4,12 +4,12 @@ against what Kafka's own tool says."""
 import json
 import os
 import re
-import subprocess
 import time
 from pathlib import Path
 
 from integration.test_dispatch import ZERO_WORKER, make_job, submit
 from support import metrics_page
+from support.nodes import kafka_tool
 from support.processes import TREE, wait_until
 from support.stack import parse_metrics
 
@@ -100,13 +100,9 @@ def test_rules_and_dashboards_ask_for_what_there_is(stack):
 
 def kafka_consumer_groups(brokers):
     """{(group, topic): lag} as Kafka's own tool tells it."""
-    home = Path(os.environ.get("CRAFTERSE_KAFKA_HOME", TREE / "build/kafka"))
-    told = subprocess.run(
-        ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{home}/lib/*",
-         "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server",
-         brokers, "--describe", "--all-groups", "--timeout", "60000"],
-        check=True, capture_output=True, text=True,
-        timeout=120).stdout
+    told = kafka_tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+                      "--bootstrap-server", brokers, "--describe", "--all-groups",
+                      "--timeout", 60000)
     lags = {}
     for line in told.splitlines():
         fields = line.split()

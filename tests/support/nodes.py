@@ -17,16 +17,33 @@ from support.processes import TREE, Process, wait_until
 KAFKA_SCRIPT = TREE / "deploy/local/kafka.sh"
 
 
+def kafka_home():
+    return Path(os.environ.get("CRAFTERSE_KAFKA_HOME", TREE / "build/kafka"))
+
+
+def kafka_tool(java_class, *arguments):
+    """What one of Kafka's own command line tools prints."""
+    done = subprocess.run(
+        ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp",
+         f"{kafka_home()}/lib/*", java_class, *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{java_class} {arguments}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
 class Kafka:
     """A single node of Apache Kafka. kill() and start() again is a crash of the broker: its port
-    and its records stay. It starts soonest; as_on_a_server it is compiled as it would be there."""
+    and its records stay. It starts soonest; as_on_a_server it is compiled as it would be there.
+    `settings` are lines of server.properties that override those of kafka.sh."""
 
-    def __init__(self, folder, as_on_a_server=False):
+    def __init__(self, folder, as_on_a_server=False, settings=None):
         self.data = Path(folder) / "kafka-data"
-        home = os.environ.get("CRAFTERSE_KAFKA_HOME", TREE / "build/kafka")
-        self.process = Process("kafka", [KAFKA_SCRIPT, "start", self.data,
-                                         Path(folder) / "kafka.ports"], folder,
-                               {"CRAFTERSE_KAFKA_HOME": home,
+        command = [KAFKA_SCRIPT, "start", self.data, Path(folder) / "kafka.ports"]
+        if settings is not None:
+            command.append(Path(folder) / "server.overrides")
+            command[-1].write_text(settings)
+        self.process = Process("kafka", command, folder,
+                               {"CRAFTERSE_KAFKA_HOME": kafka_home(),
                                 "CRAFTERSE_KAFKA_JIT_LEVEL": 4 if as_on_a_server else 1})
 
     def start(self):
@@ -38,8 +55,11 @@ class Kafka:
     def brokers(self):
         return f"127.0.0.1:{self.port}"
 
+    def signal(self, number):
+        os.kill(int((self.data / "kafka.pid").read_text()), number)
+
     def kill(self):
-        os.kill(int((self.data / "kafka.pid").read_text()), signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self.process.child.wait(30)
 
     def stop(self):
@@ -116,6 +136,5 @@ def check_kafka_installed():
     """The first sentence that a person needs when Kafka cannot run here."""
     if shutil.which("java") is None:
         raise AssertionError("no java: apt install openjdk-17-jre-headless (make test does)")
-    home = Path(os.environ.get("CRAFTERSE_KAFKA_HOME", TREE / "build/kafka"))
-    if not (home / "lib").is_dir():
-        subprocess.run([KAFKA_SCRIPT, "install", home], check=True)
+    if not (kafka_home() / "lib").is_dir():
+        subprocess.run([KAFKA_SCRIPT, "install", kafka_home()], check=True)
