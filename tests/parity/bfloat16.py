@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""How far diffusers' own UNet in torch.bfloat16 is from itself in float32: what ours in bf16 is
-held against where a model magnifies rounding beyond the bound. Same weights and inputs, one forward.
+"""How far diffusers' own UNet in torch.bfloat16 is from itself in float32, same weights, same
+inputs: what ours in bf16 is held against where a model magnifies rounding beyond the bound.
 
     bfloat16.py            of every kind of the list, in its plain case, into cases/bf16.json
     bfloat16.py KIND...    only of these
