@@ -9,7 +9,6 @@ import uuid
 import requests
 
 from chaos import earlier
-from chaos.ledger import ENDS
 from chaos.scenarios.crashes import states, wait_ended
 from chaos.scenarios.kafka import ONE_EACH
 from chaos.scenarios.scenario import Desk, scenario
@@ -51,27 +50,41 @@ def long_among_short(run):
     desk.settle(timeout=1500 if run.soak else 90)
 
 
+def pool_of(fleet, order):
+    """Where the router has sent it."""
+    return next(s.pool for s in fleet.topics.read("status", Status)
+                if s.envelope.job_id == order.id and s.pool)
+
+
 @scenario(14, "all workers of one pool dead",
-          "new jobs go to the other pool once the dead one's workers are past their ttl (8 s); "
-          "what waits for them is drawn when they are back")
+          "the load shifts to the other pool within two looks at the depths, before anybody has "
+          "noticed that they are dead (8 s), and wholly then; what waits for them is drawn when "
+          "they are back")
 def dead_pool(run):
     fleet = run.fleet(counts={**ONE_EACH, "worker": 2}, pools=("default", "second"),
                       service_settings={"worker2": {"POOL": "second"}})
     desk = Desk(run, fleet)
     first = [desk.order(steps=4) for _ in range(8)]
     wait_ended(desk, first, 60)
-    fleet.supervisor.release("worker2")
-    fleet.supervisor.expect("worker2")
-    fleet.services["worker2"].kill()
-    early = [desk.order(steps=2) for _ in range(8)]  # some of them for the dead pool
-    time.sleep(10)  # the ttl, and more than two looks at the depths
+    probe = desk.order(steps=2)
+    wait_ended(desk, [probe], 30)
+    dead = pool_of(fleet, probe)  # the one that is asked first when none has anything to do
+    victim = "worker2" if dead == "second" else "worker1"
+    fleet.supervisor.release(victim)
+    fleet.supervisor.expect(victim)
+    fleet.services[victim].kill()
+    early = []
+    for _ in range(6):
+        early.append(desk.order(steps=2))
+        time.sleep(1.1)  # two looks at the depths
+    stuck = [pool_of(fleet, order) for order in early].count(dead)
+    time.sleep(4)  # with those before, past the ttl
     late = [desk.order(steps=2) for _ in range(8)]
     wait_ended(desk, late, 30)
-    stuck = [order for order in early if not order.has_ended and
-             desk.look(order)["state"] not in ENDS]
-    run.note(f"8 of 8 late jobs went to the living pool; {len(stuck)} of 8 early ones waited for "
-             "the dead one")
-    fleet.supervisor.hold("worker2")
+    run.note(f"{stuck} of 6 jobs, one each two looks at the depths, still went to the dead pool; "
+             "8 of 8 after the ttl to the living one")
+    assert stuck <= 2, "the load did not shift"
+    fleet.supervisor.hold(victim)
     wait_ended(desk, early, 60)
     desk.settle()
     for order in (*first, *early, *late):
