@@ -10,16 +10,21 @@ from support import messages
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
 
-def watermarks(consumer, partition):
-    """The offsets of the first record and behind the last; a new topic has no leader at first, and
-    one whose broker came back gets another."""
+def ask(question):
+    """A new topic has no leader at first, and one whose broker came back gets another; so do
+    groups' coordinators."""
     for left in reversed(range(100)):
         try:
-            return consumer.get_watermark_offsets(partition, timeout=10)
+            return question()
         except KafkaException:
             if left == 0:
                 raise
             time.sleep(0.1)
+
+
+def watermarks(consumer, partition):
+    """The offsets of the first record and behind the last."""
+    return ask(lambda: consumer.get_watermark_offsets(partition, timeout=10))
 
 
 class Topics:
@@ -155,7 +160,7 @@ class Topics:
             partitions = [TopicPartition(name, partition) for partition in
                           consumer.list_topics(name, timeout=10).topics[name].partitions]
             waiting = 0
-            for committed in consumer.committed(partitions, timeout=10):
+            for committed in ask(lambda: consumer.committed(partitions, timeout=10)):
                 low, high = watermarks(consumer, committed)
                 waiting += high - max(committed.offset, low)
             return waiting

@@ -38,7 +38,7 @@ class Load:
 
     def __exit__(self, *_):
         self.stopping.set()
-        self.thread.join(90)
+        self.thread.join(self.fields.get("patience", 60) + 30)
 
 
 def is_progressing(desk, timeout):
@@ -64,7 +64,7 @@ def broker_killed(run):
     is_progressing(desk, 30)
     pids = running_since(fleet)
     nodes = run.world.cluster.nodes
-    with Load(desk) as load:
+    with Load(desk, patience=240) as load:  # Java may take minutes to start on a busy machine
         nodes[0].kill()
         time.sleep(1)
         run.note(f"one broker away: a job took {is_progressing(desk, 60):.1f} s")
