@@ -34,7 +34,8 @@ struct submission {
     struct span *send; /* the way to Kafka; NULL unless it is recorded */
     bool is_idempotent;
     bool is_sent;   /* Kafka has been given it; the report is out */
-    bool is_second; /* waits for another operation that sends the same id */
+    bool is_first;  /* of those with its id here: it sends, and reads back what came of it */
+    bool is_second; /* waits for that one */
     double sent_s;
     struct picture_plan plan;
     Crafterse__V1__Image *images;
@@ -45,11 +46,16 @@ struct submission {
     bool is_hit;
 };
 
+static void wake_seconds(struct gateway *g, const char *job_id);
+
 static void destroy(struct operation *op)
 {
     struct submission *s = op->submission;
     op->submission = NULL;
     if (s != NULL) {
+        if (s->is_first) {
+            wake_seconds(op->gateway, s->job_id);
+        }
         generation_request_deinit(&s->request);
         picture_plan_deinit(&s->plan);
         tracing_end(s->send);
@@ -376,7 +382,6 @@ static void on_delivered(void *user, const struct error *err, const struct produ
     } else {
         answer_delivered(op, job_id, err);
     }
-    wake_seconds(g, job_id);
     operation_release(op);
 }
 
@@ -473,6 +478,7 @@ static void look_for_pictures(struct operation *op)
 {
     struct gateway *g = op->gateway;
     struct picture_plan *plan = &op->submission->plan;
+    op->submission->is_first = op->submission->is_idempotent;
     if (!picture_plan_wants_pictures(plan)) {
         send_job(op);
     } else if (picture_plan_find(plan, g->cache, g->looks)) {
@@ -545,7 +551,7 @@ static bool is_being_sent(const struct operation *op)
 {
     for (const struct operation *other = op->gateway->operations; other != NULL;
          other = other->next) {
-        if (other != op && other->submission != NULL && other->submission->is_sent &&
+        if (other != op && other->submission != NULL && other->submission->is_first &&
             strcmp(other->submission->job_id, op->submission->job_id) == 0) {
             return true;
         }
