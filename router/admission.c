@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/bus/bus_span.h"
@@ -17,6 +18,9 @@
  * knows no such worker, that announcement is on its way here: the request waits for it. */
 #define HELD_MAX 64
 #define HELD_MS 2000
+
+/* More than are in flight between a request and its status coming back. */
+#define ADMITTED_MAX 4096
 
 static const char *const refusal_reasons[] = {"no_capacity", "size_not_served", "steps_not_served",
                                               "scheduler_not_served", "deadline_passed"};
@@ -34,11 +38,12 @@ struct admission {
     struct stage *stage;
     struct policy_pool *pools;
     size_t pool_count;
-    struct metric **admitted; /* one a pool */
+    struct metric **admissions; /* one a pool */
     struct metric *refused[REFUSAL_COUNT];
     struct metric *seconds;
     struct held held[HELD_MAX];
     size_t held_count;
+    struct job_set *admitted; /* since the last rebalance */
 };
 
 struct admission *admission_create(struct stage *stage, const char *const *pools, size_t count)
@@ -48,12 +53,13 @@ struct admission *admission_create(struct stage *stage, const char *const *pools
     a->stage = stage;
     a->pool_count = count;
     a->pools = xcalloc(count, sizeof(*a->pools));
-    a->admitted = xcalloc(count, sizeof(struct metric *));
+    a->admitted = job_set_create(ADMITTED_MAX);
+    a->admissions = xcalloc(count, sizeof(struct metric *));
     for (size_t i = 0; i < count; i++) {
         a->pools[i].name = pools[i];
         snprintf(labels, sizeof(labels), "pool=\"%s\"", pools[i]);
-        a->admitted[i] = metric_create(METRIC_COUNTER, "crafterse_router_admitted_total", labels,
-                                       "Requests admitted to a pool's queue.");
+        a->admissions[i] = metric_create(METRIC_COUNTER, "crafterse_router_admitted_total", labels,
+                                         "Requests admitted to a pool's queue.");
     }
     for (size_t i = 0; i < REFUSAL_COUNT; i++) {
         snprintf(labels, sizeof(labels), "reason=\"%s\"", refusal_reasons[i]);
@@ -75,9 +81,16 @@ void admission_destroy(struct admission *a)
         codec_free(&a->held[i].job->base);
         tracing_end(a->held[i].span);
     }
+    job_set_destroy(a->admitted);
     xfree(a->pools);
-    xfree(a->admitted);
+    xfree(a->admissions);
     xfree(a);
+}
+
+void admission_rebalanced(struct admission *a)
+{
+    job_set_destroy(a->admitted);
+    a->admitted = job_set_create(ADMITTED_MAX);
 }
 
 void admission_set_waiting(struct admission *a, size_t pool, int64_t waiting)
@@ -127,12 +140,20 @@ static void queue_job(struct admission *a, struct record *record, Crafterse__V1_
 
     span_set_text(tracing_current(), "crafterse.pool", a->pools[pool].name);
     a->pools[pool].waiting++;
-    metric_increment(a->admitted[pool]);
+    job_set_add(a->admitted, job->envelope->job_id);
+    metric_increment(a->admissions[pool]);
     if (job->accepted_ms > 0 && now_ms >= job->accepted_ms) {
         metric_observe(a->seconds, (double)(now_ms - job->accepted_ms) / 1000.0);
     }
     log_info("job queued", "pool=%s class=%s", a->pools[pool].name,
              batch ? "batch" : "interactive");
+}
+
+/* A second copy of a request that two gateways wrote under one Idempotency-Key. The first stays
+ * uncommitted until Kafka has what became of it, so nothing is lost with the second. */
+static bool was_admitted(const struct admission *a, const Crafterse__V1__Job *job)
+{
+    return job_set_has(a->admitted, job->envelope->job_id) && !fault_breaks("skip_dedup");
 }
 
 static bool is_unheard_of(const Crafterse__V1__Job *job, const struct policy_decision *decision)
@@ -147,7 +168,7 @@ static bool decide(struct admission *a, struct record *record, Crafterse__V1__Jo
     uint64_t now_ms = clock_unix_ms();
     struct policy_decision decision;
     struct stage_end end;
-    if (stage_is_past(a->stage, job)) {
+    if (stage_is_past(a->stage, job) || was_admitted(a, job)) {
         log_debug("request skipped, a later stage has the job", NULL);
         outbox_end(outbox_begin(a->stage->outbox, record));
         return true;

@@ -263,6 +263,7 @@ static int step(struct router *r, struct error *err)
     take_offsets(r);
     if (r->rebalanced) {
         r->rebalanced = false;
+        admission_rebalanced(r->admission);
         for (size_t i = 0; i < r->pool_count; i++) {
             dispatch_rebalanced(r->dispatches[i]);
         }

@@ -68,6 +68,18 @@ def wait_for_end(stack, jobs, timeout=60):
     return wait_until(ended, timeout, failed)
 
 
+def test_an_order_that_two_gateways_wrote_runs_once(stack):
+    job = make_job()
+    submit(stack, job, job)
+    following = make_job()
+    submit(stack, following)
+    wait_for_end(stack, [job.envelope.job_id, following.envelope.job_id])
+    wait_until(lambda: stack.topics.lag("requests", "router") == 0, 20)
+    told = [status.state for status in states_of(stack, [job.envelope.job_id])[job.envelope.job_id]]
+    assert told.count(State.STATE_QUEUED) == 1, told
+    assert told.count(State.STATE_RUNNING) == 1, told
+
+
 def time_of(statuses, state):
     return next(s.envelope.sent_ms for s in statuses if s.state == state)
 
