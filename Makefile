@@ -182,7 +182,7 @@ BENCH_BIN := $(patsubst tests/%.c,$(O)/test/%,$(wildcard tests/bench/bench_*.c t
     tests/bench/zero_worker.c tests/support/*.c))
 
 .PHONY: bench bench-programs
-bench: ## [BENCH=engine|layers|pipeline|cache] [BENCH_ROWS=WORD]: measure, write build/bench.json
+bench: ## [BENCH=engine|layers|pipeline|throughput|gateway|cache] [BENCH_ROWS=WORD]: measure, write build/bench.json
 	@deploy/local/install.sh build kafka test
 	@deploy/local/kafka.sh install build/kafka
 	@$(MAKE) --no-print-directory -j$(shell nproc) all bench-programs

@@ -5,7 +5,7 @@
     tests/bench/bench.py table [BENCH]     the last run's rows in Markdown
 
 engine: the rows of docs/SPEED.md, on models of real size (BENCH_ROWS=WORD: those with WORD in their
-names). layers: what single layers cost on one thread. pipeline: orders through all services.
+names). layers: what single layers cost on one thread. pipeline: orders through all services, and
 throughput: as many of them as there can be, and memory after 100,000 (BENCH_JOBS=N).
 gateway: cache hits, event streams, slow clients. cache: a picture that is asked for again.
 
@@ -109,7 +109,7 @@ def main():
         print_markdown([row for row in json.loads(RESULTS.read_text()) if bench_of(row) in names])
         return 0
     wanted = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] else "all"
-    names = list(BENCHES) if wanted == "all" else [wanted]
+    names = {"all": list(BENCHES), "pipeline": ["pipeline", "throughput"]}.get(wanted, [wanted])
     if any(name not in BENCHES for name in names):
         print(__doc__)
         return 2
