@@ -1,6 +1,7 @@
 #include "worker/engine/layers/adapter.h"
 
 #include "tests/harness/test.h"
+#include "tests/support/conv_check.h"
 #include "tests/support/ref_kernels.h"
 #include "worker/engine/kernels/gemm.h"
 
@@ -117,16 +118,7 @@ static void check_conv(const struct ref_conv *r, int threads, int64_t rank, bool
     int64_t taps = r->kernel * r->kernel;
     make_matrices(&m, rank, r->channels_in, r->channels_out, with_mid ? 1 : taps,
                   with_mid ? taps : 0, 30);
-    struct conv2d shape = {.batch = r->batch,
-                           .height_in = r->height,
-                           .width_in = r->width,
-                           .channels_in = r->channels_in,
-                           .channels_out = r->channels_out,
-                           .kernel = (int)r->kernel,
-                           .stride = (int)r->stride,
-                           .padding = (int)r->padding,
-                           .wrap_x = wrap % 2 != 0,
-                           .wrap_y = wrap / 2 != 0};
+    struct conv2d shape = conv_of(r, wrap % 2 != 0, wrap / 2 != 0);
     int64_t rows = r->batch * r->height * r->width;
     int64_t rows_out = r->batch * conv2d_height_out(&shape) * conv2d_width_out(&shape);
     int64_t count = rows_out * r->channels_out;
