@@ -2,6 +2,7 @@
  * repeated fields. So a batch is bytes that grow, and nothing is packed twice. */
 #include "gateway/hit_batch.h"
 
+#include "common/base/borrow.h"
 #include "common/base/clock.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
@@ -49,13 +50,8 @@ const void *hit_batch_payload(struct hit_batch *batch, const char *sender, size_
 {
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
     Crafterse__V1__Hits hits = CRAFTERSE__V1__HITS__INIT;
-    /* protobuf-c's fields are not const; packing only reads. */
-    union {
-        const char *read_only;
-        char *text;
-    } name = {.read_only = sender};
     struct error err;
-    envelope.sender = name.text;
+    envelope.sender = borrow_text(sender);
     envelope.sent_ms = clock_unix_ms();
     hits.envelope = &envelope;
     if (append(batch, &hits, 0, &err) != STATUS_OK) {

@@ -12,6 +12,7 @@
 #include "common/base/fault.h"
 #include "common/base/panic.h"
 #include "common/bus/ledger.h"
+#include "gateway/text.h"
 
 #define ACCEPTED CRAFTERSE__V1__STATE__STATE_ACCEPTED
 #define QUEUED CRAFTERSE__V1__STATE__STATE_QUEUED
@@ -352,9 +353,7 @@ static void notify(struct job *job)
 
 static void copy_text(char *out, size_t size, const char *text)
 {
-    size_t length = strnlen(text, size - 1);
-    memcpy(out, text, length);
-    out[length] = '\0';
+    (void)text_append(out, size, 0, text);
 }
 
 static void copy_images(struct job *job, Crafterse__V1__Image *const *images, size_t count)

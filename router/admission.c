@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/borrow.h"
 #include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -129,7 +130,7 @@ static void queue_job(struct admission *a, struct record *record, Crafterse__V1_
     bool batch = job->job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
 
     char *pool_before = job->pool;
-    job->pool = stage_text(a->pools[pool].name);
+    job->pool = borrow_text(a->pools[pool].name);
     job->queued_ms = now_ms;
     topic_name(a->stage->kafka, batch ? TOPIC_QUEUE_BATCH : TOPIC_QUEUE_INTERACTIVE,
                a->pools[pool].name, topic);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/borrow.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
@@ -87,9 +88,9 @@ static void cancel(struct router *r, const char *job_id, const char *requested_b
                                                  ? "cancelled; others wait for the same pictures"
                                                  : "cancelled before a worker started on it",
                                   .run_continues = is_shared};
-    envelope.job_id = stage_text(job_id);
+    envelope.job_id = borrow_text(job_id);
     job.envelope = &envelope;
-    job.key_id = stage_text(requested_by);
+    job.key_id = borrow_text(requested_by);
     struct outbox_entry *entry = outbox_begin(r->stage.outbox, NULL);
     stage_tell(&r->stage, entry, &job, end.state, &end);
     outbox_end(entry);

@@ -2,18 +2,10 @@
 
 #include <string.h>
 
+#include "common/base/borrow.h"
 #include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/bus/dead_letter.h"
-
-char *stage_text(const char *text)
-{
-    union {
-        const char *in;
-        char *out;
-    } cast = {.in = text != NULL ? text : ""};
-    return cast.out;
-}
 
 static uint32_t span_ms(uint64_t from_ms, uint64_t to_ms)
 {
@@ -31,8 +23,8 @@ void stage_tell(struct stage *stage, struct outbox_entry *entry, const Crafterse
                                          .partition = PRODUCER_PARTITION_BY_KEY};
     status.envelope = &envelope;
     status.state = state;
-    status.reason = stage_text(end != NULL ? end->reason : NULL);
-    status.message = stage_text(end != NULL ? end->message : NULL);
+    status.reason = borrow_text(end != NULL ? end->reason : NULL);
+    status.message = borrow_text(end != NULL ? end->message : NULL);
     status.run_continues = end != NULL && end->run_continues;
     status.pool = job->pool;
     status.lane = state == CRAFTERSE__V1__STATE__STATE_DISPATCHED ? job->lane : -1;
@@ -55,10 +47,10 @@ void stage_control(struct stage *stage, Crafterse__V1__ControlKind kind, const c
     const struct outbox_target target = {.topic = stage->topic_control,
                                          .partition = PRODUCER_PARTITION_BY_KEY};
     struct outbox_entry *entry = outbox_begin(stage->outbox, NULL);
-    envelope.job_id = stage_text(job_id);
+    envelope.job_id = borrow_text(job_id);
     control.envelope = &envelope;
     control.kind = kind;
-    control.requested_by = stage_text(stage->instance);
+    control.requested_by = borrow_text(stage->instance);
     outbox_add(entry, &target, &control.base, &envelope);
     outbox_end(entry);
 }
@@ -113,11 +105,11 @@ void stage_fail(struct stage *stage, struct outbox_entry *entry, const char *job
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
     const struct outbox_target target = {.topic = stage->topic_status,
                                          .partition = PRODUCER_PARTITION_BY_KEY};
-    envelope.job_id = stage_text(job_id);
+    envelope.job_id = borrow_text(job_id);
     status.envelope = &envelope;
     status.state = CRAFTERSE__V1__STATE__STATE_FAILED;
-    status.reason = stage_text(reason);
-    status.message = stage_text(message);
+    status.reason = borrow_text(reason);
+    status.message = borrow_text(message);
     status.lane = -1;
     outbox_add(entry, &target, &status.base, &envelope);
 }

@@ -41,10 +41,6 @@ struct stage_end {
     bool run_continues;  /* the job is over, its run is not */
 };
 
-/* A text as protobuf-c wants it: its fields are not const, though packing changes nothing.
- * NULL becomes "". */
-char *stage_text(const char *text);
-
 /* Adds a Status of the job to the entry. end may be NULL (a state on the way). */
 void stage_tell(struct stage *stage, struct outbox_entry *entry, const Crafterse__V1__Job *job,
                 Crafterse__V1__State state, const struct stage_end *end);

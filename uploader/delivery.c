@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "common/base/borrow.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
 #include "uploader/store_pair.h"
@@ -134,15 +135,6 @@ static uint32_t milliseconds_between(uint64_t from_ms, uint64_t to_ms)
     return to_ms - from_ms < UINT32_MAX ? (uint32_t)(to_ms - from_ms) : UINT32_MAX;
 }
 
-char *delivery_text(const char *text)
-{
-    union {
-        const char *in;
-        char *out;
-    } same = {.in = text};
-    return same.out;
-}
-
 static void set_end(Crafterse__V1__Status *status, struct delivery *d)
 {
     if (d->end == DELIVERY_STORED) {
@@ -151,7 +143,7 @@ static void set_end(Crafterse__V1__Status *status, struct delivery *d)
     }
     status->state = CRAFTERSE__V1__STATE__STATE_FAILED;
     status->reason =
-        delivery_text(d->end == DELIVERY_REFUSED ? "storage_refused" : "picture_missing");
+        borrow_text(d->end == DELIVERY_REFUSED ? "storage_refused" : "picture_missing");
     status->message = d->error.text;
 }
 

@@ -78,9 +78,6 @@ struct delivery_memory {
 void delivery_memory_init(struct delivery_memory *m, struct delivery *d);
 void delivery_memory_deinit(struct delivery_memory *m);
 
-/* A text as protobuf-c wants it: its fields are not const, though packing changes nothing. */
-char *delivery_text(const char *text);
-
 /* Picture `index` of the job, with its place in the store. Holds pointers into d. */
 Crafterse__V1__Image delivery_image(const struct delivery *d, size_t index);
 

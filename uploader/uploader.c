@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/borrow.h"
 #include "common/base/clock.h"
 #include "common/base/id.h"
 #include "common/base/log.h"
@@ -95,11 +96,11 @@ static void bury_unusable(struct uploader *u, struct record *record, const struc
     if (id_is_valid(key)) {
         Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
         Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
-        envelope.job_id = delivery_text(key);
+        envelope.job_id = borrow_text(key);
         status.envelope = &envelope;
         status.state = CRAFTERSE__V1__STATE__STATE_FAILED;
-        status.reason = delivery_text("undecodable");
-        status.message = delivery_text("the picture was damaged on its way to the store");
+        status.reason = borrow_text("undecodable");
+        status.message = borrow_text("the picture was damaged on its way to the store");
         tell(u, entry, &status);
     }
     outbox_end(entry);

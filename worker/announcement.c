@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/base/borrow.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
 #include "proto/worker.pb-c.h"
@@ -15,8 +16,8 @@ static void fill_model(Crafterse__V1__Model *model, const struct drawer_model *f
                        char **schedulers)
 {
     crafterse__v1__model__init(model);
-    model->name = report_text(from->name);
-    model->digest = report_text(from->digest);
+    model->name = borrow_text(from->name);
+    model->digest = borrow_text(from->digest);
     model->width_default = from->width_default;
     model->height_default = from->height_default;
     model->width_max = from->width_max;
@@ -25,10 +26,10 @@ static void fill_model(Crafterse__V1__Model *model, const struct drawer_model *f
     model->steps_default = from->steps_default;
     model->steps_max = from->steps_max;
     model->guidance_default = from->guidance_default;
-    model->scheduler_default = report_text(from->scheduler_default);
+    model->scheduler_default = borrow_text(from->scheduler_default);
     for (model->n_schedulers = 0; from->schedulers[model->n_schedulers] != NULL;
          model->n_schedulers++) {
-        schedulers[model->n_schedulers] = report_text(from->schedulers[model->n_schedulers]);
+        schedulers[model->n_schedulers] = borrow_text(from->schedulers[model->n_schedulers]);
     }
     model->schedulers = schedulers;
 }
@@ -45,14 +46,14 @@ static void fill_controls(Crafterse__V1__Model *model, const struct drawer_model
     for (model->n_sigmas = 0; from->sigmas != NULL && from->sigmas[model->n_sigmas] != NULL;
          model->n_sigmas++) {
         ASSERT(model->n_sigmas < ANNOUNCED_MAX);
-        controls->sigmas[model->n_sigmas] = report_text(from->sigmas[model->n_sigmas]);
+        controls->sigmas[model->n_sigmas] = borrow_text(from->sigmas[model->n_sigmas]);
     }
     model->sigmas = controls->sigmas;
     model->n_loras = from->lora_count < ANNOUNCED_MAX ? from->lora_count : ANNOUNCED_MAX;
     for (size_t i = 0; i < model->n_loras; i++) {
         crafterse__v1__announced_lora__init(&controls->loras[i]);
-        controls->loras[i].name = report_text(from->loras[i].name);
-        controls->loras[i].digest = report_text(from->loras[i].digest);
+        controls->loras[i].name = borrow_text(from->loras[i].name);
+        controls->loras[i].digest = borrow_text(from->loras[i].digest);
         controls->lora_list[i] = &controls->loras[i];
     }
     model->loras = controls->lora_list;
@@ -71,16 +72,16 @@ uint8_t *announcement_pack(const struct announcement *a, uint64_t now_ms, size_t
     fill_controls(&model, a->model, &controls);
     memcpy(lanes, a->lanes, a->lane_count * sizeof(lanes[0]));
     envelope.sent_ms = now_ms;
-    envelope.sender = report_text(a->worker_id);
+    envelope.sender = borrow_text(a->worker_id);
     message.envelope = &envelope;
-    message.worker_id = report_text(a->worker_id);
-    message.pool = report_text(a->pool);
+    message.worker_id = borrow_text(a->worker_id);
+    message.pool = borrow_text(a->pool);
     message.models = models;
     message.n_models = 1;
     message.lanes = lanes;
     message.n_lanes = a->lane_count;
     message.draining = a->draining;
-    message.current_job_id = report_text(a->current_job_id);
+    message.current_job_id = borrow_text(a->current_job_id);
     message.last_seen_ms = now_ms;
     message.started_ms = a->started_ms;
     message.seconds_per_picture = a->seconds_per_picture;

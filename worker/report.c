@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/base/borrow.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/bus/codec.h"
@@ -9,15 +10,6 @@
 #include "common/bus/ledger.h"
 #include "proto/result.pb-c.h"
 #include "worker/progress.h"
-
-char *report_text(const char *text)
-{
-    union {
-        const char *in;
-        char *out;
-    } cast = {.in = text != NULL ? text : ""};
-    return cast.out;
-}
 
 static uint32_t span_ms(uint64_t from_ms, uint64_t to_ms)
 {
@@ -79,13 +71,13 @@ static void add_status(const struct report_desk *desk, struct outbox_entry *entr
     fill_timings(&timings, about, ledger_is_terminal(end->state));
     status.envelope = &envelope;
     status.state = end->state;
-    status.reason = report_text(end->reason);
-    status.message = report_text(end->message);
+    status.reason = borrow_text(end->reason);
+    status.message = borrow_text(end->message);
     status.run_continues = end->run_continues;
     status.retry_at_ms = end->retry_at_ms;
-    status.pool = report_text(desk->pool);
+    status.pool = borrow_text(desk->pool);
     status.lane = about->lane;
-    status.worker_id = report_text(desk->worker_id);
+    status.worker_id = borrow_text(desk->worker_id);
     status.images = about->job->images;
     status.n_images = about->job->n_images;
     status.timings = &timings;
@@ -149,7 +141,7 @@ void report_result(const struct report_desk *desk, struct outbox_entry *entry,
     result.timings = &timings;
     result.accepted_ms = about->job->accepted_ms;
     result.key_id = about->job->key_id;
-    result.worker_id = report_text(desk->worker_id);
+    result.worker_id = borrow_text(desk->worker_id);
     result.cache = about->job->cache;
     result.cache_key = about->job->cache_key;
     result.rendered_ms = clock_unix_ms();
@@ -177,7 +169,7 @@ void report_progress(const struct report_desk *desk, struct producer *producer,
     progress.image_index = step->image;
     progress.step = (uint32_t)step->at.step;
     progress.steps = (uint32_t)step->at.steps;
-    progress.stage = report_text(progress_stage_name(step->at.stage));
+    progress.stage = borrow_text(progress_stage_name(step->at.stage));
     /* protobuf-c's fields are not const; packing only reads. */
     union {
         const uint8_t *read_only;
@@ -186,7 +178,7 @@ void report_progress(const struct report_desk *desk, struct producer *producer,
     progress.preview.data = preview.data;
     progress.preview.len = step->at.preview_png != NULL ? step->at.preview_size : 0;
     progress.elapsed_ms = step->elapsed_ms;
-    progress.worker_id = report_text(desk->worker_id);
+    progress.worker_id = borrow_text(desk->worker_id);
     if (codec_send(producer, &target, &progress.base, NULL, NULL, &err) < 0) {
         log_debug("progress not sent", "reason=%s", LOG_QUOTED(err.text));
     }
@@ -213,7 +205,7 @@ void report_failed_id(const struct report_desk *desk, struct outbox_entry *entry
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
     Crafterse__V1__Job job = CRAFTERSE__V1__JOB__INIT;
     const struct report_job about = {.job = &job, .lane = outbox_record(entry)->partition};
-    envelope.job_id = report_text(job_id);
+    envelope.job_id = borrow_text(job_id);
     job.envelope = &envelope;
     report_status(desk, entry, &about, CRAFTERSE__V1__STATE__STATE_FAILED, reason, message);
 }

@@ -65,8 +65,4 @@ void report_dead_letter(const struct report_desk *desk, struct outbox_entry *ent
 void report_failed_id(const struct report_desk *desk, struct outbox_entry *entry,
                       const char *job_id, const char *reason, const char *message);
 
-/* A text as protobuf-c wants it: its fields are not const, though packing changes nothing.
- * NULL becomes "". */
-char *report_text(const char *text);
-
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/borrow.h"
 #include "common/base/clock.h"
 #include "common/base/panic.h"
 #include "common/base/utf8.h"
@@ -186,14 +187,9 @@ uint8_t *codec_pack_stamped(ProtobufCMessage *message, const char *sender,
     void *place = (char *)message + field->offset;
     Crafterse__V1__Envelope *original = *(Crafterse__V1__Envelope **)place;
     ASSERT(original != NULL);
-    /* protobuf-c's fields are not const; packing only reads. */
-    union {
-        const char *read_only;
-        char *text;
-    } name = {.read_only = sender};
     Crafterse__V1__Envelope stamped = *original;
     stamped.sent_ms = clock_unix_ms();
-    stamped.sender = name.text;
+    stamped.sender = borrow_text(sender);
     *(Crafterse__V1__Envelope **)place = &stamped;
     uint8_t *bytes = codec_pack(message, &record->size);
     *(Crafterse__V1__Envelope **)place = original;

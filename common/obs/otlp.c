@@ -1,10 +1,11 @@
 /* protobuf-c packs trees of structs, so the batch is laid out as one array for each kind of message
- * and packed in one go. Packing only reads: the casts that its fields need are in text(). */
+ * and packed in one go. */
 #include "common/obs/otlp.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/borrow.h"
 #include "common/base/panic.h"
 #include "common/base/utf8.h"
 #include "proto/otlp.pb-c.h"
@@ -21,16 +22,6 @@ struct layout {
     size_t pair_count;
 };
 
-/* A text as protobuf-c wants it. */
-static char *text(const char *read_only)
-{
-    union {
-        const char *read_only;
-        char *text;
-    } cast = {.read_only = read_only};
-    return cast.text;
-}
-
 /* text NULL: number is the value. */
 static void add_pair(struct layout *l, const char *key, const char *value, int64_t number)
 {
@@ -38,11 +29,11 @@ static void add_pair(struct layout *l, const char *key, const char *value, int64
     Otlp__AnyValue *any = &l->values[l->pair_count];
     otlp__key_value__init(pair);
     otlp__any_value__init(any);
-    pair->key = text(key);
+    pair->key = borrow_text(key);
     pair->value = any;
     if (value != NULL) {
         any->value_case = OTLP__ANY_VALUE__VALUE_STRING_VALUE;
-        any->string_value = text(value);
+        any->string_value = borrow_text(value);
     } else {
         any->value_case = OTLP__ANY_VALUE__VALUE_INT_VALUE;
         any->int_value = number;
@@ -123,8 +114,8 @@ uint8_t *otlp_pack(const struct pairs *resource, const char *version, struct spa
     for (size_t i = 0; i < resource->count; i++) {
         add_pair(&l, resource->list[i].key, resource->list[i].value, 0);
     }
-    scope.name = text("crafterse");
-    scope.version = text(version);
+    scope.name = borrow_text("crafterse");
+    scope.version = borrow_text(version);
     scope_spans.scope = &scope;
     scope_spans.spans = l.span_list;
     scope_spans.n_spans = count;

@@ -1,5 +1,6 @@
 #include "router/flights.h"
 
+#include "common/base/borrow.h"
 #include "common/base/panic.h"
 #include "router/stage.h"
 #include "tests/harness/test.h"
@@ -21,13 +22,13 @@ static void fold(struct flights *f, struct told told)
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
     Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
     Crafterse__V1__Image image = CRAFTERSE__V1__IMAGE__INIT, *images = &image;
-    envelope.job_id = stage_text(told.job_id);
+    envelope.job_id = borrow_text(told.job_id);
     envelope.sent_ms = told.at_ms > 0 ? told.at_ms : NOW;
-    image.content_hash = stage_text(told.hash);
-    image.object_key = stage_text("aa/x.png");
+    image.content_hash = borrow_text(told.hash);
+    image.object_key = borrow_text("aa/x.png");
     status.envelope = &envelope;
     status.state = told.state;
-    status.reason = stage_text(told.state == STATE(FAILED) ? "engine_error" : "");
+    status.reason = borrow_text(told.state == STATE(FAILED) ? "engine_error" : "");
     status.run_continues = told.run_continues;
     status.images = &images;
     status.n_images = told.hash != NULL ? 1 : 0;
@@ -119,8 +120,8 @@ TEST(the_oldest_are_forgotten_and_the_rest_stay_findable)
 TEST(several_pictures_have_a_key_of_all_their_hashes_in_order)
 {
     Crafterse__V1__Image a = CRAFTERSE__V1__IMAGE__INIT, b = CRAFTERSE__V1__IMAGE__INIT;
-    a.content_hash = stage_text(HASH_A);
-    b.content_hash = stage_text(HASH_B);
+    a.content_hash = borrow_text(HASH_A);
+    b.content_hash = borrow_text(HASH_B);
     Crafterse__V1__Image *one[] = {&a}, *ab[] = {&a, &b}, *ba[] = {&b, &a};
     char key[DIGEST_HEX_SIZE], key_ab[DIGEST_HEX_SIZE], key_ba[DIGEST_HEX_SIZE];
     CHECK(!flights_run_key(one, 0, key));

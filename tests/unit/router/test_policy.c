@@ -1,5 +1,6 @@
 #include "router/policy.h"
 
+#include "common/base/borrow.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
 #include "router/stage.h"
@@ -23,19 +24,19 @@ static void announce(struct registry *registry, const struct served *s)
     Crafterse__V1__WorkerAnnouncement a = CRAFTERSE__V1__WORKER_ANNOUNCEMENT__INIT;
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
     Crafterse__V1__Model model = CRAFTERSE__V1__MODEL__INIT, *models[] = {&model};
-    char *schedulers[] = {stage_text(s->scheduler)};
+    char *schedulers[] = {borrow_text(s->scheduler)};
     struct error err;
     size_t size;
-    model.name = stage_text(s->model);
-    model.digest = stage_text(s->digest);
+    model.name = borrow_text(s->model);
+    model.digest = borrow_text(s->digest);
     model.width_max = model.height_max = s->size_max;
     model.size_multiple = 8;
     model.steps_max = s->steps_max;
     model.schedulers = schedulers;
     model.n_schedulers = 1;
     a.envelope = &envelope;
-    a.worker_id = stage_text(s->worker);
-    a.pool = stage_text(s->pool);
+    a.worker_id = borrow_text(s->worker);
+    a.pool = borrow_text(s->pool);
     a.models = models;
     a.n_models = 1;
     a.draining = s->draining;
@@ -70,12 +71,12 @@ static struct policy_decision decide_among(const struct served *workers, size_t 
     for (size_t i = 0; i < count; i++) {
         announce(registry, &workers[i]);
     }
-    generation.model = stage_text(wish->model);
-    generation.model_digest = stage_text(wish->digest);
+    generation.model = borrow_text(wish->model);
+    generation.model_digest = borrow_text(wish->digest);
     generation.width = wish->width;
     generation.height = wish->height;
     generation.steps = wish->steps;
-    generation.scheduler = stage_text(wish->scheduler);
+    generation.scheduler = borrow_text(wish->scheduler);
     envelope.deadline_ms = wish->deadline_ms;
     job.envelope = &envelope;
     job.generation = &generation;

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "common/base/borrow.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
 #include "router/stage.h"
@@ -19,8 +20,8 @@ static void announce(struct registry *r, const char *id, uint64_t seen_ms, bool 
     struct error err;
     size_t size;
     a.envelope = &envelope;
-    a.worker_id = stage_text(id);
-    a.pool = stage_text("default");
+    a.worker_id = borrow_text(id);
+    a.pool = borrow_text("default");
     a.draining = draining;
     uint8_t *bytes = codec_pack(&a.base, &size);
     ProtobufCMessage *message =

@@ -1,5 +1,6 @@
 #include "worker/attempt_history.h"
 
+#include "common/base/borrow.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
 #include "tests/harness/test.h"
@@ -10,12 +11,12 @@ static void fold_run(struct attempt_history *h, const char *job_id, uint32_t att
 {
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
     Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
-    envelope.job_id = report_text(job_id);
+    envelope.job_id = borrow_text(job_id);
     envelope.attempt = attempt;
     envelope.sent_ms = 1000 * attempt;
     status.envelope = &envelope;
     status.state = CRAFTERSE__V1__STATE__STATE_RUNNING;
-    status.worker_id = report_text(worker);
+    status.worker_id = borrow_text(worker);
     status.retry_at_ms = retry_at_ms;
     attempt_history_fold(h, &status);
 }
@@ -27,7 +28,7 @@ static Crafterse__V1__Job *make_job(const char *job_id)
     Crafterse__V1__Job job = CRAFTERSE__V1__JOB__INIT;
     size_t size;
     struct error err;
-    envelope.job_id = report_text(job_id);
+    envelope.job_id = borrow_text(job_id);
     job.envelope = &envelope;
     uint8_t *bytes = codec_pack(&job.base, &size);
     ProtobufCMessage *message = codec_unpack(&crafterse__v1__job__descriptor, bytes, size, &err);

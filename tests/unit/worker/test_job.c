@@ -1,5 +1,6 @@
 #include "worker/job.h"
 
+#include "common/base/borrow.h"
 #include "tests/harness/test.h"
 #include "worker/report.h"
 
@@ -14,7 +15,7 @@ struct sample {
 
 static char *text(const char *value)
 {
-    return report_text(value);
+    return borrow_text(value);
 }
 
 static void make(struct sample *s)
