@@ -1,6 +1,7 @@
 """Clients of the gateways: patient ones, that go on with the next gateway when one does not answer,
 as a load balancer would have them. All that they see goes to the ledger."""
 
+import heapq
 import json
 import threading
 import time
@@ -81,6 +82,8 @@ class Client:
             return job
         if answer.status_code == 404 and order.is_hit:
             order.is_forgotten = True  # its gateway was killed before Kafka had the end
+        elif answer.status_code == 410 and order.has_ended and self.fleet.forgets_jobs:
+            order.is_forgotten = True
         elif answer.status_code != 503:
             self.ledger.wrong(order, f"GET at {self.url(turn)} of an accepted job was answered "
                               f"{answer.status_code} {answer.text[:200]}")
@@ -188,7 +191,7 @@ class Crowd:
     def __init__(self, fleet, ledger, threads=10):
         self.fleet = fleet
         self.ledger = ledger
-        self.actions = []  # (due, number, function)
+        self.actions = []  # a heap of (due, number, function)
         self.changed = threading.Condition()
         self.stopping = threading.Event()
         self.busy = 0
@@ -203,8 +206,7 @@ class Crowd:
         """act(clients) is called at this moment (monotonic); clients[key] is a Client."""
         with self.changed:
             self.number += 1
-            self.actions.append((due, self.number, act))
-            self.actions.sort()
+            heapq.heappush(self.actions, (due, self.number, act))
             self.changed.notify()
 
     def watch(self, order, turn):
@@ -220,7 +222,7 @@ class Crowd:
                 wait = self.actions[0][0] - time.monotonic() if self.actions else None
                 if wait is not None and wait <= 0:
                     self.busy += 1
-                    return self.actions.pop(0)[2]
+                    return heapq.heappop(self.actions)[2]
                 self.changed.wait(wait)
         return None
 

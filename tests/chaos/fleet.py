@@ -85,6 +85,8 @@ class Fleet(Stack):
         self.http_ports = {}
         self.visitors = set()  # gateways that come for a while
         self.has_real = (counts or {}).get("realworker", 0) > 0
+        # Gateways that were given less room than the jobs need answer 410 for those long over.
+        self.forgets_jobs = "JOBS_MAX" in (service_settings or {}).get("gateway", {})
         self.pools = (*pools, "real") if self.has_real else pools
         counts = {"router": 2, "worker": 2, "uploader": 2, "gateway": 2, **(counts or {})}
         names = [f"{kind}{i + 1}" for kind in ("router", "worker", "realworker", "uploader",

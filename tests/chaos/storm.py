@@ -86,12 +86,12 @@ def plan_faults(rng, seconds, kinds, brokers):
 # ---- The acts -------------------------------------------------------------------------------
 
 class Storm:
-    def __init__(self, fleet, seed, count, say=print):
+    def __init__(self, fleet, seed, count, say=print, seconds=None):
         self.fleet = fleet
         self.world = fleet.world
         self.say = say
         rng = random.Random(seed)
-        self.seconds = max(STORM_SECONDS_MIN, count / JOBS_PER_SECOND)
+        self.seconds = seconds or max(STORM_SECONDS_MIN, count / JOBS_PER_SECOND)
         self.orders = plan_orders(rng, count, self.seconds, fleet.has_real)
         kinds = ["gateway", "router", "uploader", "worker", "worker"]
         kinds += ["realworker"] if fleet.has_real else []

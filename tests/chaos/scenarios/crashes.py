@@ -130,8 +130,8 @@ def random_kills(run):
     seeds = range(run.seed, run.seed + (5 if run.soak else 1))
     for seed in seeds:
         fleet = run.fleet()
-        storm = Storm(fleet, seed, 500 if run.soak else 60, say=lambda text: None)
-        storm.seconds = 600 if run.soak else 20
+        storm = Storm(fleet, seed, 500 if run.soak else 60, say=lambda text: None,
+                      seconds=600 if run.soak else 20)
         rng = random.Random(seed)
         storm.faults, at = [], 1.0
         while at < storm.seconds:
