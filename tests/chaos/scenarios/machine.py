@@ -184,7 +184,8 @@ def soak(run):
     seconds = 3600 if run.soak else 60
     # What remembers jobs must be full in the first half: a 20th of an hour's fills the gateway's
     # table. A sanitizer's quarantine of freed memory must be full by then too.
-    room = {"gateway": {"JOBS_MAX": "1000", "CACHE_ENTRIES_MAX": "1000"}} if run.soak else {}
+    room = {"gateway": {"JOBS_MAX": "1000", "JOBS_IN_FLIGHT_MAX": "1000",
+                        "CACHE_ENTRIES_MAX": "1000"}} if run.soak else {}
     os.environ.setdefault("ASAN_OPTIONS", "quarantine_size_mb=8:thread_local_quarantine_size_kb=64")
     fleet = run.fleet(counts=ONE_EACH, step_time="10ms", service_settings={
         "router": {"LANE_CREDIT": "2"}, **room})
