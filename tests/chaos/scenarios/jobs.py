@@ -36,10 +36,13 @@ def short_jobs(desk, count):
           "p95 of the short jobs at most twice their idle value",
           scaled="40 s among jobs of 0.5 s; SOAK=1: 20 minutes among them")
 def long_among_short(run):
-    fleet = run.fleet(counts={"router": 1, "worker": 2, "uploader": 1, "gateway": 1})
+    fleet = run.fleet(counts={"router": 1, "worker": 2, "uploader": 1, "gateway": 1},
+                      service_settings={"gateway": {"PICTURES_MAX": "24"},
+                                        "worker": {"JOB_TIME_LIMIT": "30m"}})
     desk = Desk(run, fleet)
     idle = percentile(short_jobs(desk, 15), 0.95)
-    long = desk.order(steps=1000 if run.soak else 800, n=24 if run.soak else 1)
+    size = {"steps": 1000, "n": 24, "deadline": 1800} if run.soak else {"steps": 800}
+    long = desk.order(**size)
     desk.wait_for(long, "running")
     beside = percentile(short_jobs(desk, 25), 0.95)
     assert not long.has_ended, "the long job was over too early to say anything"
@@ -48,6 +51,11 @@ def long_among_short(run):
     if not run.soak:
         desk.clients["alpha"].cancel(long)
     desk.settle(timeout=1500 if run.soak else 90)
+    assert set(long.ends) == {"succeeded" if run.soak else "cancelled"}, long.ends
+    if run.soak:
+        runs = states(fleet, long).count(State.STATE_RUNNING)
+        run.note(f"the long one succeeded after {desk.look(long)['timings']['total_ms'] / 6e4:.1f} "
+                 f"minutes, started {runs} times")
 
 
 def pool_of(fleet, order):

@@ -47,6 +47,8 @@ class Run:
         self.notes.append(text)
 
     def fleet(self, start=True, **options):
+        if self.soak:  # the product's own wait, which costs the brokers least
+            options["settings"] = {"KAFKA_FETCH_WAIT": "0ms", **(options.get("settings") or {})}
         fleet = self.world.fleet(**options)
         self.fleets.append(fleet)
         return fleet.start() if start else fleet
