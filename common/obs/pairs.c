@@ -1,8 +1,7 @@
 #include "common/obs/pairs.h"
 
-#include <ctype.h>
+#include <curl/curl.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/panic.h"
@@ -28,31 +27,30 @@ static char *copy_trimmed(const char *text, size_t size)
     return copy;
 }
 
-/* In place; a % that no two digits follow stands for itself. */
-static void decode_percent(char *text)
+/* What would break a header or a line, a NUL among it. */
+static bool has_control(const char *text, size_t size)
 {
-    char *to = text;
-    for (const char *at = text; *at != '\0'; at++) {
-        if (at[0] == '%' && isxdigit((unsigned char)at[1]) && isxdigit((unsigned char)at[2])) {
-            const char digits[] = {at[1], at[2], '\0'};
-            *to++ = (char)strtoul(digits, NULL, 16);
-            at += 2;
-        } else {
-            *to++ = *at;
-        }
-    }
-    *to = '\0';
-}
-
-/* What would break a header or a line. */
-static bool has_control(const char *text)
-{
-    for (; *text != '\0'; text++) {
-        if ((unsigned char)*text < ' ' || *text == 0x7F) {
+    for (size_t i = 0; i < size; i++) {
+        if ((unsigned char)text[i] < ' ' || text[i] == 0x7F) {
             return true;
         }
     }
     return false;
+}
+
+/* Replaces a value by what its percent signs stand for; one that no two digits follow stands for
+ * itself. False: that would have a control character. */
+static bool decode_percent(char **value)
+{
+    int size = 0;
+    char *decoded = curl_easy_unescape(NULL, *value, 0, &size);
+    bool is_fine = decoded != NULL && !has_control(decoded, (size_t)size);
+    if (is_fine) {
+        xfree(*value);
+        *value = xstrdup(decoded);
+    }
+    curl_free(decoded);
+    return is_fine;
 }
 
 int pairs_parse(struct pairs *pairs, const char *text, struct error *err)
@@ -67,12 +65,10 @@ int pairs_parse(struct pairs *pairs, const char *text, struct error *err)
             equals != NULL ? copy_trimmed(equals + 1, size - (size_t)(equals + 1 - at)) : NULL;
         at += size + (at[size] == ',');
         number++;
-        if (value != NULL) {
-            decode_percent(value);
-        }
         bool is_empty = value == NULL && key[0] == '\0';
         bool is_fine = value != NULL && key[0] != '\0' && strpbrk(key, " \t:\"") == NULL &&
-                       !has_control(key) && !has_control(value) && pairs->count < PAIRS_MAX;
+                       !has_control(key, strlen(key)) && decode_percent(&value) &&
+                       pairs->count < PAIRS_MAX;
         if (is_fine) {
             pairs_add(pairs, key, value);
         }

@@ -61,7 +61,7 @@ THIRD_PARTY = {
     r"hiredis/.*": ["common/store/", "tests/"],
     r"microhttpd\.h": ["common/obs/exporter.c", "gateway/http"],
     r"uv\.h|uv/.*": ["gateway/", "tests/unit/gateway/"],
-    r"curl/.*": ["common/obs/span_exporter.c", "uploader/", "tests/"],
+    r"curl/.*": ["common/obs/", "uploader/", "tests/"],
     r"cblas\.h|openblas.*": ["worker/engine/kernels/blas."],
     r"oneapi/.*": ["tests/"],
     r"openssl/.*": ["common/base/digest.c", "common/base/base64.c", "tests/"],

@@ -40,6 +40,7 @@ TEST(what_is_no_list_is_refused_without_its_values)
     CHECK_INT(count("=x"), -1);
     CHECK_INT(count("a b=x"), -1);
     CHECK_INT(count("a=x%0d%0aevil: 1"), -1);
+    CHECK_INT(count("a=x%00y"), -1);
     CHECK_INT(pairs_parse(&pairs, "a=1,s3cret", &err), STATUS_INVALID);
     CHECK_CONTAINS(err.text, "member 2");
     CHECK(strstr(err.text, "s3cret") == NULL);
