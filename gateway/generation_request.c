@@ -250,27 +250,31 @@ static const struct field *find_field(const char *name)
     return NULL;
 }
 
-static void add_unknown_field(struct field_reader *r, const char *name)
+#define FIELD_NAMES_SIZE 512
+
+static void list_fields(char names[FIELD_NAMES_SIZE])
 {
-    char quote[PROBLEM_QUOTE_SIZE], allowed[512] = "";
     size_t used = 0;
     for (size_t i = 0; i < FIELD_COUNT + generation_controls_field_count; i++) {
-        const char *known =
+        const char *name =
             i < FIELD_COUNT ? fields[i].name : generation_controls_fields[i - FIELD_COUNT].name;
-        used += (size_t)snprintf(allowed + used, sizeof(allowed) - used, "%s%s", i > 0 ? ", " : "",
-                                 known);
-        ASSERT(used < sizeof(allowed));
+        used += (size_t)snprintf(names + used, FIELD_NAMES_SIZE - used, "%s%s", i > 0 ? ", " : "",
+                                 name);
+        ASSERT(used < FIELD_NAMES_SIZE);
     }
-    problem_add(r->problems, problem_printable(name, strlen(name), quote), allowed,
-                "is not a field of this request");
 }
 
 static void read_fields(struct field_reader *r, const cJSON *root)
 {
+    char names[FIELD_NAMES_SIZE] = "", quote[PROBLEM_QUOTE_SIZE];
     for (const cJSON *item = root->child; item != NULL; item = item->next) {
         const struct field *field = find_field(item->string);
         if (field == NULL) {
-            add_unknown_field(r, item->string);
+            if (names[0] == '\0') {
+                list_fields(names);
+            }
+            problem_add(r->problems, problem_printable(item->string, strlen(item->string), quote),
+                        names, "is not a field of this request");
         } else if (!cJSON_IsNull(item)) { /* null asks for the default */
             field->read(r, field->name, item);
         }

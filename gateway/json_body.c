@@ -63,6 +63,11 @@ static int check_text(const char *text, size_t size, struct error *err)
 
 static int check_names(const cJSON *root, struct error *err)
 {
+    /* First, as every name is compared with every other one. */
+    if (cJSON_GetArraySize(root) > JSON_BODY_FIELDS_MAX) {
+        return ERROR(err, STATUS_INVALID, "The body has more than %d fields, which no request has.",
+                     JSON_BODY_FIELDS_MAX);
+    }
     for (const cJSON *item = root->child; item != NULL; item = item->next) {
         for (const cJSON *other = item->next; other != NULL; other = other->next) {
             char quote[PROBLEM_QUOTE_SIZE];
