@@ -301,6 +301,9 @@ static void on_tick(uv_timer_t *timer)
     uint64_t now_ms = clock_monotonic_ms();
     health_beat();
     operation_check_deadlines(&run->g);
+    if (run->g.lookup != NULL) {
+        picture_lookup_give_up_late(run->g.lookup);
+    }
     if (now_ms >= run->slow_tick_ms) {
         run->slow_tick_ms = now_ms + SLOW_TICK_MS;
         slow_tick(run);

@@ -36,7 +36,8 @@ const struct config_option gateway_config_options[] = {
      "redis://[:password@]host[:port][/database] with the uploader's cache entries; empty: "
      "only what this process saw."},
     {"REDIS_TIMEOUT", CONFIG_DURATION, AT(redis_timeout_ms), "200ms", 1, 10000, NULL, 0,
-     "How long a look into Redis may take before the job is drawn instead."},
+     "How long a look into Redis may take, its time in line included, before the job is drawn "
+     "instead."},
     {"MODEL_DEFAULT", CONFIG_STRING, AT(model_default), "", 0, 0, NULL, 0,
      "Model of requests that name none; empty: the first by name that a worker serves."},
     {"HTTP_BODY_MAX", CONFIG_BYTES, AT(body_bytes_max), "64KiB", 1024, 16 * 1024 * 1024, NULL, 0,

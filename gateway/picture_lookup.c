@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "common/base/buf.h"
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
+#include "common/obs/metrics.h"
 #include "common/store/cache_entry.h"
 #include "common/store/redis.h"
 #include "proto/job.pb-c.h"
@@ -14,13 +16,18 @@
 #define LINE_MAX_QUESTIONS 1000
 #define VALUE_BYTES_MAX (64 * 1024)
 
+METRIC_DEFINE_COUNTER(
+    metric_given_up, "crafterse_gateway_redis_given_up_total", "",
+    "Looks into Redis that were given up: it was slow, or too many were in line.");
+
 struct question {
     struct question *next;
     char key[CACHE_ENTRY_KEY_SIZE];
     struct picture *pictures;
     size_t count;
     bool is_found;
-    picture_lookup_found found;
+    uint64_t asked_ms;          /* monotonic */
+    picture_lookup_found found; /* NULL: answered */
     void *user;
 };
 
@@ -28,10 +35,11 @@ struct picture_lookup {
     uv_loop_t *loop;
     uv_work_t work;
     struct redis *redis;
-    bool is_working;
-    bool was_away; /* logged once */
+    uint64_t timeout_ms;
+    bool was_away;            /* logged once */
+    struct question *at_work; /* the pool thread's; NULL = it rests */
     size_t waiting;
-    struct question *first, **last;
+    struct question *first, **last; /* in line */
 };
 
 int picture_lookup_create(struct picture_lookup **out, uv_loop_t *loop, const char *url,
@@ -40,6 +48,8 @@ int picture_lookup_create(struct picture_lookup **out, uv_loop_t *loop, const ch
     struct picture_lookup *l = xcalloc(1, sizeof(*l));
     l->loop = loop;
     l->last = &l->first;
+    l->timeout_ms = (uint64_t)timeout_ms;
+    metric_register(&metric_given_up);
     int result = redis_create(&l->redis, url, timeout_ms, err);
     if (result != 0) {
         xfree(l);
@@ -60,7 +70,7 @@ void picture_lookup_destroy(struct picture_lookup *l)
 
 bool picture_lookup_is_idle(const struct picture_lookup *l)
 {
-    return !l->is_working && l->first == NULL;
+    return l->at_work == NULL && l->first == NULL;
 }
 
 static bool read_image(const Crafterse__V1__Image *image, struct picture *picture)
@@ -97,7 +107,7 @@ static bool decode(const struct buf *value, struct picture *pictures, size_t cou
 static void on_thread(uv_work_t *work)
 {
     struct picture_lookup *l = work->data;
-    struct question *q = l->first;
+    struct question *q = l->at_work;
     struct buf value;
     struct error err;
     buf_init(&value, VALUE_BYTES_MAX);
@@ -111,28 +121,49 @@ static void on_thread(uv_work_t *work)
     buf_deinit(&value);
 }
 
-static void start_next(struct picture_lookup *l);
-
-static void on_done(uv_work_t *work, int status)
+static struct question *take_first(struct picture_lookup *l)
 {
-    struct picture_lookup *l = work->data;
     struct question *q = l->first;
     l->first = q->next;
     if (l->first == NULL) {
         l->last = &l->first;
     }
     l->waiting--;
-    l->is_working = false;
-    q->found(q->user, status == 0 && q->is_found ? q->pictures : NULL);
+    return q;
+}
+
+static void free_question(struct question *q)
+{
     xfree(q->pictures);
     xfree(q);
+}
+
+static void give_up(struct question *q)
+{
+    picture_lookup_found found = q->found;
+    q->found = NULL;
+    metric_increment(&metric_given_up);
+    found(q->user, NULL);
+}
+
+static void start_next(struct picture_lookup *l);
+
+static void on_done(uv_work_t *work, int status)
+{
+    struct picture_lookup *l = work->data;
+    struct question *q = l->at_work;
+    l->at_work = NULL;
+    if (q->found != NULL) {
+        q->found(q->user, status == 0 && q->is_found ? q->pictures : NULL);
+    }
+    free_question(q);
     start_next(l);
 }
 
 static void start_next(struct picture_lookup *l)
 {
-    if (l->first != NULL && !l->is_working) {
-        l->is_working = true;
+    if (l->first != NULL && l->at_work == NULL) {
+        l->at_work = take_first(l);
         l->work.data = l;
         uv_queue_work(l->loop, &l->work, on_thread, on_done);
     }
@@ -141,7 +172,9 @@ static void start_next(struct picture_lookup *l)
 void picture_lookup_start(struct picture_lookup *l, const char *cache_key, size_t count,
                           picture_lookup_found found, void *user)
 {
-    if (l->waiting >= LINE_MAX_QUESTIONS || count > PICTURE_LOOKUP_MAX) {
+    bool is_late = l->at_work != NULL && l->at_work->found == NULL;
+    if (is_late || l->waiting >= LINE_MAX_QUESTIONS || count > PICTURE_LOOKUP_MAX) {
+        metric_increment(&metric_given_up);
         found(user, NULL);
         return;
     }
@@ -149,10 +182,25 @@ void picture_lookup_start(struct picture_lookup *l, const char *cache_key, size_
     q->pictures = xcalloc(count, sizeof(*q->pictures));
     cache_entry_key(cache_key, q->key);
     q->count = count;
+    q->asked_ms = clock_monotonic_ms();
     q->found = found;
     q->user = user;
     *l->last = q;
     l->last = &q->next;
     l->waiting++;
     start_next(l);
+}
+
+void picture_lookup_give_up_late(struct picture_lookup *l)
+{
+    uint64_t now_ms = clock_monotonic_ms();
+    struct question *q = l->at_work;
+    if (q != NULL && q->found != NULL && q->asked_ms + l->timeout_ms < now_ms) {
+        give_up(q); /* the thread writes into it still: on_done frees it */
+    }
+    while (l->first != NULL && l->first->asked_ms + l->timeout_ms < now_ms) {
+        q = take_first(l);
+        give_up(q);
+        free_question(q);
+    }
 }

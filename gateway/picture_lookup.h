@@ -1,6 +1,7 @@
 /* Asks Redis for pictures that another gateway saw or that this one forgot, in libuv's thread pool:
- * the loop never waits for it. One question at a time (redis.h: one thread a handle); with too many
- * in line, or Redis away, the answer is "not there" and the job is drawn.
+ * the loop never waits for it. One question at a time (redis.h: one thread a handle). With Redis
+ * away or slow, or too many in line, the answer is "not there" and the job is drawn: no question
+ * waits for much longer than the timeout, its time in line included.
  *
  * Thread rule: the loop thread only. */
 #ifndef GATEWAY_PICTURE_LOOKUP_H
@@ -30,5 +31,8 @@ bool picture_lookup_is_idle(const struct picture_lookup *l);
 typedef void (*picture_lookup_found)(void *user, const struct picture *pictures);
 void picture_lookup_start(struct picture_lookup *l, const char *cache_key, size_t count,
                           picture_lookup_found found, void *user);
+/* Answers what has waited for longer than the timeout; call every 100 ms or so. While the question
+ * that Redis was asked is late, further ones are answered at once. */
+void picture_lookup_give_up_late(struct picture_lookup *l);
 
 #endif
