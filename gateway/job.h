@@ -50,7 +50,7 @@ struct job_timings {
 
 struct job_watcher;
 
-/* Read-only outside job.c. */
+/* Read-only outside job.c, but for what jobs.c keeps of cancelling. */
 struct job {
     char id[ID_SIZE];
     char key_id[AUTH_KEY_ID_SIZE]; /* "" = not known yet */
@@ -69,7 +69,9 @@ struct job {
     struct job_progress progress;
     struct job_timings timings;
     char reason[JOB_REASON_SIZE];
-    char *message; /* NULL = none */
+    char *message;                   /* NULL = none */
+    bool is_cancel_sent;             /* a wish to cancel it is on its way to Kafka */
+    uint64_t cancel_acknowledged_ms; /* monotonic: when Kafka had the last one; 0 = none */
     /* private */
     struct job_pool *pool;
     struct job_list *list;

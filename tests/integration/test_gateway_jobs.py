@@ -282,6 +282,22 @@ def test_a_cancel_is_an_order_and_confirmed_by_status(player, client):
     assert client.cancel(job["id"]).status_code == 200
 
 
+def test_a_cancel_that_is_repeated_is_one_order(player, client):
+    job = client.submit("a sword")
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(
+        requests.delete(f"{client.url}/v1/generations/{job['id']}",
+                        headers=client.session.headers, timeout=30))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    answers += [client.cancel(job["id"]) for _ in range(8)]
+    assert [answer.status_code for answer in answers] == [202] * 16
+    assert len(player.cancels(job["id"])) == 1
+    player.status(job["id"], "cancelled")
+
+
 def test_what_has_ended_cannot_be_cancelled(player, client):
     job = client.submit("a sword")
     player.succeed(job)
