@@ -44,7 +44,7 @@ struct admission {
     struct metric *seconds;
     struct held held[HELD_MAX];
     size_t held_count;
-    struct job_set *admitted; /* since the last rebalance */
+    struct job_set *admitted; /* since the last rebalance, and not ended */
 };
 
 struct admission *admission_create(struct stage *stage, const char *const *pools, size_t count)
@@ -92,6 +92,11 @@ void admission_rebalanced(struct admission *a)
 {
     job_set_destroy(a->admitted);
     a->admitted = job_set_create(ADMITTED_MAX);
+}
+
+void admission_ended(struct admission *a, const char *job_id)
+{
+    job_set_remove(a->admitted, job_id);
 }
 
 void admission_set_waiting(struct admission *a, size_t pool, int64_t waiting)

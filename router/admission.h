@@ -25,6 +25,8 @@ void admission_destroy(struct admission *a);
 void admission_set_waiting(struct admission *a, size_t pool, int64_t waiting);
 /* Partitions came or went: requests that were admitted may come again, and must be. */
 void admission_rebalanced(struct admission *a);
+/* The job has ended: `status` knows it, and an order that comes under its id is another one. */
+void admission_ended(struct admission *a, const char *job_id);
 /* Takes what waits, as far as outputs in flight allow. */
 void admission_run(struct admission *a);
 

@@ -144,6 +144,9 @@ static void fold_status(struct router *r, const struct record *record)
     }
     ledger_fold(r->stage.ledger, status);
     flights_fold(r->stage.flights, status);
+    if (ledger_is_terminal(status->state)) {
+        admission_ended(r->admission, status->envelope->job_id);
+    }
     for (size_t i = 0; i < r->pool_count; i++) {
         dispatch_fold(r->dispatches[i], status);
     }

@@ -67,7 +67,8 @@ bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job)
 {
     const char *job_id = job->envelope->job_id;
     Crafterse__V1__State state = ledger_state(stage->ledger, job_id);
-    if (fault_breaks("skip_dedup")) {
+    if (fault_breaks("skip_dedup") ||
+        ledger_ended_before(stage->ledger, job_id, job->accepted_ms)) {
         return false;
     }
     if (ledger_attempt(stage->ledger, job_id) > job->envelope->attempt) {

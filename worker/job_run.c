@@ -121,11 +121,13 @@ static bool is_order_only(Crafterse__V1__State state)
 }
 
 /* Nothing more is to be drawn: the job has ended, and not only as an order of a run that others
- * wait for. */
+ * wait for; nor was it an earlier order under the same id that has. */
 static bool is_over(const struct job_run_tools *tools, const Crafterse__V1__Job *job)
 {
-    Crafterse__V1__State state = ledger_state(tools->ledger, job->envelope->job_id);
+    const char *job_id = job->envelope->job_id;
+    Crafterse__V1__State state = ledger_state(tools->ledger, job_id);
     return ledger_is_terminal(state) && !fault_breaks("skip_dedup") &&
+           !ledger_ended_before(tools->ledger, job_id, job->accepted_ms) &&
            !(is_order_only(state) && is_shared(tools, job));
 }
 

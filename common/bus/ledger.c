@@ -15,7 +15,8 @@ struct entry {
     char job_id[JOB_ID_SIZE]; /* "" = free */
     Crafterse__V1__State state;
     uint32_t attempt;
-    bool waits; /* for its next attempt */
+    bool waits;        /* for its next attempt */
+    uint64_t ended_ms; /* when its end was told, by the last who told it; 0 = it has none */
 };
 
 struct ledger {
@@ -101,6 +102,14 @@ static struct entry *add(struct ledger *l, const char *job_id)
     return entry;
 }
 
+static void keep_end(struct entry *entry, const Crafterse__V1__Status *status)
+{
+    uint64_t sent_ms = status->envelope->sent_ms;
+    if (ledger_is_terminal(status->state) && sent_ms > entry->ended_ms) {
+        entry->ended_ms = sent_ms;
+    }
+}
+
 bool ledger_fold(struct ledger *l, const Crafterse__V1__Status *status)
 {
     const char *job_id = status->envelope->job_id;
@@ -113,9 +122,12 @@ bool ledger_fold(struct ledger *l, const Crafterse__V1__Status *status)
         entry->state = status->state;
         entry->attempt = status->envelope->attempt;
         entry->waits = status->retry_at_ms > 0;
+        entry->ended_ms = 0;
+        keep_end(entry, status);
         return true;
     }
     struct entry *entry = &l->entries[index];
+    keep_end(entry, status);
     uint32_t attempt = status->envelope->attempt;
     bool is_new_attempt = attempt > entry->attempt;
     bool fails = status->retry_at_ms > 0 && !entry->waits && status->state == entry->state;
@@ -147,4 +159,11 @@ uint32_t ledger_attempt(const struct ledger *l, const char *job_id)
 {
     uint32_t index = l->slots[find_slot(l, job_id)];
     return index != NONE ? l->entries[index].attempt : 0;
+}
+
+bool ledger_ended_before(const struct ledger *l, const char *job_id, uint64_t accepted_ms)
+{
+    uint32_t index = l->slots[find_slot(l, job_id)];
+    return index != NONE && l->entries[index].ended_ms > 0 &&
+           l->entries[index].ended_ms < accepted_ms;
 }

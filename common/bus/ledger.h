@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "proto/status.pb-c.h"
 
@@ -25,6 +26,9 @@ Crafterse__V1__State ledger_state(const struct ledger *l, const char *job_id);
 uint32_t ledger_attempt(const struct ledger *l, const char *job_id);
 /* That attempt has failed, and the next one waits in retry.<pool>. */
 bool ledger_is_waiting(const struct ledger *l, const char *job_id);
+/* What is known of the job is an earlier order's, which had ended when this one was accepted (Unix
+ * ms): a client has come again with an old Idempotency-Key, to a gateway that knows it no more. */
+bool ledger_ended_before(const struct ledger *l, const char *job_id, uint64_t accepted_ms);
 /* A state >= 10 ends a job, also one that this build does not know (proto/README.md). */
 bool ledger_is_terminal(Crafterse__V1__State state);
 

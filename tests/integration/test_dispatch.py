@@ -80,6 +80,28 @@ def test_an_order_that_two_gateways_wrote_runs_once(stack):
     assert told.count(State.STATE_RUNNING) == 1, told
 
 
+def test_an_order_under_the_key_of_one_that_has_ended_and_is_forgotten_runs(stack):
+    job = make_job()
+    job_id, = submit(stack, job)
+    wait_for_end(stack, [job_id])
+    end = messages.Status(state=State.STATE_SUCCEEDED)
+    end.envelope.job_id = job_id
+    end.envelope.sent_ms = int(time.time() * 1000)
+    stack.topics.send("status", end)
+    time.sleep(0.3)  # router and workers have read it
+
+    def runs():
+        return [s.state for s in states_of(stack, [job_id])[job_id]].count(State.STATE_RENDERED)
+    submit(stack, job)  # what a router reads again after a crash is of the order that has ended
+    following, = submit(stack, make_job())
+    wait_for_end(stack, [following])
+    wait_until(lambda: stack.topics.lag("requests", "router") == 0, 20)
+    assert runs() == 1
+    job.accepted_ms = int(time.time() * 1000)
+    submit(stack, job)
+    wait_until(lambda: runs() == 2, 20)
+
+
 def time_of(statuses, state):
     return next(s.envelope.sent_ms for s in statuses if s.state == state)
 

@@ -76,6 +76,37 @@ TEST(a_failed_attempt_waits_until_the_next_one_begins)
     ledger_destroy(l);
 }
 
+static void end_at(struct ledger *l, uint64_t sent_ms)
+{
+    char id[] = "a";
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
+    envelope.job_id = id;
+    envelope.sent_ms = sent_ms;
+    status.envelope = &envelope;
+    status.state = FAILED;
+    (void)ledger_fold(l, &status);
+}
+
+TEST(an_end_from_before_an_order_was_accepted_is_an_earlier_orders)
+{
+    struct ledger *l = ledger_create(1);
+    CHECK(!ledger_ended_before(l, "a", 2000));
+    CHECK(fold(l, "a", RUNNING, 1));
+    CHECK(!ledger_ended_before(l, "a", 2000));
+    end_at(l, 1000);
+    CHECK(ledger_ended_before(l, "a", 1001));
+    CHECK(!ledger_ended_before(l, "a", 1000));
+    CHECK(!ledger_ended_before(l, "a", 0)); /* a job that does not say when */
+    end_at(l, 3000);                        /* the later order's */
+    CHECK(!ledger_ended_before(l, "a", 2000));
+    end_at(l, 1000); /* late */
+    CHECK(!ledger_ended_before(l, "a", 2000));
+    CHECK(fold(l, "b", RUNNING, 1)); /* takes the place of "a" */
+    CHECK(!ledger_ended_before(l, "b", 4000));
+    ledger_destroy(l);
+}
+
 TEST(an_unknown_state_of_ten_or_more_is_terminal)
 {
     struct ledger *l = ledger_create(10);
