@@ -60,9 +60,14 @@ static int append_loras(struct buf *out, const Crafterse__V1__Generation *genera
     return result;
 }
 
+static bool has_input(const Crafterse__V1__Generation *generation)
+{
+    return generation->init_image != NULL || generation->mask_image != NULL;
+}
+
 /* What an order without controls does not have, so that its form stays what it always was. */
 static int append_controls(struct buf *out, const Crafterse__V1__Generation *generation,
-                           struct error *err)
+                           const char *key_id, struct error *err)
 {
     const struct {
         const char *name;
@@ -87,6 +92,9 @@ static int append_controls(struct buf *out, const Crafterse__V1__Generation *gen
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && result == 0; i++) {
         result = append_number(out, numbers[i].name, numbers[i].value, err);
     }
+    if (result == 0 && has_input(generation)) {
+        result = append_word(out, "owner", key_id, err);
+    }
     if (result == 0 && generation->init_image != NULL) {
         result = append_word(out, "init-image", generation->init_image->sha256, err);
     }
@@ -96,8 +104,8 @@ static int append_controls(struct buf *out, const Crafterse__V1__Generation *gen
     return result == 0 ? append_loras(out, generation, err) : result;
 }
 
-int content_hash_canonical(const Crafterse__V1__Generation *generation, uint64_t seed,
-                           struct buf *out, struct error *err)
+int content_hash_canonical(const Crafterse__V1__Generation *generation, const char *key_id,
+                           uint64_t seed, struct buf *out, struct error *err)
 {
     char guidance[32];
     shortest_decimal(generation->guidance_scale, guidance);
@@ -105,12 +113,12 @@ int content_hash_canonical(const Crafterse__V1__Generation *generation, uint64_t
         generation->model_digest[0] != '\0' ? generation->model_digest : generation->model;
     int result =
         buf_printf(out, err,
-                   "crafterse picture 1\nmodel %s\nsize %" PRIu32 "x%" PRIu32 "\nsteps %" PRIu32
+                   "crafterse picture %d\nmodel %s\nsize %" PRIu32 "x%" PRIu32 "\nsteps %" PRIu32
                    "\nguidance %s\nscheduler %s\nseed %" PRIu64 "\nformat png\n",
-                   model, generation->width, generation->height, generation->steps, guidance,
-                   generation->scheduler, seed);
+                   has_input(generation) ? 2 : 1, model, generation->width, generation->height,
+                   generation->steps, guidance, generation->scheduler, seed);
     if (result == 0) {
-        result = append_controls(out, generation, err);
+        result = append_controls(out, generation, key_id, err);
     }
     if (result == 0) {
         result = append_text(out, "prompt", generation->prompt, err);
@@ -118,13 +126,13 @@ int content_hash_canonical(const Crafterse__V1__Generation *generation, uint64_t
     return result == 0 ? append_text(out, "negative", generation->negative_prompt, err) : result;
 }
 
-void content_hash(const Crafterse__V1__Generation *generation, uint64_t seed,
+void content_hash(const Crafterse__V1__Generation *generation, const char *key_id, uint64_t seed,
                   char hex[DIGEST_HEX_SIZE])
 {
     struct buf canonical;
     struct error err;
     buf_init(&canonical, CANONICAL_BYTES_MAX);
-    if (content_hash_canonical(generation, seed, &canonical, &err) != 0) {
+    if (content_hash_canonical(generation, key_id, seed, &canonical, &err) != 0) {
         PANIC("canonical form: %s", err.text);
     }
     digest_sha256_hex(canonical.data, canonical.size, hex);
@@ -144,13 +152,14 @@ void content_hash_of_order(const char *const *hashes, uint32_t n, char hex[DIGES
     digest_finish_hex(all, hex);
 }
 
-void content_hash_of_look(const Crafterse__V1__Generation *generation, char hex[DIGEST_HEX_SIZE])
+void content_hash_of_look(const Crafterse__V1__Generation *generation, const char *key_id,
+                          char hex[DIGEST_HEX_SIZE])
 {
     struct buf canonical;
     struct error err;
     buf_init(&canonical, CANONICAL_BYTES_MAX);
     if (buf_printf(&canonical, &err, "crafterse look 1\nn %" PRIu32 "\n", generation->n) != 0 ||
-        content_hash_canonical(generation, 0, &canonical, &err) != 0) {
+        content_hash_canonical(generation, key_id, 0, &canonical, &err) != 0) {
         PANIC("canonical form: %s", err.text);
     }
     digest_sha256_hex(canonical.data, canonical.size, hex);

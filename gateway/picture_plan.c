@@ -18,7 +18,7 @@ static void set_seed(struct picture_plan *plan, uint64_t seed)
     for (uint32_t i = 0; i < generation->n; i++) {
         plan->pictures[i] = (struct picture){
             .seed = seed + i, .width = generation->width, .height = generation->height};
-        content_hash(generation, seed + i, plan->pictures[i].content_hash);
+        content_hash(generation, plan->key_id, seed + i, plan->pictures[i].content_hash);
     }
 }
 
@@ -34,9 +34,10 @@ static void name_order(struct picture_plan *plan)
 }
 
 void picture_plan_init(struct picture_plan *plan, Crafterse__V1__Generation *generation,
-                       bool has_seed, Crafterse__V1__CacheMode cache)
+                       const char *key_id, bool has_seed, Crafterse__V1__CacheMode cache)
 {
-    *plan = (struct picture_plan){.generation = generation, .has_seed = has_seed, .cache = cache};
+    *plan = (struct picture_plan){
+        .generation = generation, .key_id = key_id, .has_seed = has_seed, .cache = cache};
     plan->pictures = xcalloc(generation->n, sizeof(*plan->pictures));
     set_seed(plan, generation->seed);
     if (cache == BYPASS) {
@@ -45,7 +46,7 @@ void picture_plan_init(struct picture_plan *plan, Crafterse__V1__Generation *gen
     if (has_seed) {
         name_order(plan);
     } else {
-        content_hash_of_look(generation, plan->cache_key);
+        content_hash_of_look(generation, key_id, plan->cache_key);
     }
 }
 
@@ -114,7 +115,7 @@ bool picture_plan_matches(const struct picture_plan *plan, uint32_t index,
     if (!may_have_any_seed(plan)) {
         return false;
     }
-    content_hash(plan->generation, picture->seed, hash);
+    content_hash(plan->generation, plan->key_id, picture->seed, hash);
     return strcmp(hash, picture->content_hash) == 0;
 }
 

@@ -21,6 +21,7 @@
 
 struct picture_plan {
     Crafterse__V1__Generation *generation; /* the caller's; its seed is that of the plan */
+    const char *key_id;                    /* the caller's: who orders */
     bool has_seed;                         /* the order's own */
     Crafterse__V1__CacheMode cache;
     struct picture *pictures;        /* generation->n; object keys once found */
@@ -29,7 +30,7 @@ struct picture_plan {
 
 /* generation->seed is the order's, or the one to use when no earlier one is found. */
 void picture_plan_init(struct picture_plan *plan, Crafterse__V1__Generation *generation,
-                       bool has_seed, Crafterse__V1__CacheMode cache);
+                       const char *key_id, bool has_seed, Crafterse__V1__CacheMode cache);
 void picture_plan_deinit(struct picture_plan *plan); /* accepts a zeroed one */
 
 /* Whether to look for the pictures at all. */

@@ -226,7 +226,8 @@ static void name_job(struct operation *op)
         s->request.generation.seed = choose_seed(s);
     }
     memcpy(s->key_id, op->key_id, sizeof(s->key_id));
-    picture_plan_init(&s->plan, &s->request.generation, s->request.has_seed, s->request.cache);
+    picture_plan_init(&s->plan, &s->request.generation, s->key_id, s->request.has_seed,
+                      s->request.cache);
 }
 
 /* ---- Messages ------------------------------------------------------------------------------- */

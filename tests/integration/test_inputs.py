@@ -66,7 +66,9 @@ def test_another_keys_picture_is_not_there(client, stack):
         keys.write(f"other:{hashlib.sha256(other.encode()).hexdigest()}\n")
     stranger = Gateway(client.url, other)
     wait_until(lambda: stranger.give(png()).status_code == 201, 10, None)
-    told = client.give(png()).json()
-    job = stranger.draw_in_vain("a sword", init_image=told["id"], **SMALL)
+    order = {"seed": 3, "init_image": client.give(png()).json()["id"], **SMALL}
+    client.draw("a sword", **order)  # which no stranger gets from the cache
+    job = stranger.draw_in_vain("a sword", **order)
     assert job["error"]["code"] == "invalid_input"
     assert "no such picture" in job["error"]["message"]
+    assert client.draw("a sword", **order)["timings"]["denoise_ms"] == 0  # but its owner does

@@ -28,7 +28,7 @@ TEST(the_canonical_form_is_as_documented)
     struct buf out;
     struct error err;
     buf_init(&out, 4096);
-    REQUIRE(content_hash_canonical(&generation, 42, &out, &err) == 0);
+    REQUIRE(content_hash_canonical(&generation, "studio", 42, &out, &err) == 0);
     CHECK_STR(out.data, "crafterse picture 1\n"
                         "model 0123abcd\n"
                         "size 128x64\n"
@@ -49,11 +49,11 @@ TEST(test_vectors)
 {
     Crafterse__V1__Generation generation = sample();
     char hex[DIGEST_HEX_SIZE];
-    content_hash(&generation, 42, hex);
+    content_hash(&generation, "studio", 42, hex);
     CHECK_STR(hex, "3f302451b85511658d55d58897b0c415f4c7fd05d5c3e4748450d5a450e4f2c1");
     generation.guidance_scale = 0.1;
     generation.negative_prompt[0] = '\0';
-    content_hash(&generation, 9007199254740991ULL, hex);
+    content_hash(&generation, "studio", 9007199254740991ULL, hex);
     CHECK_STR(hex, "7e3a82d8245a74d6987dfcbf994174435e80810d4650276fd04ad82334688daa");
     generation.negative_prompt[0] = 'b';
 }
@@ -75,9 +75,9 @@ TEST(everything_that_decides_the_picture_changes_the_hash)
     generations[7].model_digest = other;
     generations[8].scheduler = other;
     for (int i = 0; i < 9; i++) {
-        content_hash(&generations[i], 1, hashes[i]);
+        content_hash(&generations[i], "studio", 1, hashes[i]);
     }
-    content_hash(&generations[0], 2, hashes[9]);
+    content_hash(&generations[0], "studio", 2, hashes[9]);
     for (int i = 0; i < 10; i++) {
         for (int j = 0; j < i; j++) {
             CHECK(strcmp(hashes[i], hashes[j]) != 0);
@@ -118,14 +118,14 @@ TEST(every_control_changes_the_hash_and_is_written_when_set)
     generations[17].tome_ratio = 0.5;
     char hashes[18][DIGEST_HEX_SIZE];
     for (int i = 0; i < 18; i++) {
-        content_hash(&generations[i], 1, hashes[i]);
+        content_hash(&generations[i], "studio", 1, hashes[i]);
         for (int j = 0; j < i; j++) {
             CHECK(strcmp(hashes[i], hashes[j]) != 0);
         }
     }
     generations[0].preview = true; /* looks on, decides nothing */
     char with_preview[DIGEST_HEX_SIZE];
-    content_hash(&generations[0], 1, with_preview);
+    content_hash(&generations[0], "studio", 1, with_preview);
     CHECK_STR(with_preview, hashes[0]);
 
     struct buf out;
@@ -133,10 +133,34 @@ TEST(every_control_changes_the_hash_and_is_written_when_set)
     buf_init(&out, 4096);
     generations[10].init_image = &input;
     generations[10].strength = 0.75;
-    REQUIRE(content_hash_canonical(&generations[10], 42, &out, &err) == 0);
-    CHECK(strstr(out.data, "format png\nstrength 0.75\ninit-image 5ha\nlora d1 0.5\nprompt 24\n") !=
-          NULL);
+    REQUIRE(content_hash_canonical(&generations[10], "studio", 42, &out, &err) == 0);
+    CHECK_CONTAINS(out.data, "crafterse picture 2\n");
+    CHECK_CONTAINS(out.data, "format png\nstrength 0.75\nowner studio\ninit-image 5ha\n"
+                             "lora d1 0.5\nprompt 24\n");
     buf_deinit(&out);
+}
+
+TEST(what_is_drawn_from_a_keys_own_pictures_is_its_own)
+{
+    static char sha256[] = "5ha";
+    Crafterse__V1__Generation plain = sample(), from_input = sample(), masked = sample();
+    Crafterse__V1__Input input = CRAFTERSE__V1__INPUT__INIT;
+    char own[DIGEST_HEX_SIZE], others[DIGEST_HEX_SIZE];
+    input.sha256 = sha256;
+    from_input.init_image = &input;
+    masked.mask_image = &input;
+    content_hash(&plain, "studio", 1, own);
+    content_hash(&plain, "other", 1, others);
+    CHECK_STR(own, others);
+    content_hash(&from_input, "studio", 1, own);
+    content_hash(&from_input, "other", 1, others);
+    CHECK(strcmp(own, others) != 0);
+    content_hash(&masked, "studio", 1, own);
+    content_hash(&masked, "other", 1, others);
+    CHECK(strcmp(own, others) != 0);
+    content_hash_of_look(&from_input, "studio", own);
+    content_hash_of_look(&from_input, "other", others);
+    CHECK(strcmp(own, others) != 0);
 }
 
 TEST(how_many_pictures_are_ordered_does_not)
@@ -145,8 +169,8 @@ TEST(how_many_pictures_are_ordered_does_not)
     char a[DIGEST_HEX_SIZE], b[DIGEST_HEX_SIZE];
     four.n = 4;
     four.seed = 99;
-    content_hash(&one, 7, a);
-    content_hash(&four, 7, b);
+    content_hash(&one, "studio", 7, a);
+    content_hash(&four, "studio", 7, b);
     CHECK_STR(a, b);
 }
 
@@ -158,8 +182,8 @@ TEST(a_text_cannot_imitate_another_line)
     first.prompt = trick;
     second.prompt = plain;
     second.negative_prompt = b;
-    content_hash(&first, 7, a);
-    content_hash(&second, 7, c);
+    content_hash(&first, "studio", 7, a);
+    content_hash(&second, "studio", 7, c);
     CHECK(strcmp(a, c) != 0);
 }
 

@@ -25,7 +25,7 @@ static Crafterse__V1__Generation sample(uint64_t seed, uint32_t n)
 static void remember(struct picture_cache *cache, Crafterse__V1__Generation *generation)
 {
     struct picture_plan plan;
-    picture_plan_init(&plan, generation, true, MODE(EXACT));
+    picture_plan_init(&plan, generation, "studio", true, MODE(EXACT));
     for (uint32_t i = 0; i < generation->n; i++) {
         snprintf(plan.pictures[i].object_key, sizeof(plan.pictures[i].object_key), "aa/%u.png", i);
         picture_cache_put(cache, &plan.pictures[i]);
@@ -39,7 +39,7 @@ static void learn(struct picture_cache *looks, Crafterse__V1__Generation *genera
     struct picture_plan plan;
     Crafterse__V1__Job job = CRAFTERSE__V1__JOB__INIT;
     Crafterse__V1__Image image = CRAFTERSE__V1__IMAGE__INIT, *images = &image;
-    picture_plan_init(&plan, generation, false, MODE(EXACT));
+    picture_plan_init(&plan, generation, "studio", false, MODE(EXACT));
     image.content_hash = plan.pictures[0].content_hash;
     job.generation = generation;
     job.images = &images;
@@ -70,12 +70,12 @@ TEST(the_same_order_with_the_same_seed_is_found)
     struct picture_plan plan;
     Crafterse__V1__Generation earlier = sample(7, 2), same = sample(7, 2), other = sample(8, 2);
     remember(f.cache, &earlier);
-    picture_plan_init(&plan, &same, true, MODE(EXACT));
+    picture_plan_init(&plan, &same, "studio", true, MODE(EXACT));
     CHECK(picture_plan_wants_pictures(&plan));
     REQUIRE(picture_plan_find(&plan, f.cache, f.looks));
     CHECK_STR(plan.pictures[1].object_key, "aa/1.png");
     picture_plan_deinit(&plan);
-    picture_plan_init(&plan, &other, true, MODE(EXACT)); /* has one of the two pictures */
+    picture_plan_init(&plan, &other, "studio", true, MODE(EXACT)); /* has one of the two pictures */
     CHECK(!picture_plan_find(&plan, f.cache, f.looks));
     CHECK_STR(plan.pictures[0].object_key, "");
     picture_plan_deinit(&plan);
@@ -89,11 +89,11 @@ TEST(without_a_seed_only_any_seed_gets_an_earlier_picture)
     Crafterse__V1__Generation earlier = sample(1234, 1), exact = sample(7, 1), any = sample(8, 1);
     remember(f.cache, &earlier);
     learn(f.looks, &earlier);
-    picture_plan_init(&plan, &exact, false, MODE(EXACT));
+    picture_plan_init(&plan, &exact, "studio", false, MODE(EXACT));
     CHECK(!picture_plan_wants_pictures(&plan));
     CHECK(plan.cache_key[0] != '\0'); /* later orders may find it */
     picture_plan_deinit(&plan);
-    picture_plan_init(&plan, &any, false, MODE(ANY_SEED));
+    picture_plan_init(&plan, &any, "studio", false, MODE(ANY_SEED));
     CHECK(picture_plan_wants_pictures(&plan));
     REQUIRE(picture_plan_find(&plan, f.cache, f.looks));
     CHECK_INT(any.seed, 1234);
@@ -109,9 +109,9 @@ TEST(an_earlier_seed_is_taken_before_its_picture_is_there_so_that_both_share_a_r
     Crafterse__V1__Generation earlier = sample(1234, 1), any = sample(8, 1);
     char hash[DIGEST_HEX_SIZE];
     learn(f.looks, &earlier);
-    picture_plan_init(&plan, &any, false, MODE(ANY_SEED));
+    picture_plan_init(&plan, &any, "studio", false, MODE(ANY_SEED));
     CHECK(!picture_plan_find(&plan, f.cache, f.looks));
-    content_hash(&earlier, 1234, hash);
+    content_hash(&earlier, "studio", 1234, hash);
     CHECK_STR(plan.pictures[0].content_hash, hash);
     picture_plan_deinit(&plan);
     close_caches(f);
@@ -124,7 +124,7 @@ TEST(a_given_seed_is_kept_whatever_the_mode)
     Crafterse__V1__Generation earlier = sample(1234, 1), given = sample(8, 1);
     remember(f.cache, &earlier);
     learn(f.looks, &earlier);
-    picture_plan_init(&plan, &given, true, MODE(ANY_SEED));
+    picture_plan_init(&plan, &given, "studio", true, MODE(ANY_SEED));
     CHECK(!picture_plan_find(&plan, f.cache, f.looks));
     CHECK_INT(given.seed, 8);
     CHECK_STR(plan.cache_key, plan.pictures[0].content_hash);
@@ -136,7 +136,7 @@ TEST(who_bypasses_is_neither_served_nor_remembered)
 {
     struct picture_plan plan;
     Crafterse__V1__Generation generation = sample(7, 1);
-    picture_plan_init(&plan, &generation, true, MODE(BYPASS));
+    picture_plan_init(&plan, &generation, "studio", true, MODE(BYPASS));
     CHECK(!picture_plan_wants_pictures(&plan));
     CHECK_STR(plan.cache_key, "");
     picture_plan_deinit(&plan);
@@ -146,18 +146,18 @@ TEST(what_redis_says_is_taken_only_when_it_is_what_was_ordered)
 {
     struct picture_plan plan, earlier;
     Crafterse__V1__Generation first = sample(1234, 2), any = sample(8, 2);
-    picture_plan_init(&earlier, &first, true, MODE(EXACT));
+    picture_plan_init(&earlier, &first, "studio", true, MODE(EXACT));
     for (int i = 0; i < 2; i++) {
         snprintf(earlier.pictures[i].object_key, 16, "aa/%d.png", i);
     }
-    picture_plan_init(&plan, &any, false, MODE(ANY_SEED));
+    picture_plan_init(&plan, &any, "studio", false, MODE(ANY_SEED));
     REQUIRE(picture_plan_accept(&plan, earlier.pictures));
     CHECK_INT(any.seed, 1234);
     CHECK_STR(plan.pictures[1].object_key, "aa/1.png");
     picture_plan_deinit(&plan);
 
     any.seed = 8;
-    picture_plan_init(&plan, &any, false, MODE(ANY_SEED));
+    picture_plan_init(&plan, &any, "studio", false, MODE(ANY_SEED));
     earlier.pictures[1].content_hash[0] ^= 1; /* of something else */
     CHECK(!picture_plan_accept(&plan, earlier.pictures));
     CHECK_INT(any.seed, 8);
@@ -167,7 +167,7 @@ TEST(what_redis_says_is_taken_only_when_it_is_what_was_ordered)
     CHECK_INT(any.seed, 8);
     picture_plan_deinit(&plan);
 
-    picture_plan_init(&plan, &any, true, MODE(EXACT));
+    picture_plan_init(&plan, &any, "studio", true, MODE(EXACT));
     CHECK(!picture_plan_accept(&plan, earlier.pictures));
     picture_plan_deinit(&plan);
     picture_plan_deinit(&earlier);
@@ -177,14 +177,14 @@ TEST(the_same_order_again_is_known_by_the_seed_that_it_got)
 {
     struct picture_plan plan, got;
     Crafterse__V1__Generation again = sample(8, 1), drawn = sample(1234, 1);
-    picture_plan_init(&got, &drawn, true, MODE(EXACT));
-    picture_plan_init(&plan, &again, false, MODE(ANY_SEED));
+    picture_plan_init(&got, &drawn, "studio", true, MODE(EXACT));
+    picture_plan_init(&plan, &again, "studio", false, MODE(ANY_SEED));
     CHECK(picture_plan_matches(&plan, 0, &got.pictures[0]));
     got.pictures[0].content_hash[5] ^= 1;
     CHECK(!picture_plan_matches(&plan, 0, &got.pictures[0]));
     picture_plan_deinit(&plan);
     got.pictures[0].content_hash[5] ^= 1;
-    picture_plan_init(&plan, &again, false, MODE(EXACT));
+    picture_plan_init(&plan, &again, "studio", false, MODE(EXACT));
     CHECK(!picture_plan_matches(&plan, 0, &got.pictures[0]));
     picture_plan_deinit(&plan);
     picture_plan_deinit(&got);
@@ -194,15 +194,15 @@ TEST(looks_differ_by_everything_but_the_seed)
 {
     char one[DIGEST_HEX_SIZE], two[DIGEST_HEX_SIZE];
     Crafterse__V1__Generation a = sample(1, 1), b = sample(2, 1);
-    content_hash_of_look(&a, one);
-    content_hash_of_look(&b, two);
+    content_hash_of_look(&a, "studio", one);
+    content_hash_of_look(&b, "studio", two);
     CHECK_STR(one, two);
     b.n = 2;
-    content_hash_of_look(&b, two);
+    content_hash_of_look(&b, "studio", two);
     CHECK(strcmp(one, two) != 0);
     b.n = 1;
     b.steps = 21;
-    content_hash_of_look(&b, two);
+    content_hash_of_look(&b, "studio", two);
     CHECK(strcmp(one, two) != 0);
 }
 
