@@ -289,6 +289,7 @@ void engine_presets(const struct engine *engine, int width, int height,
 /* Make one picture. Checks the request first. progress and dump may be NULL. On success *out is
  * filled and the caller frees it; otherwise out->rgb is NULL. STATUS_CANCELLED when progress said
  * to stop, STATUS_TIMEOUT (not retriable) when the deadline passed: the text says after which step.
+ * STATUS_CORRUPT when a stage comes to NaN or infinity, as weights that hold NaN make it.
  * One call at a time per engine. */
 int engine_generate(struct engine *engine, const struct generation *generation,
                     engine_progress progress, void *user, struct engine_dump *dump,

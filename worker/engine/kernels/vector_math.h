@@ -11,8 +11,9 @@
 
 #include "worker/engine/kernels/simd.h"
 
-/* e^x, saturating at about 1e-38 and 2e38. Split x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial
- * for e^r (coefficients from the Cephes library), and n put into the exponent bits. */
+/* e^x, saturating at about 1e-38 and 2e38; NaN stays NaN. Split x = n ln 2 + r with |r| <= ln 2 /
+ * 2, a polynomial for e^r (coefficients from the Cephes library), and n put into the exponent bits.
+ */
 SIMD_INLINE float vector_exp(float x)
 {
     x = x < -87.0f ? -87.0f : x;
@@ -28,7 +29,7 @@ SIMD_INLINE float vector_exp(float x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    int32_t bits = ((int32_t)n + 127) * (1 << 23);
+    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
     float scale;
     memcpy(&scale, &bits, sizeof(scale));
     return p * scale;

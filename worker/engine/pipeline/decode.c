@@ -19,10 +19,13 @@ int decode(struct run *run, struct picture *out, struct error *err)
         return run_stopped(run, err);
     }
     dump_add_map(run->dump, image, "image");
-    out->height = (int)image.shape[1];
-    out->width = (int)image.shape[2];
-    out->rgb = xmalloc((size_t)tensor_count(image));
-    elementwise_to_rgb8(image.data, out->rgb, tensor_count(image));
+    int result = run_check_finite(run, image, "the picture from the VAE's decoder", err);
+    if (result == STATUS_OK) {
+        out->height = (int)image.shape[1];
+        out->width = (int)image.shape[2];
+        out->rgb = xmalloc((size_t)tensor_count(image));
+        elementwise_to_rgb8(image.data, out->rgb, tensor_count(image));
+    }
     arena_release(run->ex->step, mark);
-    return STATUS_OK;
+    return result;
 }

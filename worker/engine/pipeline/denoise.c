@@ -1,5 +1,7 @@
 #include "worker/engine/pipeline/denoise.h"
 
+#include <stdio.h>
+
 #include "worker/engine/pipeline/dump.h"
 #include "worker/engine/pipeline/guidance.h"
 #include "worker/engine/pipeline/inpaint.h"
@@ -58,18 +60,29 @@ static void cut_short(struct run *run, int i, struct tensor guided)
     run->steps_done = i + 1;
 }
 
+static int check_guided(const struct run *run, int i, struct tensor guided, struct error *err)
+{
+    char what[64];
+    snprintf(what, sizeof(what), "the UNet's output at step %d of %d", i + 1,
+             scheduler_count(run->scheduler));
+    return run_check_finite(run, guided, what, err);
+}
+
 /* One step down: z = step(t, z, eps). */
-static void denoise_step(struct run *run, const struct guidance *guidance, int i)
+static int denoise_step(struct run *run, const struct guidance *guidance, int i, struct error *err)
 {
     struct scheduler *scheduler = run->scheduler;
     size_t mark = arena_mark(run->ex->step), count = (size_t)tensor_count(run->latents);
     struct tensor guided = predict(run, guidance, i);
     dump_add_map(run->dump, guided, "noise_pred.%d", i);
 
+    int result = check_guided(run, i, guided, err);
+    if (result < 0) {
+        goto out;
+    }
     if (i + 1 < scheduler_count(scheduler) && run_is_cut_short(run)) {
         cut_short(run, i, guided);
-        arena_release(run->ex->step, mark);
-        return;
+        goto out;
     }
     struct tensor noise = {.data = NULL};
     if (scheduler_needs_noise(scheduler, i)) {
@@ -80,7 +93,9 @@ static void denoise_step(struct run *run, const struct guidance *guidance, int i
     scheduler_step(scheduler, i, guided.data, run->latents.data, noise.data, count);
     inpaint_restore(run, i);
     dump_add_map(run->dump, run->latents, "latents.%d", i);
+out:
     arena_release(run->ex->step, mark);
+    return result;
 }
 
 int denoise(struct run *run, struct error *err)
@@ -91,7 +106,10 @@ int denoise(struct run *run, struct error *err)
     scheduler_begin(run->scheduler, run->job, (size_t)tensor_count(run->latents));
     dump_timesteps(run);
     for (int i = 0; i < steps && run->steps_done == 0; i++) {
-        denoise_step(run, &guidance, i);
+        int result = denoise_step(run, &guidance, i, err);
+        if (result < 0) {
+            return result;
+        }
         if (!run_go_on(run, ENGINE_STAGE_DENOISE, i + 1, steps)) {
             return run_stopped(run, err);
         }

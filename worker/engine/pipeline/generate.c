@@ -14,7 +14,8 @@ int generate(struct run *run, struct picture *out, struct error *err)
     double start = clock_monotonic_seconds();
     double flop = run->ex->flop;
     int result = conditioning_encode(run, err);
-    if (result < 0) {
+    if (result < 0 ||
+        (result = run_check_finite(run, run->inputs.text, "the prompt's encoding", err)) < 0) {
         return result;
     }
     if (run->drops_text) {

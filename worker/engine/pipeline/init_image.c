@@ -143,7 +143,7 @@ static int encode(struct run *run, struct tensor image, struct tensor latents, s
     }
     vae_latents(vae, code, noise.data, latents);
     arena_release(run->ex->step, mark);
-    return STATUS_OK;
+    return run_check_finite(run, latents, "what the VAE's encoder makes of init_image", err);
 }
 
 /* ---- The start ------------------------------------------------------------------------------- */

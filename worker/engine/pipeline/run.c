@@ -1,6 +1,9 @@
 #include "worker/engine/pipeline/run.h"
 
+#include <math.h>
+
 #include "common/base/clock.h"
+#include "worker/engine/kernels/rounding.h"
 
 static bool is_past_deadline(const struct run *run)
 {
@@ -39,4 +42,18 @@ int run_stopped(const struct run *run, struct error *err)
     }
     return ERROR(err, STATUS_CANCELLED, "cancelled after step %d of %d of %s", run->step,
                  run->steps, stage);
+}
+
+int run_check_finite(const struct run *run, struct tensor x, const char *what, struct error *err)
+{
+    if (isfinite(rounding_largest(x.data, tensor_count(x)))) {
+        return STATUS_OK;
+    }
+    bool is_exact = run->components->arithmetics.unet == ARITHMETIC_F32;
+    return ERROR(
+        err, STATUS_CORRUPT,
+        "%s is not all finite numbers (NaN or infinity in it): a LoRA, a textual inversion "
+        "or the model's weights hold NaN or are too large, or a weight in the request is; "
+        "draw without LoRAs%s to find which",
+        what, is_exact ? "" : ", or with precision f32,");
 }

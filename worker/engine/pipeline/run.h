@@ -61,4 +61,9 @@ bool run_go_on(struct run *run, enum engine_stage stage, int step, int steps);
 /* STATUS_CANCELLED or STATUS_TIMEOUT, for a stage that was to stop; the text says at which step. */
 int run_stopped(const struct run *run, struct error *err) MUST_CHECK;
 
+/* STATUS_CORRUPT, with what may be the cause, where x, which what names ("the VAE's picture"), has
+ * NaN or infinity in it: what follows from it would be black, and drawn again no better. */
+int run_check_finite(const struct run *run, struct tensor x, const char *what,
+                     struct error *err) MUST_CHECK;
+
 #endif

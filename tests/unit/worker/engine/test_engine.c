@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/panic.h"
 #include "tests/harness/test.h"
 #include "worker/engine/weights/safetensors.h"
 
@@ -428,6 +429,74 @@ TEST(a_config_that_does_not_fit_is_refused_naming_key_and_value)
     remove_in(unet, "config.json");
     remove_in(unet, WEIGHTS);
     remove_model(folder);
+}
+
+/* from's tensors, one of them beginning with NaN. */
+static void copy_with_nan(const char *from, const char *to, const char *damaged)
+{
+    enum { TENSORS_MAX = 1024 };
+    static struct safetensors_entry entries[TENSORS_MAX];
+    struct error err = {.text = ""};
+    struct safetensors *file = NULL;
+    CHECK_INT(safetensors_open(&file, from, &err), STATUS_OK);
+    size_t count = safetensors_count(file);
+    REQUIRE(count <= TENSORS_MAX);
+    void *own = NULL;
+    for (size_t i = 0; i < count; i++) {
+        entries[i] = *safetensors_entry_at(file, i);
+        if (strcmp(entries[i].name, damaged) == 0) {
+            own = xmalloc(entries[i].size);
+            memcpy(own, entries[i].data, entries[i].size);
+            memset(own, 0xFF, sizeof(float)); /* NaN in f32, f16 and bf16 */
+            entries[i].data = own;
+        }
+    }
+    CHECK(own != NULL);
+    CHECK_INT(safetensors_write(to, entries, count, NULL, &err), STATUS_OK);
+    CHECK_STR(err.text, "");
+    xfree(own);
+    safetensors_close(file);
+}
+
+TEST(numbers_that_are_not_finite_fail_the_picture_and_name_the_stage)
+{
+    static const struct {
+        const char *part, *file, *tensor, *text;
+    } cases[] = {
+        {"text_encoder", "model.safetensors", "encoder.layers.0.layer_norm1.bias",
+         "the prompt's encoding is not all finite numbers"},
+        {"unet", WEIGHTS, "conv_in.bias", "the UNet's output at step 1 of 3 is not all finite"},
+        {"vae", WEIGHTS, "decoder.conv_out.bias", "the picture from the VAE's decoder is not"},
+        {"vae", WEIGHTS, "encoder.conv_out.bias", NULL}, /* no init_image: not encoded */
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct engine *engine = NULL;
+        struct picture picture = {.rgb = NULL};
+        struct error err = {.text = ""};
+        char folder[] = "/tmp/model-XXXXXX", part[600], from[600], name[600], to[1300];
+        make_model(folder, cases[i].part);
+        snprintf(part, sizeof(part), "%s/%s", folder, cases[i].part);
+        CHECK_INT(mkdir(part, 0700), 0);
+        snprintf(name, sizeof(name), "%s/config.json", cases[i].part);
+        link_part(part, "config.json", name);
+        snprintf(from, sizeof(from), MODEL "/%s/%s", cases[i].part, cases[i].file);
+        snprintf(to, sizeof(to), "%s/%s", part, cases[i].file);
+        copy_with_nan(from, to, cases[i].tensor);
+        struct engine_options options = {.model_path = folder, .threads = 1};
+        struct generation generation = request();
+        CHECK_INT(engine_open(&engine, &options, &err), STATUS_OK);
+        CHECK_STR(err.text, "");
+        int result = engine_generate(engine, &generation, NULL, NULL, NULL, &picture, &err);
+        CHECK_INT(result, cases[i].text != NULL ? STATUS_CORRUPT : STATUS_OK);
+        CHECK((picture.rgb == NULL) == (cases[i].text != NULL));
+        CHECK_CONTAINS(err.text, cases[i].text != NULL ? cases[i].text : "");
+        CHECK(!err.retriable);
+        picture_free(&picture);
+        engine_close(engine);
+        remove_in(part, "config.json");
+        remove_in(part, cases[i].file);
+        remove_model(folder);
+    }
 }
 
 TEST_MAIN()
