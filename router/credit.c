@@ -176,6 +176,14 @@ static int64_t in_worker(const struct credit *c, const struct credit_worker *w)
     return jobs;
 }
 
+/* The less filled; of equals the higher, because Kafka's cooperative assignor takes a member's
+ * lowest partitions first when another joins, and a lane that moves starts its job over. */
+static bool is_better_lane(const struct credit *c, int32_t lane, int32_t than)
+{
+    int64_t jobs = credit_in_lane(c, lane), than_jobs = credit_in_lane(c, than);
+    return jobs < than_jobs || (jobs == than_jobs && lane > than);
+}
+
 bool credit_pick(struct credit *c, const struct credit_worker *workers, size_t count, int32_t *lane)
 {
     const struct credit_worker *best = NULL;
@@ -196,7 +204,7 @@ bool credit_pick(struct credit *c, const struct credit_worker *workers, size_t c
     c->next_worker = best_index + 1;
     *lane = best->lanes[0];
     for (size_t i = 1; i < best->lane_count; i++) {
-        if (credit_in_lane(c, best->lanes[i]) < credit_in_lane(c, *lane)) {
+        if (is_better_lane(c, best->lanes[i], *lane)) {
             *lane = best->lanes[i];
         }
     }

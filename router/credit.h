@@ -41,8 +41,8 @@ struct credit_worker {
     const int32_t *lanes;
     size_t lane_count;
 };
-/* The lane for the next job: of the worker with the fewest unfinished jobs, its least filled lane.
- * False when every worker's credit is used up. */
+/* The lane for the next job: of the worker with the fewest unfinished jobs, its least filled lane,
+ * of equals the highest. False when every worker's credit is used up. */
 bool credit_pick(struct credit *c, const struct credit_worker *workers, size_t count,
                  int32_t *lane);
 

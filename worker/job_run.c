@@ -199,6 +199,13 @@ static void end_run(struct job_run *run, Crafterse__V1__State state, const char 
     forget_run(run);
 }
 
+/* The lane's next owner draws it. */
+static void leave_run(struct job_run *run)
+{
+    outbox_drop(run->entry);
+    forget_run(run);
+}
+
 static void skip_run(struct job_run *run)
 {
     /* An order that ended before its run: whoever still counts on the run is told that it stopped.
@@ -236,8 +243,7 @@ static void end_stopped_run(struct job_run *run)
         break;
     case STOP_LEFT:
         log_warn("job left to another worker, the drain took too long", NULL);
-        outbox_drop(run->entry);
-        forget_run(run);
+        leave_run(run);
         break;
     case STOP_NONE:
         PANIC("the run was not stopped");
@@ -290,8 +296,7 @@ static bool count_attempt(struct job_run *run)
     if (consumer_count_attempt(run->tools->consumer, outbox_record(run->entry), &attempt, &err) <
         0) {
         if (err.status == STATUS_CANCELLED) { /* the lane is another worker's by now */
-            outbox_drop(run->entry);
-            forget_run(run);
+            leave_run(run);
             return false;
         }
         /* A rebalance refuses commits and passes: a job that takes its worker down must be counted
@@ -448,6 +453,12 @@ static void retry_later(struct job_run *run, const struct error *err)
 
 static void fail_attempt(struct job_run *run, const struct error *err)
 {
+    if (!consumer_holds(outbox_record(run->entry))) {
+        log_info("picture failed, the job moved to another worker meanwhile", "reason=%s",
+                 LOG_QUOTED(err->text));
+        leave_run(run);
+        return;
+    }
     const struct attempt_note note = {.number = run->about.attempt,
                                       .worker_id = run->tools->desk->worker_id,
                                       .started_ms = run->about.started_ms,

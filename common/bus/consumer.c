@@ -252,10 +252,24 @@ static void assign(struct consumer *c, rd_kafka_topic_partition_list_t *list, bo
     c->joined = true;
 }
 
+/* The partitions move while this member lives. Their next owners start over what is in hand here,
+ * as the same attempts: or a job that outlasts a few moves would be given up, though nobody failed
+ * at it. */
+static void hand_over(struct consumer *c, const rd_kafka_topic_partition_list_t *list)
+{
+    for (int i = 0; i < list->cnt; i++) {
+        struct partition *p = find_partition(c, list->elems[i].topic, list->elems[i].partition);
+        if (p != NULL) {
+            partition_take_back_attempts(p);
+        }
+    }
+    flush_commits(c, REVOKE_COMMIT_MS);
+}
+
 static void unassign(struct consumer *c, rd_kafka_topic_partition_list_t *list, bool cooperative)
 {
     if (!rd_kafka_assignment_lost(c->rk)) {
-        flush_commits(c, REVOKE_COMMIT_MS);
+        hand_over(c, list);
     }
     for (int i = 0; i < list->cnt; i++) {
         struct partition *p = find_partition(c, list->elems[i].topic, list->elems[i].partition);
@@ -596,6 +610,7 @@ int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t 
         answered = await_commit(c, deadline_ms);
     }
     if (answered && c->commit_result == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        partition_note_attempt(r);
         fault_point("attempt.counted");
         return 0;
     }

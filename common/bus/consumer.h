@@ -89,8 +89,10 @@ bool consumer_is_committed(const struct consumer *c);
 /* Counts an attempt before the work starts: waits until Kafka has it, in the commit metadata of the
  * partition (its offset does not advance), so that a crash during the work is counted when the
  * record is read again. *attempt is this attempt's number, 1 for the first. Costs one round trip,
- * two for the first record of a partition. When it fails (retriable) nothing is counted; when
- * STATUS_CANCELLED, the partition went to another member: drop the record. */
+ * two for the first record of a partition. Taken back when the partition moves to another member
+ * with the record in hand: this one lives, so its work was no attempt that failed. When it fails
+ * (retriable) nothing is counted; when STATUS_CANCELLED, the partition went to another member: drop
+ * the record. */
 int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t *attempt,
                            struct error *err);
 

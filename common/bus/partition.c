@@ -19,6 +19,7 @@ struct held {
     struct held *next;
     int64_t offset;
     enum held_state state;
+    bool is_counted; /* in hand, and its attempt too */
     char key[];
 };
 
@@ -161,6 +162,7 @@ struct partition *partition_end(struct record *r, bool done)
     struct partition *p = held->partition;
     ASSERT(held->state == HELD_IN_HAND);
     held->state = done ? HELD_DONE : HELD_GIVEN_BACK;
+    held->is_counted = false;
     p->in_hand--;
     *r = (struct record){.topic = NULL};
     if (done) {
@@ -173,11 +175,30 @@ struct partition *partition_end(struct record *r, bool done)
     return p;
 }
 
+/* ---- Attempts -------------------------------------------------------------------------------- */
+
+void partition_note_attempt(const struct record *r)
+{
+    struct held *held = r->handle;
+    held->is_counted = true;
+}
+
+void partition_take_back_attempts(struct partition *p)
+{
+    for (struct held *held = p->first; held != NULL; held = held->next) {
+        if (held->is_counted) {
+            attempts_add(&p->attempts, held->offset, -1);
+            held->is_counted = false;
+            p->has_taken_back = true;
+        }
+    }
+}
+
 /* ---- The prefix ------------------------------------------------------------------------------ */
 
 bool partition_is_dirty(const struct partition *p)
 {
-    return p->wanted_offset > p->committed_offset;
+    return p->wanted_offset > p->committed_offset || p->has_taken_back;
 }
 
 int64_t partition_prefix_end(const struct partition *p)

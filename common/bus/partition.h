@@ -29,6 +29,7 @@ struct partition {
     int64_t committed_offset; /* what Kafka has of it */
     struct attempts attempts;
     bool attempts_loaded;
+    bool has_taken_back;    /* attempts, which the partition's last commit tells */
     struct partition *next; /* the consumer's */
 };
 
@@ -50,7 +51,13 @@ struct partition *partition_of(const struct record *r);
  * lost, or given back. Returns its partition. */
 struct partition *partition_end(struct record *r, bool done);
 
-/* Something is done that is not committed. */
+/* The attempt of a record in hand was counted in p->attempts. */
+void partition_note_attempt(const struct record *r);
+/* The partition is about to go from a living member: what it has in hand was no attempt that
+ * failed. Its last commit is to follow. */
+void partition_take_back_attempts(struct partition *p);
+
+/* Something is to be committed. */
 bool partition_is_dirty(const struct partition *p);
 /* The offset that a commit names now: the prefix's end, or before any is done the first record that
  * was taken. */

@@ -200,12 +200,17 @@ def drain(run):
 
 
 @scenario(5, "rolling restart of the workers and scale 1 -> 8 -> 1 under load",
-          "double executions are reported and bounded (at most two for each change); 0 seen twice")
+          "double executions are reported and bounded (at most two for each change); 0 seen twice; a "
+          "job that outlasts the joins stays in its first attempt")
 def scale(run):
     fleet = run.fleet(counts={"worker": 1}, settings=None,
                       service_settings={"router": {"LANES": "16"}})
     storm = Storm(fleet, run.seed, 120 if run.soak else 80, say=lambda text: None)
     storm.faults = []
+    long_job = run.body(steps=100, n=2)  # 10 s, as seven workers join
+    storm.orders.append({"at": 0, "body": long_job, "key": "alpha", "gateway": 0, "copies": 1,
+                         "idempotent": False, "cancel": None, "watch": False, "probe": False,
+                         "number": len(storm.orders)})
     changes = 0
 
     def change(at, names):
@@ -232,6 +237,11 @@ def scale(run):
     run.note(f"{changes} changes, {verdict.again} of {verdict.jobs} jobs drawn more than once")
     assert verdict.is_clean, "\n".join(verdict.problems()[:20])
     assert verdict.again <= 2 * changes, f"{verdict.again} drawn again by {changes} changes"
+    [long_id] = [order.id for order in storm.ledger.orders.values() if order.body == long_job]
+    attempts = [status.envelope.attempt for status in fleet.topics.read("status", Status)
+                if status.envelope.job_id == long_id and status.state == State.STATE_RUNNING]
+    run.note(f"the job of 10 s was started {len(attempts)} times")
+    assert set(attempts) == {1}, f"it was started as attempts {attempts}"
 
 
 @scenario(12, "poison: undecodable, crashing (SEGV), out of memory, past its time limit",

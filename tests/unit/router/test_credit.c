@@ -33,6 +33,21 @@ TEST(each_worker_gets_one_job_before_any_gets_two)
     credit_destroy(c);
 }
 
+/* Kafka's assignor takes a member's lowest partitions first when another one joins. */
+TEST(of_equal_lanes_the_one_that_moves_last_is_taken)
+{
+    static const int32_t lanes[] = {12, 3, 15, 0};
+    static const struct credit_worker alone = {lanes, 4};
+    struct credit *c = credit_create(2, 8);
+    int32_t lane;
+    REQUIRE(credit_pick(c, &alone, 1, &lane));
+    CHECK_INT(lane, 15);
+    credit_take(c, "a", lane, 1000);
+    REQUIRE(credit_pick(c, &alone, 1, &lane));
+    CHECK_INT(lane, 12);
+    credit_destroy(c);
+}
+
 TEST(credit_counts_a_workers_lanes_together)
 {
     struct credit *c = credit_create(1, 8);

@@ -283,16 +283,21 @@ TEST(no_more_than_the_asked_number_is_in_hand_of_a_partition)
     consumer_destroy(c, 10000);
 }
 
-TEST(records_in_hand_outlive_the_loss_of_their_partition)
+TEST(a_record_in_hand_outlives_the_loss_of_its_partition_which_is_no_attempt)
 {
     struct record r[2];
     struct error err = {0};
+    uint32_t attempt = 0;
     REQUIRE(add_topic("t.lost", 2));
     send("t.lost", 0, "k", "zero");
     send("t.lost", 1, "k", "one");
     struct consumer *first = join("lost", "t.lost");
     REQUIRE(take(first, &r[0]));
     REQUIRE(take(first, &r[1]));
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(consumer_count_attempt(first, &r[i], &attempt, &err), 0);
+        CHECK_INT(attempt, 1);
+    }
     struct consumer *second = join("lost", "t.lost");
     uint64_t deadline_ms = clock_monotonic_ms() + 40000;
     struct record moved = {.handle = NULL};
@@ -304,11 +309,15 @@ TEST(records_in_hand_outlive_the_loss_of_their_partition)
     REQUIRE(moved.handle != NULL);
     struct record *lost = moved.partition == r[0].partition ? &r[0] : &r[1];
     struct record *kept = lost == &r[0] ? &r[1] : &r[0];
-    uint32_t attempt = 0;
     CHECK(is(lost, lost->partition == 0 ? "zero" : "one"));
     CHECK_INT(consumer_count_attempt(first, lost, &attempt, &err), STATUS_CANCELLED);
     CHECK_INT(consumer_done(first, lost, &err), STATUS_CANCELLED);
     CHECK_CONTAINS(err.text, "went to another member");
+    /* Its next owner starts over; the one that stayed was started twice by this member. */
+    CHECK_INT(consumer_count_attempt(second, &moved, &attempt, &err), 0);
+    CHECK_INT(attempt, 1);
+    CHECK_INT(consumer_count_attempt(first, kept, &attempt, &err), 0);
+    CHECK_INT(attempt, 2);
     CHECK_INT(consumer_done(first, kept, &err), 0);
     CHECK_INT(consumer_done(second, &moved, &err), 0);
     consumer_destroy(second, 10000);
