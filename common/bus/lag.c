@@ -120,17 +120,20 @@ static int ask_committed(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, 
 static int subtract(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, const int64_t *committed,
                     struct lag_partition *partitions, int timeout_ms, struct error *err)
 {
-    bool missing = false;
+    bool lags = false;
     int status = ask_offsets(rk, list, RD_KAFKA_OFFSET_END, timeout_ms, err);
     for (int i = 0; status == 0 && i < list->cnt; i++) {
         partitions[i].records = list->elems[i].offset;
-        missing |= committed[i] < 0 && partitions[i].records > 0;
+        lags |= committed[i] < partitions[i].records;
     }
-    if (status == 0 && missing) {
+    /* What was deleted before it was committed is not there to be done: nobody would ever commit
+     * it, and it would hold its lane's credit for good. */
+    if (status == 0 && lags) {
         status = ask_offsets(rk, list, RD_KAFKA_OFFSET_BEGINNING, timeout_ms, err);
     }
     for (int i = 0; status == 0 && i < list->cnt; i++) {
-        int64_t from = committed[i] >= 0 ? committed[i] : missing ? list->elems[i].offset : 0;
+        int64_t beginning = lags ? list->elems[i].offset : 0;
+        int64_t from = committed[i] > beginning ? committed[i] : beginning;
         int64_t end = partitions[i].records;
         partitions[i] =
             (struct lag_partition){.records = end > from ? end - from : 0, .first = from};

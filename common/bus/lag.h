@@ -25,9 +25,9 @@ struct lag_partition {
 };
 
 /* Fills partitions[i] for every partition of the topic up to max, and *count with the number of
- * partitions. A partition without a committed offset counts from its beginning, as a new member
- * would read it. NOT_FOUND when the topic does not exist, UNAVAILABLE (retriable) when Kafka does
- * not answer in timeout_ms. */
+ * partitions. A partition without a committed offset, or with one whose record is deleted by now,
+ * counts from its beginning, as a new member would read it. NOT_FOUND when the topic does not
+ * exist, UNAVAILABLE (retriable) when Kafka does not answer in timeout_ms. */
 int lag_query(struct lag *l, const char *group, const char *topic, struct lag_partition *partitions,
               size_t max, size_t *count, int timeout_ms, struct error *err) MUST_CHECK;
 
