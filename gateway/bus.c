@@ -304,11 +304,12 @@ static void on_connect_thread(uv_work_t *work)
 {
     struct bus *b = work->data;
     const struct follower_topic topics[FOLLOW_COUNT] = {
-        [FOLLOW_REQUESTS] = {b->names[TOPIC_REQUESTS], true},
-        [FOLLOW_STATUS] = {b->names[TOPIC_STATUS], true},
-        [FOLLOW_HITS] = {b->names[TOPIC_HITS], true},
-        [FOLLOW_WORKERS] = {b->names[TOPIC_WORKERS], true},
-        [FOLLOW_PROGRESS] = {b->names[TOPIC_PROGRESS], false},
+        /* Last: what an old order is, one that waits or one long over, its states tell (job.h). */
+        [FOLLOW_REQUESTS] = {b->names[TOPIC_REQUESTS], .from_beginning = true, .is_last = true},
+        [FOLLOW_STATUS] = {b->names[TOPIC_STATUS], .from_beginning = true},
+        [FOLLOW_HITS] = {b->names[TOPIC_HITS], .from_beginning = true},
+        [FOLLOW_WORKERS] = {b->names[TOPIC_WORKERS], .from_beginning = true},
+        [FOLLOW_PROGRESS] = {b->names[TOPIC_PROGRESS], .from_beginning = false},
     };
     if (follower_create(&b->connected, b->options.kafka, topics, FOLLOW_COUNT, FOLLOWER_AT_ONCE,
                         CONNECT_TIMEOUT_MS, &b->connect_error) != 0) {

@@ -1,8 +1,9 @@
 /* Kafka on the libuv loop: one producer and one follower, both served when their descriptors say
  * so; what can block (metadata at the start, asking for end offsets) runs in libuv's thread pool.
  *
- * The follower reads `requests`, `status`, `hits` and `workers` from the beginning and `progress`
- * from the end. Messages that are not protobuf are counted, logged and skipped.
+ * The follower reads `status`, `hits` and `workers` from the beginning, then `requests` from the
+ * beginning, and `progress` from the end. Messages that are not protobuf are counted, logged and
+ * skipped.
  *
  * Thread rule: everything on the loop thread; handlers are called there. */
 #ifndef GATEWAY_BUS_H

@@ -397,6 +397,7 @@ static int open_parts(struct gateway *g, struct error *err)
     };
     const struct job_table_options jobs = {.jobs_max = (size_t)config->jobs_max,
                                            .retention_ms = (uint64_t)config->job_retention_ms,
+                                           .began_ms = clock_unix_ms(),
                                            .finished = on_finished,
                                            .user = g};
     g->jobs = job_table_create(&jobs);

@@ -34,7 +34,7 @@
  * unfinished for ever. Should it still wait in a queue, its next state brings it back. */
 #define REQUEST_MS_MAX (24ULL * 3600 * 1000)
 #define PREVIEW_BYTES_MAX 65536 /* 128 x 128 pixels, not compressed, are less */
-#define FORGOTTEN_SLOTS 65536   /* 512 KiB, taken at the first job that is forgotten */
+#define FORGOTTEN_SLOTS 65536   /* 512 KiB each, taken at the first job that is forgotten */
 
 struct job_list {
     struct job *first, *last;
@@ -55,7 +55,10 @@ struct job_table {
     size_t pool_count;
     struct job_list working, finished;
     size_t total, ended[4];
-    uint64_t *forgotten; /* a slot by hash; later ones overwrite */
+    uint64_t drawn_ms; /* when the youngest job was accepted that was drawn and forgotten */
+    /* A slot by hash; later ones overwrite. Ids that an Idempotency-Key made have their own, as
+     * cache hits come by the thousand and a key may come again. */
+    uint64_t *forgotten[2];
 };
 
 static uint64_t hash_text(uint64_t hash, const char *text)
@@ -125,7 +128,8 @@ void job_table_destroy(struct job_table *t)
         }
     }
     xfree(t->buckets);
-    xfree(t->forgotten);
+    xfree(t->forgotten[0]);
+    xfree(t->forgotten[1]);
     xfree(t);
 }
 
@@ -217,26 +221,6 @@ static struct job_pool *pool_of(struct job_table *t, const char *name)
 
 /* ---- Forgetting ----------------------------------------------------------------------------- */
 
-static void forget(struct job_table *t, struct job *job)
-{
-    if (t->forgotten == NULL) {
-        t->forgotten = xcalloc(FORGOTTEN_SLOTS, sizeof(*t->forgotten));
-    }
-    uint64_t hash = hash_text(hash_text(HASH_START, job->id), job->key_id);
-    t->forgotten[hash % FORGOTTEN_SLOTS] = hash;
-    if (job_is_terminal(job)) {
-        t->ended[ended_index(job->state)]--;
-    }
-    struct job **link = bucket_of(t, job->id);
-    while (*link != job) {
-        link = &(*link)->chain;
-    }
-    *link = job->chain;
-    take_out(job);
-    t->total--;
-    free_job(job);
-}
-
 /* The moment in a UUIDv7 (its first 48 bits are Unix milliseconds); 0 for other ids. */
 static uint64_t id_time_ms(const char *id)
 {
@@ -253,10 +237,47 @@ static uint64_t id_time_ms(const char *id)
     return value;
 }
 
+static void note_forgotten(struct job_table *t, const struct job *job)
+{
+    uint64_t **slots = &t->forgotten[id_time_ms(job->id) == 0];
+    if (*slots == NULL) {
+        *slots = xcalloc(FORGOTTEN_SLOTS, sizeof(**slots));
+    }
+    uint64_t hash = hash_text(hash_text(HASH_START, job->id), job->key_id);
+    (*slots)[hash % FORGOTTEN_SLOTS] = hash;
+}
+
 static bool was_forgotten(const struct job_table *t, const char *id, const char *key_id)
 {
+    const uint64_t *slots = t->forgotten[id_time_ms(id) == 0];
     uint64_t hash = hash_text(hash_text(HASH_START, id), key_id);
-    return t->forgotten != NULL && t->forgotten[hash % FORGOTTEN_SLOTS] == hash;
+    return slots != NULL && slots[hash % FORGOTTEN_SLOTS] == hash;
+}
+
+/* A cache hit was never in a queue, and has no order on `requests`. */
+static bool was_drawn(const struct job *job)
+{
+    return job->has_request || job->state != SUCCEEDED || job->at_ms[MOMENT_QUEUED] != 0 ||
+           job->at_ms[MOMENT_DISPATCHED] != 0 || job->at_ms[MOMENT_RUNNING] != 0;
+}
+
+static void forget(struct job_table *t, struct job *job)
+{
+    note_forgotten(t, job);
+    if (was_drawn(job) && job->at_ms[MOMENT_ACCEPTED] > t->drawn_ms) {
+        t->drawn_ms = job->at_ms[MOMENT_ACCEPTED];
+    }
+    if (job_is_terminal(job)) {
+        t->ended[ended_index(job->state)]--;
+    }
+    struct job **link = bucket_of(t, job->id);
+    while (*link != job) {
+        link = &(*link)->chain;
+    }
+    *link = job->chain;
+    take_out(job);
+    t->total--;
+    free_job(job);
 }
 
 bool job_table_is_forgotten(const struct job_table *t, const char *id, const char *key_id,
@@ -378,6 +399,15 @@ static void copy_images(struct job *job, Crafterse__V1__Image *const *images, si
     }
 }
 
+/* Whether an order without a state may be one that waits. */
+static bool may_wait(const struct job_table *t, const Crafterse__V1__Job *request, uint64_t now_ms)
+{
+    bool is_of_the_past = request->accepted_ms < t->options.began_ms;
+    return request->accepted_ms + REQUEST_MS_MAX >= now_ms &&
+           !(is_of_the_past && request->accepted_ms <= t->drawn_ms) &&
+           !was_forgotten(t, request->envelope->job_id, request->key_id);
+}
+
 struct job *job_table_fold_request(struct job_table *t, const Crafterse__V1__Job *request,
                                    uint64_t now_ms)
 {
@@ -387,8 +417,7 @@ struct job *job_table_fold_request(struct job_table *t, const Crafterse__V1__Job
     }
     struct job *job = job_table_find(t, id);
     if (job == NULL) {
-        if (request->accepted_ms + REQUEST_MS_MAX < now_ms ||
-            was_forgotten(t, id, request->key_id)) {
+        if (!may_wait(t, request, now_ms)) {
             return NULL;
         }
         job = add(t, id, request->accepted_ms);

@@ -6,6 +6,11 @@
  * the table is full; what was forgotten is remembered as a hash, so that its owner gets 410 and
  * not 404. Jobs that somebody watches are kept.
  *
+ * A gateway that starts must not take the order of a job that it has forgotten for one that waits.
+ * So it folds what is on `status` and `hits` first, and then an order from before its start counts
+ * only if it has a state, or is younger than every job that was drawn and forgotten: ahead of it
+ * nothing is left without a state.
+ *
  * Pure (no I/O; the caller passes the time). Thread rule: the loop thread only. */
 #ifndef GATEWAY_JOB_H
 #define GATEWAY_JOB_H
@@ -84,6 +89,7 @@ struct job_table;
 struct job_table_options {
     size_t jobs_max;
     uint64_t retention_ms; /* of finished jobs */
+    uint64_t began_ms;     /* Unix time of the gateway's start */
     /* Called once when a job's first terminal state is folded; may be NULL. */
     void (*finished)(void *user, const struct job *job);
     void *user;

@@ -28,7 +28,7 @@
 struct followed_topic {
     char *name;
     rd_kafka_topic_t *handle;
-    bool from_beginning;
+    bool from_beginning, is_last;
     int partition_count;
     size_t first; /* index of its partition 0 in follower.positions */
     bool started;
@@ -47,6 +47,7 @@ struct follower {
     size_t topic_count;
     int64_t *positions; /* next offset of every partition, all topics in a row */
     size_t position_count;
+    bool last_wait; /* topics that are last are not begun yet */
     rd_kafka_message_t *current;
     char key[KEY_SIZE_MAX];
 
@@ -173,11 +174,12 @@ static int ask_ends(const struct follower *f, bool from_beginning, int64_t *ends
     return 0;
 }
 
-static int start(struct follower *f, struct error *err)
+/* The topics that are last, or the others. */
+static int start(struct follower *f, bool are_last, struct error *err)
 {
     for (size_t i = 0; i < f->topic_count; i++) {
         struct followed_topic *topic = &f->topics[i];
-        for (int j = 0; j < topic->partition_count; j++) {
+        for (int j = 0; topic->is_last == are_last && j < topic->partition_count; j++) {
             int64_t offset = topic->from_beginning ? RD_KAFKA_OFFSET_BEGINNING
                                                    : f->positions[topic->first + (size_t)j];
             if (rd_kafka_consume_start_queue(topic->handle, j, offset, f->queue) < 0) {
@@ -201,6 +203,8 @@ static int open_topics(struct follower *f, const struct follower_topic *topics, 
         rd_kafka_topic_conf_set_opaque(conf, topic);
         topic->name = xstrdup(topics[i].topic);
         topic->from_beginning = topics[i].from_beginning;
+        topic->is_last = topics[i].is_last;
+        f->last_wait = f->last_wait || topic->is_last;
         topic->handle = rd_kafka_topic_new(f->rk, topic->name, conf);
         if (topic->handle == NULL) {
             return kafka_client_error(err, rd_kafka_last_error(), "cannot follow topic %s",
@@ -249,7 +253,7 @@ int follower_create(struct follower **out, const struct kafka_config *kafka,
     ends = xcalloc(f->position_count, sizeof(*ends));
     if ((result = ask_ends(f, false, f->positions, METADATA_TIMEOUT_MS, err)) < 0 ||
         (result = ask_ends(f, true, ends, METADATA_TIMEOUT_MS, err)) < 0 ||
-        (result = start(f, err)) < 0) {
+        (result = start(f, false, err)) < 0) {
         goto out;
     }
     add_mark(f, ends);
@@ -365,6 +369,32 @@ bool follower_is_caught_up(struct follower *f)
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
+/* Whether all that the first mark says of the others has been read. */
+static bool are_others_read(struct follower *f)
+{
+    bool result = true;
+    pthread_mutex_lock(&f->marks_lock);
+    for (size_t i = 0; result && f->reached_number == 0 && i < f->topic_count; i++) {
+        const struct followed_topic *topic = &f->topics[i];
+        for (size_t j = topic->first; j < topic->first + (size_t)topic->partition_count; j++) {
+            result = result && (topic->is_last || f->positions[j] >= f->marks[0].ends[j]);
+        }
+    }
+    pthread_mutex_unlock(&f->marks_lock);
+    return result;
+}
+
+static void start_last_when_due(struct follower *f)
+{
+    struct error err = {0};
+    if (are_others_read(f)) {
+        f->last_wait = false;
+        if (start(f, true, &err) < 0) {
+            PANIC("%s", err.text);
+        }
+    }
+}
+
 static void fill_record(struct follower *f, const struct followed_topic *topic, struct record *out)
 {
     const rd_kafka_message_t *message = f->current;
@@ -428,6 +458,9 @@ bool follower_next(struct follower *f, int timeout_ms, struct record *out)
         f->current = NULL;
     }
     for (;;) {
+        if (f->last_wait) {
+            start_last_when_due(f);
+        }
         uint64_t now_ms = is_cleared ? clock_monotonic_ms() : deadline_ms;
         int left_ms = now_ms < deadline_ms ? (int)(deadline_ms - now_ms) : 0;
         rd_kafka_message_t *message = rd_kafka_consume_queue(f->queue, left_ms);

@@ -20,6 +20,9 @@ struct follower;
 struct follower_topic {
     const char *topic;
     bool from_beginning; /* else only what is written after follower_create returns */
+    /* With from_beginning: nothing of it comes before all that follower_create found in the other
+     * topics from the beginning. For a topic that is understood by what stands on those. */
+    bool is_last;
 };
 
 /* When records come. TOGETHER: many at once, up to the fetch wait later than they could. A reader

@@ -214,6 +214,51 @@ TEST(finished_jobs_are_forgotten_and_only_their_key_is_told)
     job_table_destroy(table);
 }
 
+TEST(a_gateway_that_starts_takes_no_forgotten_job_for_one_that_waits)
+{
+    /* More than the slots of what was forgotten hold. */
+    enum { ENDED = 200000 };
+    struct job_table *table = job_table_create(&(struct job_table_options){
+        .jobs_max = 100, .retention_ms = HOUR_MS, .began_ms = NOW_MS + 1000});
+    for (unsigned i = 0; i < ENDED; i++) {
+        sample_status(table, sample_id(i), (struct sample_status){STATE(QUEUED), 1, 0, NULL, NULL});
+        sample_status(table, sample_id(i),
+                      (struct sample_status){STATE(SUCCEEDED), 1, 0, NULL, "ab/x.png"});
+    }
+    sample_status(table, sample_id(ENDED), (struct sample_status){STATE(QUEUED), 1, 0, NULL, NULL});
+    for (unsigned i = 0; i <= ENDED; i++) {
+        sample_request(table, sample_id(i), "studio", false);
+    }
+    CHECK_INT(job_table_counts(table).waiting, 1); /* the one that is queued */
+    job_table_destroy(table);
+}
+
+TEST(cache_hits_do_not_hide_an_order_that_waits)
+{
+    struct job_table *table = job_table_create(&(struct job_table_options){
+        .jobs_max = 100, .retention_ms = HOUR_MS, .began_ms = NOW_MS + 1000});
+    for (unsigned i = 0; i < 500; i++) {
+        sample_status(table, sample_id(i),
+                      (struct sample_status){STATE(SUCCEEDED), 0, 0, NULL, "ab/x.png"});
+    }
+    CHECK(sample_request(table, sample_id(500), "studio", false) != NULL);
+    job_table_destroy(table);
+}
+
+TEST(hits_do_not_push_out_what_is_known_of_keys)
+{
+    struct job_table *table = make_table(100);
+    const char *named = "00000000-0000-8000-8000-000000000000"; /* no time in it */
+    sample_status(table, named, (struct sample_status){STATE(FAILED), 1, 0, "x", NULL});
+    for (unsigned i = 0; i < 200000; i++) {
+        sample_status(table, sample_id(i),
+                      (struct sample_status){STATE(SUCCEEDED), 0, 0, NULL, "ab/x.png"});
+    }
+    CHECK(job_table_find(table, named) == NULL);
+    CHECK(job_table_is_forgotten(table, named, "studio", NOW_MS));
+    job_table_destroy(table);
+}
+
 static void ignore_change(struct job_watcher *watcher)
 {
     (void)watcher;

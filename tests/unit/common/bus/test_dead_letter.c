@@ -44,7 +44,7 @@ TEST(a_record_is_kept_whole_with_where_it_came_from_and_why)
     REQUIRE(embedded_broker_add_topic(broker, "t.deadletter", 1, &err) == 0);
     kafka.brokers = embedded_broker_address(broker);
     REQUIRE(producer_create(&p, &kafka, &err) == 0);
-    static const struct follower_topic topic = {"t.deadletter", true};
+    static const struct follower_topic topic = {"t.deadletter", .from_beginning = true};
     REQUIRE(follower_create(&f, &kafka, &topic, 1, FOLLOWER_AT_ONCE, 10000, &err) == 0);
 
     const struct record bad = {.topic = "t.jobs.default",

@@ -21,7 +21,9 @@ static bool set_up(void)
     if (broker == NULL) {
         if (embedded_broker_start(&broker, &err) < 0 ||
             embedded_broker_add_topic(broker, "t.state", 3, &err) < 0 ||
-            embedded_broker_add_topic(broker, "t.news", 2, &err) < 0) {
+            embedded_broker_add_topic(broker, "t.news", 2, &err) < 0 ||
+            embedded_broker_add_topic(broker, "t.orders", 2, &err) < 0 ||
+            embedded_broker_add_topic(broker, "t.empty", 2, &err) < 0) {
             return false;
         }
         kafka.brokers = embedded_broker_address(broker);
@@ -41,7 +43,8 @@ static void send(const char *topic, int32_t partition, const char *text)
     CHECK_INT(producer_send_wait(producer, &record, 10000, &err), 0);
 }
 
-static const struct follower_topic topics[] = {{"t.state", true}, {"t.news", false}};
+static const struct follower_topic topics[] = {{"t.state", .from_beginning = true},
+                                               {"t.news", .from_beginning = false}};
 
 TEST(reads_one_topic_whole_and_another_from_now_on)
 {
@@ -79,7 +82,7 @@ TEST(an_empty_topic_is_caught_up_after_its_end_was_seen)
     struct error err = {0};
     struct record r;
     REQUIRE(set_up());
-    static const struct follower_topic only_new[] = {{"t.news", false}};
+    static const struct follower_topic only_new[] = {{"t.news", .from_beginning = false}};
     REQUIRE(follower_create(&f, &kafka, only_new, 1, FOLLOWER_AT_ONCE, 10000, &err) == 0);
     CHECK(follower_is_caught_up(f));
     CHECK(!follower_next(f, 100, &r));
@@ -182,6 +185,66 @@ TEST(without_a_broker_creation_fails_in_time_and_can_be_retried)
     CHECK(err.retriable);
     CHECK(f == NULL);
     CHECK(clock_monotonic_ms() - before_ms < 6000);
+}
+
+TEST(a_topic_that_is_last_comes_after_all_that_the_others_hold)
+{
+    const struct follower_topic ordered[] = {
+        {"t.orders", .from_beginning = true, .is_last = true},
+        {"t.state", .from_beginning = true},
+        {"t.empty", .from_beginning = true},
+    };
+    struct follower *f = NULL;
+    struct error err = {0};
+    struct record r;
+    REQUIRE(set_up());
+    send("t.orders", 0, "a");
+    send("t.orders", 1, "b");
+    for (int i = 0; i < 300; i++) {
+        send("t.state", i % 3, "s");
+    }
+    REQUIRE(follower_create(&f, &kafka, ordered, 3, FOLLOWER_AT_ONCE, 10000, &err) == 0);
+    int states = 0, orders = 0;
+    while (orders < 2 && follower_next(f, 10000, &r)) {
+        bool is_order = strcmp(r.topic, "t.orders") == 0;
+        CHECK(!is_order || states >= 300);
+        orders += is_order;
+        states += !is_order;
+    }
+    CHECK_INT(orders, 2);
+    send("t.orders", 0, "c");
+    send("t.state", 0, "s");
+    int later = 0;
+    while (later < 2 && follower_next(f, 10000, &r)) {
+        later++;
+    }
+    CHECK_INT(later, 2);
+    CHECK(!follower_next(f, 50, &r));
+    CHECK(follower_is_caught_up(f));
+    follower_destroy(f);
+}
+
+TEST(a_topic_that_is_last_need_not_hold_anything)
+{
+    const struct follower_topic ordered[] = {
+        {"t.empty", .from_beginning = true, .is_last = true},
+        {"t.state", .from_beginning = true},
+    };
+    struct follower *f = NULL;
+    struct error err = {0};
+    struct record r;
+    REQUIRE(set_up());
+    REQUIRE(follower_create(&f, &kafka, ordered, 2, FOLLOWER_AT_ONCE, 10000, &err) == 0);
+    while (!follower_is_caught_up(f) && follower_next(f, 10000, &r)) {
+    }
+    CHECK(follower_is_caught_up(f));
+    send("t.empty", 1, "first");
+    bool has_come = false;
+    while (!has_come && follower_next(f, 10000, &r)) {
+        has_come = strcmp(r.topic, "t.empty") == 0;
+    }
+    CHECK(has_come);
+    follower_destroy(f);
 }
 
 TEST_MAIN()
