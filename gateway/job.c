@@ -437,6 +437,7 @@ struct job *job_table_fold_request(struct job_table *t, const Crafterse__V1__Job
     job->deadline_ms = request->envelope->deadline_ms;
     job->at_ms[MOMENT_ACCEPTED] = request->accepted_ms;
     copy_text(job->key_id, sizeof(job->key_id), request->key_id);
+    xfree(job->model);
     job->model = xstrdup(generation->model);
     if (job->image_count == 0) {
         copy_images(job, request->images, request->n_images);
@@ -497,6 +498,12 @@ static void finish(struct job_table *t, struct job *job, const Crafterse__V1__St
     }
     if (job->image_count > 0 && job->seed == 0) {
         job->seed = job->images[0].seed;
+    }
+    if (!job->has_request && status->model[0] != '\0') { /* a cache hit of another gateway */
+        job->model = xstrdup(status->model);
+        job->steps = status->steps;
+        job->n = (uint32_t)job->image_count;
+        job->deadline_ms = status->envelope->deadline_ms;
     }
     t->ended[ended_index(job->state)]++;
 }

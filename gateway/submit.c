@@ -284,6 +284,8 @@ static void fill_end(struct submission *s)
     s->ended.n_images = s->job.n_images;
     s->ended.images = s->image_list;
     s->ended.key_id = s->key_id;
+    s->ended.model = s->request.generation.model;
+    s->ended.steps = s->request.generation.steps;
 }
 
 /* ---- Sending and answering ------------------------------------------------------------------ */

@@ -1,5 +1,6 @@
 #include "gateway/job.h"
 
+#include "common/base/borrow.h"
 #include "tests/harness/test.h"
 #include "tests/unit/gateway/job_sample.h"
 
@@ -230,6 +231,32 @@ TEST(a_gateway_that_starts_takes_no_forgotten_job_for_one_that_waits)
         sample_request(table, sample_id(i), "studio", false);
     }
     CHECK_INT(job_table_counts(table).waiting, 1); /* the one that is queued */
+    job_table_destroy(table);
+}
+
+TEST(a_cache_hit_of_another_gateway_is_told_in_full)
+{
+    struct job_table *table = make_table(100);
+    Crafterse__V1__Envelope envelope;
+    Crafterse__V1__Image image[2], *images[2] = {&image[0], &image[1]};
+    Crafterse__V1__Status status;
+    crafterse__v1__envelope__init(&envelope);
+    crafterse__v1__image__init(&image[0]);
+    crafterse__v1__image__init(&image[1]);
+    crafterse__v1__status__init(&status);
+    envelope.job_id = borrow_text(sample_id(1));
+    envelope.sent_ms = NOW_MS;
+    status.envelope = &envelope;
+    status.state = STATE(SUCCEEDED);
+    status.images = images;
+    status.n_images = 2;
+    status.model = borrow_text("demo");
+    status.steps = 30;
+    struct job *job = job_table_fold_status(table, &status, NOW_MS);
+    REQUIRE(job != NULL);
+    CHECK_INT(job->n, 2);
+    CHECK_INT(job->steps, 30);
+    CHECK_STR(job->model, "demo");
     job_table_destroy(table);
 }
 
