@@ -496,9 +496,17 @@ static void look_for_pictures(struct operation *op)
 
 /* ---- Looking for the same order ------------------------------------------------------------- */
 
+/* Of an order that its deadline cut short, the pictures that there are. */
+static bool has_as_many_pictures(const struct job *job, uint32_t n)
+{
+    bool is_partial = job->image_count > 0 && job->images[job->image_count - 1].partial_steps > 0;
+    return job->image_count == n ||
+           (is_partial && job->image_count < n && (!job->has_request || job->n == n));
+}
+
 static bool is_same_order(const struct job *job, const struct submission *s)
 {
-    bool is_same = job->image_count == s->request.generation.n;
+    bool is_same = has_as_many_pictures(job, s->request.generation.n);
     bool is_batch = s->request.job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
     for (size_t i = 0; is_same && i < job->image_count; i++) {
         is_same = picture_plan_matches(&s->plan, (uint32_t)i, &job->images[i]);
@@ -525,6 +533,25 @@ static bool answer_same_order(struct operation *op)
                             "different body. Use a new key for a new order.",
                             job->id);
     }
+    return true;
+}
+
+/* The key's job is over for so long that only this is left of it: drawing again under its id would
+ * be a second end. */
+static bool answer_forgotten(struct operation *op)
+{
+    struct submission *s = op->submission;
+    char job_id[ID_SIZE];
+    if (!job_table_is_forgotten(op->gateway->jobs, s->job_id, s->key_id, clock_unix_ms())) {
+        return false;
+    }
+    memcpy(job_id, s->job_id, sizeof(job_id));
+    destroy(op);
+    gateway_metrics_refused(REFUSAL_INVALID);
+    http_answer_problem(op->request, 410, "job_expired", NULL,
+                        "This Idempotency-Key belongs to job %s, which finished too long ago: it "
+                        "is no longer known. Use a new key for a new order.",
+                        job_id);
     return true;
 }
 
@@ -574,6 +601,8 @@ static void on_order_looked_for(struct operation *op, bool reached)
     if (!reached) {
         on_accept_passed(op);
         destroy(op);
+    } else if (answer_forgotten(op)) {
+        return;
     } else if (is_being_sent(op)) {
         look_for_order(op);
     } else {

@@ -54,8 +54,12 @@ def test_what_there_is_at_the_deadline_is_a_partial_success(stack, client):
 
 
 def test_of_several_pictures_those_are_kept_that_were_begun(stack, client):
-    job = order(client, 1, seed=5, n=4, deadline=1.5, on_deadline="partial")
+    body = {"prompt": "several", "width": 64, "height": 64, "steps": 20, "seed": 5, "n": 4,
+            "deadline": 1.5, "on_deadline": "partial"}
+    job = client.post(body, Idempotency_Key="several").json()["id"]
     end = client.wait(job)
+    again = client.post(body, Idempotency_Key="several")
+    assert again.status_code == 200 and again.json()["id"] == job
     assert (end["state"], end["partial"], end["n"]) == ("succeeded", True, 4)
     first, second = end["images"]
     assert first["partial_steps"] is None and second["partial_steps"] > 0

@@ -65,15 +65,18 @@ def test_without_a_worker_nothing_is_accepted(make_player):
 
 def test_finished_jobs_are_forgotten_after_their_time(make_player):
     player = make_player(JOB_RETENTION="2s")
-    job = player.client.submit()
-    player.status(job["id"], "failed")
-    player.client.wait(job["id"])
-    url = f"{player.client.url}/v1/generations/{job['id']}"
+    job = player.client.post({"prompt": "a"}, Idempotency_Key="k").json()["id"]
+    player.status(job, "failed")
+    player.client.wait(job)
+    url = f"{player.client.url}/v1/generations/{job}"
 
     def is_gone():
         answer = player.client.session.get(url, timeout=5)
         return answer.status_code == 410 and code(answer)[1] == "job_expired"
     wait_until(is_gone, 10, interval=0.2)
+    again = player.client.post({"prompt": "a"}, Idempotency_Key="k")
+    assert code(again) == (410, "job_expired") and job in again.json()["error"]["message"]
+    assert len(player.requests(job)) == 1
 
 
 def test_connections_past_the_limit_wait_and_are_served(make_player):
