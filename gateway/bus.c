@@ -437,6 +437,11 @@ bool bus_is_ready(const struct bus *b, const char **why_not)
     return *why_not == NULL;
 }
 
+bool bus_is_caught_up(const struct bus *b)
+{
+    return b->follower != NULL && follower_is_caught_up(b->follower);
+}
+
 bool bus_is_fatal(const struct bus *b, struct error *err)
 {
     return producer_is_fatal(b->producer, err);

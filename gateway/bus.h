@@ -45,6 +45,8 @@ void bus_destroy(struct bus *b, int timeout_ms);
 
 /* Has read everything that was there at the start, and the broker answered lately. */
 bool bus_is_ready(const struct bus *b, const char **why_not);
+/* Has once read everything that was there at the start: what it knows is not older than that. */
+bool bus_is_caught_up(const struct bus *b);
 bool bus_is_fatal(const struct bus *b, struct error *err);
 
 /* Sends on one of our topics; delivered as in producer.h, on the loop. */

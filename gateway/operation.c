@@ -114,6 +114,12 @@ static void answer_missing(struct operation *op)
     }
 }
 
+/* While the topics are being read at the start, a job may long be further than it looks. */
+static bool is_known(const struct operation *op, const struct job *job)
+{
+    return job != NULL && (job_is_terminal(job) || bus_is_caught_up(op->gateway->bus));
+}
+
 static void on_found_at_end(struct operation *op, bool reached)
 {
     op->deadline_ms = 0;
@@ -121,14 +127,14 @@ static void on_found_at_end(struct operation *op, bool reached)
         return;
     }
     struct job *job = find_own(op);
-    if (job != NULL) {
+    if (is_known(op, job)) {
         op->found(op, job);
     } else if (reached) {
         answer_missing(op);
     } else {
         operation_answer_unavailable(op, "kafka_unavailable",
-                                     "The job is not known here and Kafka does not answer, so "
-                                     "whether it exists cannot be told. Try again.");
+                                     "What became of the job is not known here yet: Kafka does not "
+                                     "answer, or its topics are still being read. Try again.");
     }
 }
 
@@ -162,7 +168,7 @@ void operation_with_job(struct operation *op, void (*then)(struct operation *op,
         return;
     }
     struct job *job = find_own(op);
-    if (job != NULL) {
+    if (is_known(op, job)) {
         then(op, job);
         return;
     }

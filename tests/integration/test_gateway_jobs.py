@@ -394,9 +394,16 @@ def test_a_gateway_that_starts_again_knows_every_job(player, client):
     client.wait(done["id"])
     waiting = client.post({"prompt": "waiting"}, Idempotency_Key=key).json()
     player.gateway.kill()
-    player.gateway.start().wait_ready()
+    player.gateway.start().port("http")
     fresh = player.client
-    assert fresh.get(done["id"])["state"] == "succeeded"
+
+    def first_look():
+        """While it still reads the topics it says nothing of a job, rather than what was once."""
+        answer = fresh.session.get(f"{fresh.url}/v1/generations/{done['id']}", timeout=30)
+        assert answer.status_code in (200, 503), answer.text
+        return answer.status_code == 200 and answer.json()
+    assert wait_until(first_look, 30)["state"] == "succeeded"
+    player.gateway.wait_ready()
     assert json.dumps(fresh.get(done["id"])["images"]) != "[]"
     again = fresh.post({"prompt": "waiting"}, Idempotency_Key=key)
     assert again.status_code == 202 and again.json()["id"] == waiting["id"]
