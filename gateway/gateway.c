@@ -2,7 +2,8 @@
  *
  * Drain (SIGTERM): readiness goes, the listening socket closes, event streams are told to come
  * back, requests that prefer to wait are answered with what is known, those that wait for Kafka get
- * its report or DRAIN_TIMEOUT; then everything closes. */
+ * its report or DRAIN_TIMEOUT; whoever comes on an open connection after that is answered 503, to
+ * the last moment. Then everything closes, and the hits that were not told yet are. */
 #include "gateway/gateway.h"
 
 #include <stdio.h>
@@ -440,6 +441,7 @@ static void stop(struct run *run)
 {
     struct gateway *g = &run->g;
     if (g->http != NULL) {
+        answer_rest(g); /* whoever came since the last tick */
         http_server_stop(g->http);
     }
     if (g->bus != NULL) {

@@ -185,6 +185,7 @@ void http_server_quiesce(struct http_server *s)
 void http_server_stop(struct http_server *s)
 {
     uv_poll_stop(&s->poll);
+    s->is_stopping = true;
     MHD_run(s->daemon); /* lets resumed connections leave the suspended list */
     MHD_stop_daemon(s->daemon);
     s->daemon = NULL;

@@ -48,8 +48,9 @@ size_t http_server_connections(const struct http_server *s);
 size_t http_server_requests(const struct http_server *s); /* begun and not ended */
 /* Takes no new connection; those that are there are served on, and closed after their answer. */
 void http_server_quiesce(struct http_server *s);
-/* Every request must have been answered and every stream ended (its fill said so). Closes all
- * connections; run the loop once more afterwards so that its handles close, then destroy. */
+/* Every request must have been answered and every stream ended (its fill said so); one that begins
+ * only now is answered 503 here. Closes all connections; run the loop once more afterwards so that
+ * its handles close, then destroy. */
 void http_server_stop(struct http_server *s);
 void http_server_destroy(struct http_server *s);
 

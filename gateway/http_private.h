@@ -53,7 +53,7 @@ struct http_server {
     uv_poll_t poll;
     uv_timer_t timer, sweep;
     uv_prepare_t prepare;
-    bool is_dirty, is_quiet;
+    bool is_dirty, is_quiet, is_stopping;
     int port;
     size_t connection_count, request_count;
     struct http_connection *first, *last; /* those that receive */

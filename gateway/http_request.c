@@ -158,6 +158,10 @@ static enum MHD_Result on_headers(struct http_request *r)
 {
     struct http_server *s = r->server;
     check_headers(r);
+    if (r->status == 0 && s->is_stopping) {
+        http_answer_header(r, "Retry-After", "2");
+        http_answer_problem(r, 503, "shutting_down", NULL, "This gateway leaves. Try again.");
+    }
     if (r->status == 0) {
         s->options.begin(s->options.user, r);
     }
