@@ -293,6 +293,7 @@ TEST(what_the_unet_predicts_is_taken_from_what_the_file_says)
     begin("sd2-v");
     CHECK(contents_of(NULL).v_prediction);
     CHECK(!contents_of("{\"modelspec.prediction_type\":\"epsilon\"}").v_prediction);
+    CHECK(!contents_of("{\"modelspec.predict_key\":\"epsilon\"}").v_prediction);
     add("global_step", SAFETENSORS_I64, 0, NULL);
     CHECK(contents_of(NULL).v_prediction);
     memcpy(file->data[file->count - 1], &(int64_t){875000}, sizeof(int64_t));
@@ -305,9 +306,14 @@ TEST(what_the_unet_predicts_is_taken_from_what_the_file_says)
     end();
     begin("sdxl");
     CHECK(!contents_of(NULL).v_prediction && !contents_of(NULL).zero_snr);
+    CHECK(contents_of("{\"modelspec.predict_key\":\"v\"}").v_prediction);
+    CHECK(!contents_of("{\"modelspec.prediction_type\":\"epsilon\","
+                       "\"modelspec.predict_key\":\"v\"}")
+               .v_prediction);
     add("v_pred", SAFETENSORS_F32, 1, (int64_t[]){0});
     add("ztsnr", SAFETENSORS_F32, 1, (int64_t[]){0});
     CHECK(contents_of(NULL).v_prediction && contents_of(NULL).zero_snr);
+    CHECK(contents_of("{\"modelspec.predict_key\":\"epsilon\"}").v_prediction);
     end();
 }
 

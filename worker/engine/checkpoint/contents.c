@@ -212,14 +212,25 @@ static double last_bias_spread(const struct contents *contents, const struct saf
     return variance > 0 ? sqrt(variance) : 0;
 }
 
+/* Whether the metadata says "v" or "epsilon" under the key, and which. */
+static bool says_prediction(const struct safetensors *file, const char *key, bool *is_v)
+{
+    const char *said = safetensors_metadata(file, key);
+    *is_v = said != NULL && strcmp(said, "v") == 0;
+    return *is_v || (said != NULL && strcmp(said, "epsilon") == 0);
+}
+
 static bool predicts_v(const struct contents *contents, const struct safetensors *file)
 {
-    const char *said = safetensors_metadata(file, "modelspec.prediction_type");
-    if (said != NULL && (strcmp(said, "v") == 0 || strcmp(said, "epsilon") == 0)) {
-        return strcmp(said, "v") == 0;
+    bool is_v = false;
+    if (says_prediction(file, "modelspec.prediction_type", &is_v)) {
+        return is_v;
     }
     if (safetensors_find(file, "v_pred") != NULL) {
         return true;
+    }
+    if (says_prediction(file, "modelspec.predict_key", &is_v)) {
+        return is_v;
     }
     return contents->family == CHECKPOINT_SD2 && !contents->inpainting &&
            !is_step_of_sd2_base(file) && last_bias_spread(contents, file) > 0.09;

@@ -23,9 +23,10 @@ struct contents {
     bool vae_only;   /* the file holds no more than an autoencoder; family is not known then */
     bool inpainting; /* the UNet also takes a mask and a masked picture: 9 channels */
     /* What the UNet predicts, v or noise. Tensors do not say so; the first of these that speaks
-     * decides: metadata modelspec.prediction_type; a tensor v_pred (SDXL); global_step 875000,
-     * which is SD 2 base; in SD 2 with 4 channels, the spread of one bias of the last attention,
-     * which is above 0.09 in models trained for v (ComfyUI found that). Otherwise noise. */
+     * decides: metadata modelspec.prediction_type; a tensor v_pred; metadata
+     * modelspec.predict_key, ComfyUI's name for it; global_step 875000, which is SD 2 base; in SD 2
+     * with 4 channels, the spread of one bias of the last attention, which is above 0.09 in models
+     * trained for v (ComfyUI found that). Otherwise noise. */
     bool v_prediction;
     bool zero_snr;   /* a tensor ztsnr: trained with a schedule that ends in pure noise */
     int sample_size; /* the sides of the latents that the family was trained on */
