@@ -10,9 +10,6 @@
 #define SD1_HEADS 8
 #define HEAD_SIZE 64
 
-#define SCALING_FACTOR 0.18215
-#define SCALING_FACTOR_SDXL 0.13025
-
 /* Of the sinusoids of SDXL's six sizes; the rest of what add_embedding takes is the pooled text. */
 #define TIME_IDS 6
 
@@ -184,7 +181,7 @@ static void write_vae(FILE *out, const struct contents *contents)
             truth(xl), truth(vae->mid_attention), truth(vae->quant_conv),
             truth(vae->post_quant_conv));
     if (!contents->vae_only) {
-        fprintf(out, ", \"scaling_factor\": %g", xl ? SCALING_FACTOR_SDXL : SCALING_FACTOR);
+        fprintf(out, ", \"scaling_factor\": %g", xl ? CONFIGS_SCALING_SDXL : CONFIGS_SCALING);
     }
     write_ints(out, "block_out_channels", vae->channels, vae->blocks);
     write_repeated(out, "down_block_types", "DownEncoderBlock2D", vae->blocks);

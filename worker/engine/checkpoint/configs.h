@@ -8,6 +8,10 @@
 
 #include "worker/engine/checkpoint/contents.h"
 
+/* Of the latents that the family's UNets were trained on, as an AutoencoderKL makes them. */
+#define CONFIGS_SCALING 0.18215
+#define CONFIGS_SCALING_SDXL 0.13025
+
 /* The text of model_index.json, of a component's config.json ("unet", "vae", "text_encoder",
  * "text_encoder_2") or of scheduler_config.json ("scheduler"); component "" is the index. NULL when
  * the model has no such component. xfree it. */

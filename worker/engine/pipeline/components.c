@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/panic.h"
+#include "worker/engine/checkpoint/configs.h"
 #include "worker/engine/config/problems.h"
 
 /* Address space, not memory: see arena.h. */
@@ -199,7 +200,8 @@ static int read_vae_config(const struct model_source *source, struct vae_config 
 }
 
 /* The VAE at path in place of the model's. Where an AutoencoderKL does not say its scale (a file
- * cannot), it is the one that the model's own VAE has: the UNet was trained with it. */
+ * cannot), it is the one that the model's own VAE has, or if that is no AutoencoderKL, the one of
+ * its kind of models: the UNet was trained with it. */
 static int open_other_vae(struct components *components, const char *path,
                           struct vae_config *config, struct error *err)
 {
@@ -211,9 +213,10 @@ static int open_other_vae(struct components *components, const char *path,
         (result = read_vae_config(components->source, &own, &own_says, err)) < 0) {
         return result;
     }
-    if (!says_scale && config->vae_class == VAE_AUTOENCODER_KL &&
-        own.vae_class == config->vae_class) {
-        config->scaling_factor = own.scaling_factor;
+    if (!says_scale && config->vae_class == VAE_AUTOENCODER_KL) {
+        config->scaling_factor = own.vae_class == VAE_AUTOENCODER_KL ? own.scaling_factor
+                                 : components->kind == PIPELINE_SDXL ? CONFIGS_SCALING_SDXL
+                                                                     : CONFIGS_SCALING;
     }
     return STATUS_OK;
 }

@@ -405,6 +405,44 @@ TEST(another_vae_stands_in_for_the_models)
     CHECK_CONTAINS(err.text, "/nonexistent");
 }
 
+/* The picture of request() by the model, with another VAE. */
+static struct picture picture_by(const char *model, const char *vae)
+{
+    struct engine *engine = NULL;
+    struct error err;
+    struct picture picture = {.rgb = NULL};
+    struct engine_options options = {.model_path = model, .vae_path = vae, .threads = 1};
+    struct generation generation = request();
+    if (engine_open(&engine, &options, &err) < 0 ||
+        engine_generate(engine, &generation, NULL, NULL, NULL, &picture, &err) < 0) {
+        test_report(__FILE__, __LINE__, err.text);
+    }
+    engine_close(engine);
+    return picture;
+}
+
+TEST(a_vae_that_does_not_say_its_scale_has_sdxls_in_an_sdxl_model_whose_own_is_a_taesd)
+{
+    char folder[] = "/tmp/vae-XXXXXX";
+    REQUIRE(mkdtemp(folder) != NULL);
+    write_text(folder, "config.json",
+               "{\"block_out_channels\": [8, 16, 16, 16], \"norm_num_groups\": 4,"
+               "\"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\","
+               "                       \"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
+               "\"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\","
+               "                     \"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}");
+    link_part(folder, WEIGHTS, "vae/" WEIGHTS);
+    struct picture silent = picture_by("tests/parity/models/taesdxl", folder);
+    struct picture said = picture_by("tests/parity/models/taesdxl", MODEL "/vae"); /* 0.13025 */
+    REQUIRE(silent.rgb != NULL && said.rgb != NULL);
+    CHECK(memcmp(silent.rgb, said.rgb, (size_t)said.width * (size_t)said.height * 3) == 0);
+    picture_free(&silent);
+    picture_free(&said);
+    remove_in(folder, "config.json");
+    remove_in(folder, WEIGHTS);
+    CHECK_INT(rmdir(folder), 0);
+}
+
 TEST(a_config_that_does_not_fit_is_refused_naming_key_and_value)
 {
     struct engine *engine = NULL;
