@@ -617,7 +617,7 @@ void dispatch_run(struct dispatch *d)
     while (d->lane_count > 0 && outbox_count(d->stage->outbox) < 2 * IN_FLIGHT_MAX) {
         bool interactive_waits = head_is_due(d, interactive);
         bool batch_waits = head_is_due(d, batch);
-        if ((!interactive_waits && !batch_waits) || d->is_paused) {
+        if ((!interactive_waits && !batch_waits) || d->is_paused || d->stage->backlog.is_full) {
             return;
         }
         if (!mustered) {

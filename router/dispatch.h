@@ -14,6 +14,8 @@
  * uncommitted, until its not_before_ms; then it goes to the head of its class. Nothing waits behind
  * it.
  *
+ * Nothing is dispatched while too many pictures wait for the store (backlog.h).
+ *
  * One struct dispatch a pool: a full pool keeps its own jobs waiting and nobody else's. */
 #ifndef ROUTER_DISPATCH_H
 #define ROUTER_DISPATCH_H

@@ -38,7 +38,9 @@ struct pool {
 
 struct reconcile {
     struct lag *lag;
-    struct watched requests, results; /* for people only */
+    struct watched requests; /* for people only */
+    struct watched results;
+    int64_t results_records; /* under the lock */
     struct pool *pools;
     size_t count;
     pthread_t thread;
@@ -132,7 +134,12 @@ static void *reconcile_main(void *user)
     bool failing = false;
     while (!is_stopping(r)) {
         (void)query(r, &r->requests, answer, &total, &err);
-        (void)query(r, &r->results, answer, &total, &err);
+        if (query(r, &r->results, answer, &total, &err) < 0) {
+            total = -1;
+        }
+        pthread_mutex_lock(&r->lock);
+        r->results_records = total;
+        pthread_mutex_unlock(&r->lock);
         for (size_t i = 0; i < r->count; i++) {
             bool ok = query_pool(r, &r->pools[i], answer, &err) == 0;
             if (!ok && !failing) { /* once an outage, not twice a second */
@@ -159,6 +166,7 @@ struct reconcile *reconcile_start(const struct kafka_config *kafka, const char *
     struct reconcile *r = xcalloc(1, sizeof(*r));
     r->lag = lag_create(kafka);
     r->count = count;
+    r->results_records = -1;
     r->pools = xcalloc(count, sizeof(*r->pools));
     for (size_t i = 0; i < count; i++) {
         char group[TOPIC_NAME_MAX];
@@ -194,6 +202,14 @@ void reconcile_stop(struct reconcile *r)
     pthread_cond_destroy(&r->wake);
     xfree(r->pools);
     xfree(r);
+}
+
+int64_t reconcile_results(struct reconcile *r)
+{
+    pthread_mutex_lock(&r->lock);
+    int64_t records = r->results_records;
+    pthread_mutex_unlock(&r->lock);
+    return records;
 }
 
 bool reconcile_take(struct reconcile *r, size_t pool, struct reconcile_pool *out)

@@ -12,6 +12,9 @@
 
 struct reconcile;
 
+/* Records of `results` that the uploaders have not committed, lately; negative while not known. */
+int64_t reconcile_results(struct reconcile *r);
+
 /* The settings and pool names stay the caller's. */
 struct reconcile *reconcile_start(const struct kafka_config *kafka, const char *const *pools,
                                   size_t count);

@@ -224,6 +224,8 @@ static void take_offsets(struct router *r)
         dispatch_reconcile(r->dispatches[i], &lanes);
         admission_set_waiting(r->admission, i, answer.waiting);
     }
+    backlog_update(&r->stage.backlog, ledger_rendered_bytes(r->stage.ledger),
+                   reconcile_results(r->reconcile));
 }
 
 static void wait_for_events(struct router *r)
@@ -421,6 +423,7 @@ static void make_state(struct router *r)
     r->stage.flights = flights_create(FLIGHTS);
     r->stage.registry =
         registry_create((uint64_t)r->config->worker_ttl_ms, (uint64_t)r->config->pool_grace_ms);
+    backlog_init(&r->stage.backlog, (uint64_t)r->config->results_bytes_max);
     r->stage.buried = metric_create(METRIC_COUNTER, "crafterse_router_dead_letters_total", "",
                                     "Records that are no job, sent to deadletter.");
     r->admission = admission_create(&r->stage, (const char *const *)r->pools, r->pool_count);

@@ -51,6 +51,15 @@ const struct config_option router_config_options[] = {
      .max = 30LL * 24 * 3600 * 1000,
      .help = "A pool whose workers are all gone still admits what they served for this long, so "
              "that jobs wait through a restart; with scale to zero, the longest idle time."},
+    {.name = "RESULTS_WAITING_MAX",
+     .type = CONFIG_BYTES,
+     .offset = AT(results_bytes_max),
+     .default_text = "1GiB",
+     .min = 1024,
+     .max = 1LL << 50,
+     .help = "While more bytes of pictures than this wait for the store, no job is started: at "
+             "most half of the retention.bytes of one partition of results, because Kafka deletes "
+             "what goes beyond that, stored or not."},
     {.name = "TOPICS_CREATE",
      .type = CONFIG_BOOL,
      .offset = AT(topics_create),

@@ -14,6 +14,7 @@ struct router_config {
     int64_t batch_floor;
     int64_t worker_ttl_ms;
     int64_t pool_grace_ms;
+    int64_t results_bytes_max;
     bool topics_create;
     int64_t topics_replication;
 };

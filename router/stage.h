@@ -13,6 +13,7 @@
 #include "proto/control.pb-c.h"
 #include "proto/job.pb-c.h"
 #include "proto/status.pb-c.h"
+#include "router/backlog.h"
 #include "router/flights.h"
 #include "router/registry.h"
 
@@ -26,6 +27,7 @@ struct stage {
     struct job_set *shared;    /* jobs whose run goes on when they end: control.proto */
     struct flights *flights;
     struct registry *registry;
+    struct backlog backlog;
     struct metric *buried; /* records sent to deadletter */
     char topic_requests[TOPIC_NAME_MAX];
     char topic_status[TOPIC_NAME_MAX];

@@ -512,6 +512,7 @@ void job_run_drawn(struct job_run *run, struct runner_event *event)
     if (drawing->partial_steps > 0) {
         cut_short(run, drawing->partial_steps);
     }
+    run->job->images[run->image]->bytes = drawing->size; /* RENDERED tells it as well */
     report_result(run->tools->desk, run->entry, &run->about, run->image, drawing);
     metric_increment(run->metrics.pictures);
     metric_observe(run->metrics.picture_seconds, seconds);

@@ -129,7 +129,6 @@ void report_result(const struct report_desk *desk, struct outbox_entry *entry,
     Crafterse__V1__Timings timings;
     fill_envelope(&envelope, about);
     fill_timings(&timings, about, false);
-    image.bytes = drawing->size;
     image.width = drawing->width;
     image.height = drawing->height;
     result.envelope = &envelope;

@@ -15,8 +15,9 @@ struct entry {
     char job_id[JOB_ID_SIZE]; /* "" = free */
     Crafterse__V1__State state;
     uint32_t attempt;
-    bool waits;        /* for its next attempt */
-    uint64_t ended_ms; /* when its end was told, by the last who told it; 0 = it has none */
+    bool waits;              /* for its next attempt */
+    uint64_t ended_ms;       /* when its end was told, by the last who told it; 0 = it has none */
+    uint64_t rendered_bytes; /* its pictures', while it is RENDERED */
 };
 
 struct ledger {
@@ -25,6 +26,7 @@ struct ledger {
     size_t next;     /* place of the ring that is taken next */
     uint32_t *slots; /* indexes of entries; NONE = empty */
     size_t slot_mask;
+    uint64_t rendered_bytes; /* of all entries */
 };
 
 struct ledger *ledger_create(size_t capacity)
@@ -102,6 +104,20 @@ static struct entry *add(struct ledger *l, const char *job_id)
     return entry;
 }
 
+static void keep_state(struct ledger *l, struct entry *entry, const Crafterse__V1__Status *status)
+{
+    entry->state = status->state;
+    entry->waits = status->retry_at_ms > 0;
+    l->rendered_bytes -= entry->rendered_bytes;
+    entry->rendered_bytes = 0;
+    if (status->state == CRAFTERSE__V1__STATE__STATE_RENDERED) {
+        for (size_t i = 0; i < status->n_images; i++) {
+            entry->rendered_bytes += status->images[i]->bytes;
+        }
+    }
+    l->rendered_bytes += entry->rendered_bytes;
+}
+
 static void keep_end(struct entry *entry, const Crafterse__V1__Status *status)
 {
     uint64_t sent_ms = status->envelope->sent_ms;
@@ -119,10 +135,9 @@ bool ledger_fold(struct ledger *l, const Crafterse__V1__Status *status)
     uint32_t index = l->slots[find_slot(l, job_id)];
     if (index == NONE) {
         struct entry *entry = add(l, job_id);
-        entry->state = status->state;
         entry->attempt = status->envelope->attempt;
-        entry->waits = status->retry_at_ms > 0;
         entry->ended_ms = 0;
+        keep_state(l, entry, status);
         keep_end(entry, status);
         return true;
     }
@@ -137,9 +152,8 @@ bool ledger_fold(struct ledger *l, const Crafterse__V1__Status *status)
         (!ledger_is_terminal(status->state) && !is_new_attempt && !is_forward)) {
         return false;
     }
-    entry->state = status->state;
     entry->attempt = is_new_attempt ? attempt : entry->attempt;
-    entry->waits = status->retry_at_ms > 0;
+    keep_state(l, entry, status);
     return true;
 }
 
@@ -166,4 +180,9 @@ bool ledger_ended_before(const struct ledger *l, const char *job_id, uint64_t ac
     uint32_t index = l->slots[find_slot(l, job_id)];
     return index != NONE && l->entries[index].ended_ms > 0 &&
            l->entries[index].ended_ms < accepted_ms;
+}
+
+uint64_t ledger_rendered_bytes(const struct ledger *l)
+{
+    return l->rendered_bytes;
 }

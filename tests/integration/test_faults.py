@@ -69,17 +69,30 @@ def test_redis_away_is_slower_and_nothing_else(own_redis, make_stack, s3):
 
 
 def test_a_store_that_is_away_delays_jobs_and_loses_none(make_stack, s3):
-    stack = make_stack(s3=s3)
+    stack = make_stack(s3=s3, service_settings={"router": {"RESULTS_WAITING_MAX": "30KiB"}})
     client = stack.client
     s3.fault = "down"
-    jobs = [client.submit("a delayed sword", seed=seed, **SMALL)["id"] for seed in range(5)]
+    # 12 KB each, drawn one after the other for longer than the router takes to ask Kafka.
+    jobs = [client.submit("a delayed sword", seed=seed, **{**SMALL, "steps": 60})["id"]
+            for seed in range(8)]
+
+    def rendered():
+        return [job_id for job_id in jobs
+                if messages.State.STATE_RENDERED in states(stack, job_id)]
     wait_until(lambda: not stack.uploader.is_ready(), 30)
-    for job_id in jobs:
-        wait_until(lambda: messages.State.STATE_RENDERED in states(stack, job_id), 30)
+    wait_until(lambda: stack.router.metric("crafterse_router_results_full") == 1, 30)
+    # Of what may wait in `results` no more is drawn: Kafka deletes it, stored or not.
+    time.sleep(1)
+    drawn = rendered()
+    assert 3 <= len(drawn) <= 5, len(drawn)
+    assert stack.router.metric("crafterse_router_results_waiting_bytes") > 30 * 1024
+    assert stack.router.is_ready()
+    for job_id in drawn:
         assert client.get(job_id)["state"] == "rendered"
     s3.fault = None
     ends = stack.check_one_end(jobs)
     assert {end["state"] for end in ends.values()} == {"succeeded"}
+    assert stack.router.metric("crafterse_router_results_full") == 0
 
 
 def test_a_job_longer_than_the_poll_interval_keeps_its_worker_in_the_group(make_stack, s3):

@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../../.."
 
 # MiB a partition: what is kept, and the segment that is being written, which no bound takes away. A
-# segment holds the largest message. What falls out of results or a queue is lost to its job: alerts
-# watch both.
+# segment holds the largest message. What falls out of a queue is lost to its job: an alert watches
+# them; of results half is used at most (RESULTS_WAITING_MAX).
 bound() {
     case $1 in
         *.results) echo 48 16 ;;

@@ -107,6 +107,43 @@ TEST(an_end_from_before_an_order_was_accepted_is_an_earlier_orders)
     ledger_destroy(l);
 }
 
+static void render(struct ledger *l, const char *job_id, uint32_t attempt, uint64_t bytes)
+{
+    char id[16];
+    snprintf(id, sizeof(id), "%s", job_id);
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
+    Crafterse__V1__Image image = CRAFTERSE__V1__IMAGE__INIT, *images[] = {&image, &image};
+    envelope.job_id = id;
+    envelope.attempt = attempt;
+    image.bytes = bytes;
+    status.envelope = &envelope;
+    status.state = RENDERED;
+    status.images = images;
+    status.n_images = 2;
+    (void)ledger_fold(l, &status);
+}
+
+TEST(pictures_that_are_drawn_and_not_stored_are_counted)
+{
+    struct ledger *l = ledger_create(2);
+    render(l, "a", 1, 100);
+    render(l, "a", 1, 100); /* told twice */
+    render(l, "b", 1, 7);
+    CHECK_INT(ledger_rendered_bytes(l), 214);
+    CHECK(fold(l, "a", SUCCEEDED, 0));
+    render(l, "a", 1, 100); /* late */
+    CHECK_INT(ledger_rendered_bytes(l), 14);
+    CHECK(fold(l, "b", RUNNING, 2)); /* drawn again after a crash */
+    CHECK_INT(ledger_rendered_bytes(l), 0);
+    render(l, "b", 2, 7);
+    CHECK(fold(l, "c", QUEUED, 0)); /* "a" is forgotten */
+    CHECK_INT(ledger_rendered_bytes(l), 14);
+    CHECK(fold(l, "d", QUEUED, 0)); /* and "b" */
+    CHECK_INT(ledger_rendered_bytes(l), 0);
+    ledger_destroy(l);
+}
+
 TEST(an_unknown_state_of_ten_or_more_is_terminal)
 {
     struct ledger *l = ledger_create(10);
