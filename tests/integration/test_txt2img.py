@@ -180,7 +180,7 @@ def test_a_single_file_checkpoint_is_a_model(tmp_path):
     assert "Model: my model" in texts(out)["parameters"]
 
 
-def test_a_rounded_picture_says_its_precision_and_another_model_hash(tmp_path):
+def test_a_rounded_picture_says_its_precision_and_another_weights_digest(tmp_path):
     exact, rounded = tmp_path / "exact.png", tmp_path / "rounded.png"
     small = ["--model", MODEL, "--prompt", "x", "--width", 64, "--height", 64, "--steps", 2,
              "--seed", 3]
@@ -192,7 +192,7 @@ def test_a_rounded_picture_says_its_precision_and_another_model_hash(tmp_path):
     assert done.returncode == 0, done.stderr
     said, before = texts(rounded)["parameters"], texts(exact)["parameters"]
     assert "Precision: int8" in said and "Precision" not in before
-    digest = said.partition("Model hash: ")[2].partition(",")[0]
+    digest = said.partition("Weights digest: ")[2].partition(",")[0]
     assert len(digest) == 64 and digest not in before
 
 

@@ -101,8 +101,8 @@ char *parameters_text(const struct picture_parameters *p)
     append_guidance(&text, p);
     (void)buf_printf(&text, NULL,
                      ", Seed: %" PRIu64 ", Size: %" PRIu32 "x%" PRIu32
-                     ", Model hash: %.64s, Model: %s",
-                     p->seed, p->width, p->height, p->model_digest, model);
+                     ", Model: %s, Weights digest: %.64s, RNG: CPU",
+                     p->seed, p->width, p->height, model, p->model_digest);
     if (p->arithmetic != NULL && strcmp(p->arithmetic, "f32") != 0) {
         (void)buf_printf(&text, NULL, ", Precision: %.16s", p->arithmetic);
     }

@@ -20,6 +20,8 @@ struct picture_parameters {
     double tome_ratio;                        /* "Token merging ratio"; 0 = none */
     uint64_t seed;
     uint32_t width, height;
+    /* "Model", and "Weights digest": not "Model hash", by which A1111 and Civitai mean the first
+     * digits of one file's SHA-256. */
     const char *model_name, *model_digest;
     const char *arithmetic; /* "Precision: int8"; NULL or "f32": not written */
     int clip_skip;          /* layers left out; "Clip skip" counts one more: 1 leaves none out */
@@ -30,7 +32,9 @@ struct picture_parameters {
     bool tile_x, tile_y;        /* both: "Tiling: True"; one: "Tile X: True" or "Tile Y: True" */
 };
 
-/* The text for the PNG keyword "parameters"; xfree. A pure function of its input. */
+/* "RNG: CPU" is A1111's setting for the noise that torch draws on a CPU, as ours is.
+ *
+ * The text for the PNG keyword "parameters"; xfree. A pure function of its input. */
 char *parameters_text(const struct picture_parameters *parameters);
 
 #endif

@@ -19,7 +19,7 @@ TEST(the_text_holds_everything_that_decides_the_picture)
     CHECK_STR(text, "a red sword, glowing\n"
                     "Negative prompt: blurry\n"
                     "Steps: 20, Sampler: DDIM, CFG scale: 5.5, Seed: 18446744073709551615, "
-                    "Size: 128x64, Model hash: abcd, Model: \"tiny, new\"");
+                    "Size: 128x64, Model: \"tiny, new\", Weights digest: abcd, RNG: CPU");
     xfree(text);
 }
 
@@ -43,10 +43,10 @@ TEST(controls_follow_the_model_only_when_they_are_used)
     const struct {
         bool tile_x, tile_y;
         const char *end;
-    } cases[] = {{false, false, "Model: m"},
-                 {true, true, "Model: m, Tiling: True"},
-                 {true, false, "Model: m, Tile X: True"},
-                 {false, true, "Model: m, Tile Y: True"}};
+    } cases[] = {{false, false, "Model: m, Weights digest: d, RNG: CPU"},
+                 {true, true, "Model: m, Weights digest: d, RNG: CPU, Tiling: True"},
+                 {true, false, "Model: m, Weights digest: d, RNG: CPU, Tile X: True"},
+                 {false, true, "Model: m, Weights digest: d, RNG: CPU, Tile Y: True"}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         p.tile_x = cases[i].tile_x, p.tile_y = cases[i].tile_y;
         char *text = parameters_text(&p);
@@ -104,7 +104,7 @@ TEST(loras_stand_behind_the_prompt_and_their_hashes_at_the_end)
                                    .lora_hashes = "a: 0123, b: 4567"};
     char *text = parameters_text(&p);
     CHECK(strncmp(text, "a cat <lora:a:0.8>\nSteps", 24) == 0);
-    CHECK_CONTAINS(text, ", Model: m, Lora hashes: \"a: 0123, b: 4567\"");
+    CHECK_CONTAINS(text, ", RNG: CPU, Lora hashes: \"a: 0123, b: 4567\"");
     xfree(text);
     p.lora_tags = "";
     p.lora_hashes = "";
