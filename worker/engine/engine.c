@@ -1,11 +1,8 @@
 #include "worker/engine/engine.h"
 
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/base/digest.h"
 #include "common/base/panic.h"
@@ -22,6 +19,7 @@
 #include "worker/engine/pipeline/lora_uses.h"
 #include "worker/engine/pipeline/memory.h"
 #include "worker/engine/pipeline/model_cache.h"
+#include "worker/engine/pipeline/model_name.h"
 #include "worker/engine/pipeline/precision.h"
 #include "worker/engine/pipeline/preview.h"
 #include "worker/engine/pipeline/profile_table.h"
@@ -97,21 +95,6 @@ static int open_schedulers(struct engine *engine, struct error *err)
     engine->info.schedulers = engine->offered;
     engine->info.sigmas = scheduler_sigmas();
     return STATUS_OK;
-}
-
-/* The folder's own name, or the file's without its ending, whatever way the path leads there. */
-static void name_model(struct engine *engine, const char *model_path)
-{
-    char absolute[PATH_MAX];
-    const char *path = realpath(model_path, absolute) != NULL ? absolute : model_path;
-    const char *slash = strrchr(path, '/');
-    snprintf(engine->info.model_name, sizeof(engine->info.model_name), "%s",
-             slash != NULL ? slash + 1 : path);
-    static const char ending[] = ".safetensors";
-    size_t length = strlen(engine->info.model_name), tail = sizeof(ending) - 1;
-    if (length > tail && strcmp(engine->info.model_name + length - tail, ending) == 0) {
-        engine->info.model_name[length - tail] = '\0';
-    }
 }
 
 /* ---- What the model is ----------------------------------------------------------------------- */
@@ -290,7 +273,7 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     }
     engine->info.arithmetic = precision_name(engine->arithmetics.unet);
     digest_arithmetic(engine);
-    name_model(engine, options->model_path);
+    model_name_of(options->model_path, engine->info.model_name, sizeof(engine->info.model_name));
     engine->ex.band_rows = options->band_rows;
     estimator_init(&engine->estimator, engine->components, parallel_threads(engine->ex.pool),
                    options->memory_limit > 0 ? options->memory_limit : memory_limit(), files);
