@@ -142,7 +142,9 @@ void flights_add(struct flights *f, const Crafterse__V1__Job *job)
     }
 }
 
-/* protobuf-c has no copy: there and back through bytes. */
+/* protobuf-c has no copy: there and back through bytes. NULL for one that took more bytes to write
+ * than it has to (varints of needless length), so that codec_unpack allowed it more memory than it
+ * allows the copy: none of ours. */
 static Crafterse__V1__Status *copy(const Crafterse__V1__Status *status)
 {
     size_t size;
@@ -150,17 +152,15 @@ static Crafterse__V1__Status *copy(const Crafterse__V1__Status *status)
     uint8_t *bytes = codec_pack(&status->base, &size);
     ProtobufCMessage *message = codec_unpack(&crafterse__v1__status__descriptor, bytes, size, &err);
     xfree(bytes);
-    if (message == NULL) {
-        PANIC("%s", err.text);
-    }
     return (Crafterse__V1__Status *)message;
 }
 
 static void end(struct entry *entry, enum flight_state state, const Crafterse__V1__Status *status)
 {
     forget_end(entry);
-    entry->state = state;
     entry->end = status != NULL ? copy(status) : NULL;
+    /* An end that cannot be kept is none that others could have too: they draw for themselves. */
+    entry->state = status != NULL && entry->end == NULL ? FLIGHT_STOPPED : state;
 }
 
 void flights_fold(struct flights *f, const Crafterse__V1__Status *status)

@@ -117,6 +117,30 @@ TEST(the_oldest_are_forgotten_and_the_rest_stay_findable)
     flights_destroy(f);
 }
 
+/* As it comes out of a poison record in `status`: more in memory than its own bytes are good for.
+ */
+TEST(an_end_that_cannot_be_copied_is_a_stopped_run)
+{
+    enum { COUNT = 1000 };
+    static Crafterse__V1__Image empty = CRAFTERSE__V1__IMAGE__INIT;
+    static Crafterse__V1__Image *images[COUNT];
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
+    struct flights *f = flights_create(8);
+    for (int i = 0; i < COUNT; i++) {
+        images[i] = &empty;
+    }
+    envelope.job_id = borrow_text("poison");
+    status.envelope = &envelope;
+    status.state = STATE(SUCCEEDED);
+    status.images = images;
+    status.n_images = COUNT;
+    flights_fold(f, &status);
+    CHECK_INT(flights_of(f, "poison").state, FLIGHT_STOPPED);
+    CHECK(flights_of(f, "poison").end == NULL);
+    flights_destroy(f);
+}
+
 TEST(several_pictures_have_a_key_of_all_their_hashes_in_order)
 {
     Crafterse__V1__Image a = CRAFTERSE__V1__IMAGE__INIT, b = CRAFTERSE__V1__IMAGE__INIT;
