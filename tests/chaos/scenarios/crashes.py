@@ -200,8 +200,8 @@ def drain(run):
 
 
 @scenario(5, "rolling restart of the workers and scale 1 -> 8 -> 1 under load",
-          "double executions are reported and bounded (at most two for each change); 0 seen twice; a "
-          "job that outlasts the joins stays in its first attempt")
+          "double executions are reported and bounded (at most two for each change); 0 seen twice; "
+          "a job that outlasts the joins stays in its first attempt")
 def scale(run):
     fleet = run.fleet(counts={"worker": 1}, settings=None,
                       service_settings={"router": {"LANES": "16"}})
