@@ -258,8 +258,12 @@ static int on_opened(struct worker *w, struct error *err)
     const char *topics[] = {w->topic_jobs};
     char group[TOPIC_NAME_MAX];
     snprintf(group, sizeof(group), "%sworker.%s", kafka->topic_prefix, w->config->pool);
-    const struct consumer_options options = {
-        .group = group, .topics = topics, .topic_count = 1, .rebalanced = on_rebalance, .user = w};
+    const struct consumer_options options = {.group = group,
+                                             .topics = topics,
+                                             .topic_count = 1,
+                                             .counts_attempts = true,
+                                             .rebalanced = on_rebalance,
+                                             .user = w};
     w->opened = true;
     health_set_ready("model", true, "");
     w->announcement.model = runner_model(w->tools.runner);

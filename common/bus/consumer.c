@@ -30,6 +30,7 @@
 #define COMMIT_REST_MS 10
 #define REVOKE_COMMIT_MS 2000
 #define ATTEMPT_TIMEOUT_MS 10000
+#define LOAD_TIMEOUT_MS 1000 /* the main loop stands still for so long when Kafka is away */
 
 METRIC_DEFINE_COUNTER(metric_commits_total, "crafterse_kafka_commits_total", "",
                       "Commit requests that succeeded.");
@@ -52,7 +53,7 @@ struct consumer {
     uint64_t commit_not_before_ms;
     rd_kafka_resp_err_t commit_result; /* of the last one */
     bool look_again;                   /* a record may wait though no signal will come */
-    bool rebalanced_now, joined;
+    bool rebalanced_now, joined, counts_attempts;
     uint64_t last_poll_ms;
     char problem[160]; /* what the broker said last; "" = nothing */
     void (*rebalanced)(void *user, const struct consumer *c);
@@ -165,6 +166,42 @@ static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t code,
              rd_kafka_err2name(c->commit_result));
 }
 
+/* Reads what earlier holders of the partition counted. Once an assignment: later records of this
+ * process are counted here. */
+static int load_attempts(struct consumer *c, struct partition *p, int timeout_ms, struct error *err)
+{
+    if (p->attempts_loaded) {
+        return 0;
+    }
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_t *entry = rd_kafka_topic_partition_list_add(list, p->topic, p->id);
+    rd_kafka_resp_err_t code = rd_kafka_committed(c->rk, list, timeout_ms);
+    code = code == RD_KAFKA_RESP_ERR_NO_ERROR ? entry->err : code;
+    int result = 0;
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        result = kafka_client_error(err, code, "cannot read the attempts of %s partition %d",
+                                    p->topic, (int)p->id);
+    } else {
+        attempts_parse(&p->attempts, entry->offset, entry->metadata, entry->metadata_size);
+        p->attempts_loaded = true;
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    return result;
+}
+
+/* A commit takes the place of the one before, with its metadata: what earlier holders counted must
+ * be known first, or a record that takes its workers down would be counted from 1 again. */
+static bool can_commit(struct consumer *c, struct partition *p)
+{
+    struct error err;
+    if (!c->counts_attempts || load_attempts(c, p, LOAD_TIMEOUT_MS, &err) == 0) {
+        return true;
+    }
+    log_info("commit waits", "reason=%s", LOG_QUOTED(err.text));
+    c->commit_not_before_ms = clock_monotonic_ms() + COMMIT_RETRY_MS;
+    return false;
+}
+
 /* Sends one request for the partitions of the list; takes the list over. */
 static void send_commit(struct consumer *c, rd_kafka_topic_partition_list_t *list)
 {
@@ -185,6 +222,9 @@ static void commit_dirty(struct consumer *c)
     rd_kafka_topic_partition_list_t *list = NULL;
     for (size_t i = 0; i < c->count; i++) {
         if (partition_is_dirty(c->partitions[i])) {
+            if (!can_commit(c, c->partitions[i])) {
+                break;
+            }
             list = list != NULL ? list : rd_kafka_topic_partition_list_new((int)c->count);
             add_commit(list, c->partitions[i]);
         }
@@ -368,6 +408,7 @@ int consumer_create(struct consumer **out, const struct kafka_config *kafka,
     struct consumer *c = xcalloc(1, sizeof(*c));
     c->rebalanced = options->rebalanced;
     c->user = options->user;
+    c->counts_attempts = options->counts_attempts;
     c->last_poll_ms = clock_monotonic_ms();
     c->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (c->event_fd < 0) {
@@ -565,29 +606,6 @@ bool consumer_holds(const struct record *r)
 
 /* ---- Attempts -------------------------------------------------------------------------------- */
 
-/* Reads what earlier holders of the partition counted. Once an assignment: later records of this
- * process are counted here. */
-static int load_attempts(struct consumer *c, struct partition *p, struct error *err)
-{
-    if (p->attempts_loaded) {
-        return 0;
-    }
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_t *entry = rd_kafka_topic_partition_list_add(list, p->topic, p->id);
-    rd_kafka_resp_err_t code = rd_kafka_committed(c->rk, list, ATTEMPT_TIMEOUT_MS);
-    code = code == RD_KAFKA_RESP_ERR_NO_ERROR ? entry->err : code;
-    int result = 0;
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        result = kafka_client_error(err, code, "cannot read the attempts of %s partition %d",
-                                    p->topic, (int)p->id);
-    } else {
-        attempts_parse(&p->attempts, entry->offset, entry->metadata, entry->metadata_size);
-        p->attempts_loaded = true;
-    }
-    rd_kafka_topic_partition_list_destroy(list);
-    return result;
-}
-
 int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t *attempt,
                            struct error *err)
 {
@@ -596,7 +614,7 @@ int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t 
         return ERROR(err, STATUS_CANCELLED, "%s partition %d went to another member", p->topic,
                      (int)p->id);
     }
-    int result = load_attempts(c, p, err);
+    int result = load_attempts(c, p, ATTEMPT_TIMEOUT_MS, err);
     if (result < 0) {
         return result;
     }

@@ -47,6 +47,7 @@ struct consumer_options {
     const char *group; /* "crafterse.router" */
     const char *const *topics;
     size_t topic_count;
+    bool counts_attempts; /* some member calls consumer_count_attempt: every commit keeps counts */
     /* Called inside consumer_poll after every rebalance; may be NULL. Records in hand of partitions
      * that were lost stay valid; consumer_done then gives STATUS_CANCELLED, and the work is done
      * again elsewhere. */

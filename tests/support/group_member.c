@@ -93,8 +93,10 @@ static void end_works(struct member *m)
 static int run(const struct service_context *context, struct error *err)
 {
     struct member m = {.config = context->config};
-    const struct consumer_options options = {
-        .group = m.config->group, .topics = &m.config->topic, .topic_count = 1};
+    const struct consumer_options options = {.group = m.config->group,
+                                             .topics = &m.config->topic,
+                                             .topic_count = 1,
+                                             .counts_attempts = true};
     int result = consumer_create(&m.consumer, context->kafka, &options, err);
     setvbuf(stdout, NULL, _IOLBF, 0);
     while (result == 0 && (!shutdown_requested() || m.count > 0)) {
