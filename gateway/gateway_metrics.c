@@ -30,11 +30,23 @@ METRIC_DEFINE_GAUGE(metric_workers, "crafterse_gateway_workers_live", "",
                     "Workers that announced themselves lately.");
 
 /* docs/PROTOCOL.md, Why a job ended. The last one stands for those that are newer than this. */
-static const char *const reasons[] = {
-    "no_capacity",     "size_not_served",     "steps_not_served", "scheduler_not_served",
-    "deadline_passed", "cancelled_by_client", "engine_error",     "attempts_exhausted",
-    "time_limit",      "input_expired",       "invalid_input",    "picture_too_large",
-    "storage_refused", "picture_missing",     "undecodable",      "other"};
+static const char *const reasons[] = {"no_capacity",
+                                      "size_not_served",
+                                      "steps_not_served",
+                                      "scheduler_not_served",
+                                      "deadline_passed",
+                                      "cancelled_by_client",
+                                      "engine_error",
+                                      "attempts_exhausted",
+                                      "time_limit",
+                                      "input_expired",
+                                      "invalid_input",
+                                      "picture_too_large",
+                                      "storage_refused",
+                                      "picture_missing",
+                                      "undecodable",
+                                      "waited_too_long",
+                                      "other"};
 #define REASON_COUNT (sizeof(reasons) / sizeof(reasons[0]))
 
 /* Between which moments of a job each stage lies. */

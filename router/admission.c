@@ -23,8 +23,9 @@
 /* More than are in flight between a request and its status coming back. */
 #define ADMITTED_MAX 4096
 
-static const char *const refusal_reasons[] = {"no_capacity", "size_not_served", "steps_not_served",
-                                              "scheduler_not_served", "deadline_passed"};
+static const char *const refusal_reasons[] = {"no_capacity",      "size_not_served",
+                                              "steps_not_served", "scheduler_not_served",
+                                              "deadline_passed",  "waited_too_long"};
 #define REFUSAL_COUNT (sizeof(refusal_reasons) / sizeof(refusal_reasons[0]))
 
 /* A request that waits for the announcement of a worker. */

@@ -7,6 +7,10 @@
 #include "common/base/fault.h"
 #include "common/bus/dead_letter.h"
 
+/* A day before Kafka deletes a job's record (topics.c): what stands behind the windows is read in
+ * time as well, because those before it end. */
+#define WAIT_MS_MAX (6ULL * 24 * 3600 * 1000)
+
 static uint32_t span_ms(uint64_t from_ms, uint64_t to_ms)
 {
     uint64_t span = from_ms > 0 && to_ms > from_ms ? to_ms - from_ms : 0;
@@ -80,20 +84,25 @@ bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job)
 bool stage_is_over(const struct stage *stage, const Crafterse__V1__Job *job, uint64_t now_ms,
                    struct stage_end *end)
 {
+    /* A run that others wait for, to be tried again, outlives its own order. */
+    bool is_shared = job_set_has(stage->shared, job->envelope->job_id);
     memset(end, 0, sizeof(*end));
-    if (job_set_has(stage->shared, job->envelope->job_id)) {
-        return false; /* a run that others wait for, to be tried again */
-    }
-    if (job_set_has(stage->cancelled, job->envelope->job_id)) {
+    if (!is_shared && job_set_has(stage->cancelled, job->envelope->job_id)) {
         end->state = CRAFTERSE__V1__STATE__STATE_CANCELLED;
         end->reason = "cancelled_by_client";
         end->message = "cancelled before a worker started on it";
         return true;
     }
-    if (job->envelope->deadline_ms > 0 && now_ms >= job->envelope->deadline_ms) {
+    if (!is_shared && job->envelope->deadline_ms > 0 && now_ms >= job->envelope->deadline_ms) {
         end->state = CRAFTERSE__V1__STATE__STATE_EXPIRED;
         end->reason = "deadline_passed";
         end->message = "the job's deadline passed before a worker was free";
+        return true;
+    }
+    if (job->accepted_ms > 0 && now_ms >= job->accepted_ms + WAIT_MS_MAX) {
+        end->state = CRAFTERSE__V1__STATE__STATE_EXPIRED;
+        end->reason = "waited_too_long";
+        end->message = "no worker was free for six days; order it again";
         return true;
     }
     return false;

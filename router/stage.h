@@ -64,7 +64,7 @@ bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job);
 /* The job has ended as an order, and its run has not: others share it. */
 bool stage_run_goes_on(const struct stage *stage, const char *job_id);
 
-/* Cancelled or past its deadline? Fills *end. */
+/* Cancelled, past its deadline, or soon to be deleted from its topic? Fills *end. */
 bool stage_is_over(const struct stage *stage, const Crafterse__V1__Job *job, uint64_t now_ms,
                    struct stage_end *end);
 

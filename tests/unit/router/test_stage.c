@@ -1,0 +1,96 @@
+#include "router/stage.h"
+
+#include "tests/harness/test.h"
+
+#define DAY_MS (24ULL * 3600 * 1000)
+#define ACCEPTED_MS (100 * DAY_MS)
+
+struct fixture {
+    struct stage stage;
+    Crafterse__V1__Envelope envelope;
+    Crafterse__V1__Job job;
+    char id[8];
+};
+
+static void make(struct fixture *f)
+{
+    *f = (struct fixture){.id = "a"};
+    crafterse__v1__envelope__init(&f->envelope);
+    crafterse__v1__job__init(&f->job);
+    f->stage.ledger = ledger_create(10);
+    f->stage.cancelled = job_set_create(10);
+    f->stage.shared = job_set_create(10);
+    f->envelope.job_id = f->id;
+    f->job.envelope = &f->envelope;
+    f->job.accepted_ms = ACCEPTED_MS;
+}
+
+static void unmake(struct fixture *f)
+{
+    ledger_destroy(f->stage.ledger);
+    job_set_destroy(f->stage.cancelled);
+    job_set_destroy(f->stage.shared);
+}
+
+/* Why the job is over that long after it was accepted; "" = it is not. */
+static const char *over_after(struct fixture *f, uint64_t ms)
+{
+    struct stage_end end;
+    return stage_is_over(&f->stage, &f->job, ACCEPTED_MS + ms, &end) ? end.reason : "";
+}
+
+TEST(a_job_ends_before_kafka_deletes_its_record)
+{
+    struct fixture f;
+    make(&f);
+    CHECK_STR(over_after(&f, 6 * DAY_MS - 1), "");
+    CHECK_STR(over_after(&f, 6 * DAY_MS), "waited_too_long");
+    f.envelope.deadline_ms = ACCEPTED_MS + 7 * DAY_MS;
+    CHECK_STR(over_after(&f, 6 * DAY_MS), "waited_too_long");
+    CHECK_STR(over_after(&f, 7 * DAY_MS), "deadline_passed");
+    f.job.accepted_ms = 0; /* nobody knows how long */
+    f.envelope.deadline_ms = 0;
+    CHECK_STR(over_after(&f, 9 * DAY_MS), "");
+    unmake(&f);
+}
+
+TEST(a_run_that_others_wait_for_outlives_its_order_but_not_its_record)
+{
+    struct fixture f;
+    make(&f);
+    f.envelope.deadline_ms = ACCEPTED_MS + 1;
+    (void)job_set_add(f.stage.cancelled, "a");
+    CHECK_STR(over_after(&f, 0), "cancelled_by_client");
+    job_set_remove(f.stage.cancelled, "a");
+    CHECK_STR(over_after(&f, 1), "deadline_passed");
+    (void)job_set_add(f.stage.shared, "a");
+    (void)job_set_add(f.stage.cancelled, "a");
+    CHECK_STR(over_after(&f, 1), "");
+    CHECK_STR(over_after(&f, 6 * DAY_MS), "waited_too_long");
+    unmake(&f);
+}
+
+static void succeed(struct fixture *f, uint64_t sent_ms)
+{
+    Crafterse__V1__Envelope envelope = f->envelope;
+    Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
+    envelope.sent_ms = sent_ms;
+    envelope.attempt = 1;
+    status.envelope = &envelope;
+    status.state = CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
+    (void)ledger_fold(f->stage.ledger, &status);
+}
+
+TEST(the_end_of_an_earlier_order_under_the_same_key_is_no_end_of_this_one)
+{
+    struct fixture f;
+    make(&f);
+    CHECK(!stage_is_past(&f.stage, &f.job));
+    succeed(&f, ACCEPTED_MS - 1);
+    CHECK(!stage_is_past(&f.stage, &f.job));
+    succeed(&f, ACCEPTED_MS + 1);
+    CHECK(stage_is_past(&f.stage, &f.job));
+    unmake(&f);
+}
+
+TEST_MAIN()
