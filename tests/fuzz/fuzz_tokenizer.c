@@ -1,6 +1,6 @@
 /* Any prompt on the tiny tokenizer, and any bytes as the files of a tokenizer folder. The input is
  * cut at NULs: prompt, vocab.json, merges.txt, tokenizer_config.json, special_tokens_map.json,
- * tokenizer.json; what is not there is not written. */
+ * tokenizer.json, added_tokens.json; what is not there is not written. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +13,9 @@
 #define TINY "tests/golden/tiny-sdxl/tokenizer"
 #define LENGTH_MAX 4096
 
-static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer_config.json",
-                                    "special_tokens_map.json", "tokenizer.json"};
+static const char *const names[] = {
+    "vocab.json",     "merges.txt",       "tokenizer_config.json", "special_tokens_map.json",
+    "tokenizer.json", "added_tokens.json"};
 
 #define NAME_COUNT (sizeof(names) / sizeof(names[0]))
 

@@ -19,7 +19,7 @@
 
 /* A token that is recognised in the text as it stands. */
 struct added_token {
-    char content[CONTENT_BYTES_MAX];
+    char content[CONTENT_BYTES_MAX]; /* normalised where it is looked for so */
     int32_t id;
     bool normalised; /* looked for after normalisation, so that case does not matter */
 };
@@ -131,6 +131,54 @@ static void add_combined_list(struct clip_bpe *bpe, struct json *config,
     }
 }
 
+/* What a token that is a string or an object is spelt as; NULL when it is neither. */
+static const char *content_of(const struct json_value *token)
+{
+    return json_kind(token) == JSON_OBJECT ? json_text(json_member(token, "content"))
+                                           : json_text(token);
+}
+
+/* Whether the files call the token special by a name or in a list. legacy goes before config. */
+static bool is_special(const char *content, const struct json *config,
+                       const struct json_value *legacy)
+{
+    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "pad_token",
+                                        "sep_token", "cls_token", "mask_token"};
+    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const char *named = content_of(json_member(legacy, names[i]));
+        named = named != NULL ? named : content_of(json_member(json_root(config), names[i]));
+        if (named != NULL && strcmp(named, content) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        const struct json_value *at = json_first(json_member(json_root(config), lists[i]));
+        for (; at != NULL; at = json_next(at)) {
+            const char *listed = content_of(at);
+            if (listed != NULL && strcmp(listed, content) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* added_tokens.json of transformers before 4.34: ids by content. */
+static void add_id_map(struct clip_bpe *bpe, struct json *config, const struct json_value *map,
+                       const struct json_value *legacy)
+{
+    for (const struct json_value *at = json_first(map); at != NULL; at = json_next(at)) {
+        int64_t id = -1;
+        if (!json_whole(at, 0, INT32_MAX - 1, &id)) {
+            json_problem(config, "added_tokens.json: \"%.32s\" has no id", json_key(at));
+            continue;
+        }
+        add_token(bpe, config, json_key(at), !is_special(json_key(at), config, legacy),
+                  (int32_t)id);
+    }
+}
+
 /* The named tokens: legacy (special_tokens_map.json) where it has the key, else config, else the
  * defaults of CLIPTokenizer. They are all recognised in the text too. */
 static void add_named(struct clip_bpe *bpe, struct json *config, const struct json_value *legacy)
@@ -181,45 +229,80 @@ static void read_options(struct clip_bpe *bpe, struct json *config)
     }
 }
 
-/* What the files say about special tokens; legacy and combined may be NULL. */
-static int read_specials(struct clip_bpe *bpe, struct json *config, const struct json *legacy,
-                         const struct json *combined, struct error *err)
+/* The files that tokenizer_config.json stands for where it lists the added tokens; any may be NULL:
+ * special_tokens_map.json, added_tokens.json and tokenizer.json. */
+struct other_files {
+    struct json *legacy, *added, *combined;
+};
+
+static const struct json_value *root_of(const struct json *json)
+{
+    return json != NULL ? json_root(json) : NULL;
+}
+
+/* Tokens that are looked for in normalised text are spelt as it is: "<Sword>" is "<sword>" there.
+ */
+static void normalise_added(struct clip_bpe *bpe, struct json *config)
+{
+    for (int i = 0; i < bpe->added_count; i++) {
+        struct added_token *token = &bpe->added[i];
+        size_t length = 0;
+        if (!token->normalised) {
+            continue;
+        }
+        char *normal = unicode_normalise(token->content, strlen(token->content), &length);
+        if (length < CONTENT_BYTES_MAX) {
+            snprintf(token->content, sizeof(token->content), "%s", normal);
+        } else {
+            json_problem(config, "added token \"%.32s\": too long", token->content);
+        }
+        xfree(normal);
+    }
+}
+
+static int read_specials(struct clip_bpe *bpe, struct json *config, const struct other_files *files,
+                         struct error *err)
 {
     const struct json_value *list = json_member(json_root(config), "added_tokens_decoder");
     const struct json_value *map = NULL;
     if (list != NULL) {
         add_decoder_list(bpe, config, list);
     } else {
-        map = legacy != NULL ? json_root(legacy) : NULL;
-    }
-    if (list == NULL && combined != NULL) {
-        add_combined_list(bpe, config, json_member(json_root(combined), "added_tokens"));
+        map = root_of(files->legacy);
+        add_id_map(bpe, config, root_of(files->added), map);
+        add_combined_list(bpe, config, json_member(root_of(files->combined), "added_tokens"));
     }
     bpe->listed_count = bpe->added_count;
     add_named(bpe, config, map);
+    normalise_added(bpe, config);
     read_options(bpe, config);
     return json_finish(config, err);
 }
 
 static int open_specials(struct clip_bpe *bpe, const char *dir, struct error *err)
 {
-    struct json *config = NULL, *legacy = NULL, *combined = NULL;
+    struct json *config = NULL;
+    struct other_files files = {.legacy = NULL};
     int result = open_optional(&config, dir, "tokenizer_config.json", err);
     if (result == STATUS_OK) {
-        result = open_optional(&legacy, dir, "special_tokens_map.json", err);
+        result = open_optional(&files.legacy, dir, "special_tokens_map.json", err);
     }
     if (result == STATUS_OK) {
-        result = open_optional(&combined, dir, "tokenizer.json", err);
+        result = open_optional(&files.added, dir, "added_tokens.json", err);
+    }
+    if (result == STATUS_OK) {
+        result = open_optional(&files.combined, dir, "tokenizer.json", err);
     }
     if (result == STATUS_OK && config == NULL) {
         result = json_parse(&config, dir, "{}", 2, err);
     }
     if (result == STATUS_OK) {
-        result = read_specials(bpe, config, legacy, combined, err);
+        result = read_specials(bpe, config, &files, err);
     }
     json_close(config);
-    json_close(legacy);
-    json_close(combined);
+    json_close(files.legacy);
+    json_close(files.added);
+    json_close(files.combined);
     return result;
 }
 
@@ -241,7 +324,7 @@ static int set_packaged_specials(struct clip_bpe *bpe, const char *pad_token, st
     ASSERT(length > 0 && (size_t)length < sizeof(text));
     int result = json_parse(&config, "packaged CLIP vocabulary", text, (size_t)length, err);
     if (result == STATUS_OK) {
-        result = read_specials(bpe, config, NULL, NULL, err);
+        result = read_specials(bpe, config, &(struct other_files){.legacy = NULL}, err);
     }
     json_close(config);
     return result;

@@ -9,7 +9,8 @@
  *   4. bytes become the 256 printable stand-ins of GPT-2, the last one of a word marked "</w>";
  *   5. the pair with the lowest merge rank is merged until none is left.
  * Everything comes from the folder: vocab.json and merges.txt, tokenizer_config.json,
- * special_tokens_map.json; or tokenizer.json, which newer transformers write instead.
+ * special_tokens_map.json, added_tokens.json; or tokenizer.json, which newer transformers write
+ * instead.
  *
  * Unicode tables are utf8proc's (Unicode 15 in Debian 12).
  */

@@ -137,6 +137,44 @@ TEST(special_tokens_and_options_that_cannot_be_are_refused)
     scratch_remove(&scratch);
 }
 
+static void check_ids(const struct clip_bpe *bpe, const char *text, const int32_t *expected,
+                      int count)
+{
+    int32_t ids[LENGTH];
+    int made = clip_bpe_tokenize(bpe, text, strlen(text), NULL, 0, ids, LENGTH);
+    CHECK_INT(made, count);
+    for (int i = 0; i < count && i < made; i++) {
+        CHECK_INT(ids[i], expected[i]);
+    }
+}
+
+/* Ids as transformers 5.23 gives them. */
+TEST(tokens_of_an_old_folders_added_tokens_file_are_found_in_any_case_unless_special)
+{
+    scratch_create(&scratch);
+    write_folder(vocabulary, "#version: 0.2\na b</w>\n",
+                 "{\"eos_token\":{\"content\":\"<|endoftext|>\",\"normalized\":true},"
+                 "\"additional_special_tokens\":[\"<Style>\"]}");
+    scratch_text(&scratch, "special_tokens_map.json",
+                 "{\"mask_token\":\"<M>\",\"eos_token\":\"<|endoftext|>\"}");
+    scratch_text(&scratch, "added_tokens.json",
+                 "{\"<|endoftext|>\":6,\"<M>\":9,\"<Sword>\":7,\"<Style>\":8}");
+    struct clip_bpe *bpe = open_folder(scratch.dir);
+    CHECK_INT(clip_bpe_vocabulary_size(bpe), 10);
+    check_ids(bpe, "ab <Sword> b", (int32_t[]){4, 7, 3}, 3);
+    check_ids(bpe, "ab <sword> b", (int32_t[]){4, 7, 3}, 3);
+    check_ids(bpe, "<Style><M>", (int32_t[]){8, 9}, 2);
+    check_ids(bpe, "<m>", (int32_t[]){6, 6, 6}, 3);
+    check_ids(bpe, "a<|endoftext|>", (int32_t[]){2, 6}, 2);
+    check_ids(bpe, "<|EndOfText|>", (int32_t[]){6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6}, 13);
+    clip_bpe_close(bpe);
+    scratch_text(&scratch, "added_tokens.json", "{\"x\":-1,\"y\":2147483647,\"z\":[]}");
+    const char *text = open_error(STATUS_INVALID);
+    CHECK_CONTAINS(text, "3 problems");
+    CHECK_CONTAINS(text, "added_tokens.json: \"y\" has no id");
+    scratch_remove(&scratch);
+}
+
 TEST(a_tokenizer_without_a_limit_has_clips)
 {
     scratch_create(&scratch);
