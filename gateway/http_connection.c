@@ -67,17 +67,20 @@ struct http_connection *http_connection_of(struct MHD_Connection *handle)
     return MHD_get_connection_info(handle, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 }
 
-void http_connection_answer(struct http_connection *c, unsigned status, const char *request_id,
-                            const char *body)
+void http_connection_answer(struct http_connection *c, const struct http_request *r,
+                            unsigned status, const char *body)
 {
     struct buf text;
     buf_init(&text, 64 * 1024);
-    int result =
-        buf_printf(&text, NULL,
-                   "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\n"
-                   "Content-Length: %zu\r\nConnection: close\r\nx-request-id: %s\r\n\r\n%s",
-                   status, MHD_get_reason_phrase_for(status), strlen(body), request_id, body);
-    if (result == 0) {
+    int result = buf_printf(&text, NULL,
+                            "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\n"
+                            "Content-Length: %zu\r\nConnection: close\r\nx-request-id: %s\r\n",
+                            status, MHD_get_reason_phrase_for(status), strlen(body),
+                            r != NULL ? r->id : "-");
+    for (size_t i = 0; r != NULL && i < r->header_count && result == 0; i++) {
+        result = buf_printf(&text, NULL, "%s: %s\r\n", r->headers[i].name, r->headers[i].value);
+    }
+    if (result == 0 && buf_printf(&text, NULL, "\r\n%s", body) == 0) {
         (void)!send(c->fd, text.data, text.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
     buf_deinit(&text);
@@ -87,14 +90,13 @@ void http_connection_answer(struct http_connection *c, unsigned status, const ch
 
 static void refuse_late(struct http_server *s, struct http_connection *c)
 {
-    const char *id = c->request != NULL ? c->request->id : "-";
     char message[160];
     snprintf(message, sizeof(message),
              "The request was not there in full after %" PRId64
              " s. Send it in one go; nothing was done.",
              s->options.request_timeout_ms / 1000);
     char *body = problem_body("request_timeout", message, NULL);
-    http_connection_answer(c, 408, id, body);
+    http_connection_answer(c, c->request, 408, body);
     xfree(body);
     if (c->request != NULL) {
         c->request->status = 408;

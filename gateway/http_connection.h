@@ -15,9 +15,10 @@ void http_connection_start_receiving(struct http_server *s, struct http_connecti
 void http_connection_stop_receiving(struct http_server *s, struct http_connection *c);
 
 /* Writes an answer past the library and stops sending. What a fresh socket's buffer takes is enough
- * for our texts; a client that does not even take that gets a closed connection. */
-void http_connection_answer(struct http_connection *c, unsigned status, const char *request_id,
-                            const char *body);
+ * for our texts; a client that does not even take that gets a closed connection. r is whose headers
+ * and id the answer has; NULL = there is none yet. */
+void http_connection_answer(struct http_connection *c, const struct http_request *r,
+                            unsigned status, const char *body);
 
 /* Refuses requests that are late and ends what lingers too long; call twice a second. */
 void http_connection_sweep(struct http_server *s);

@@ -150,7 +150,7 @@ static enum MHD_Result queue_answer(struct http_request *r)
 /* A refused upload that is (or may be) too long to be read to its end. */
 static void refuse_upload_now(struct http_request *r)
 {
-    http_connection_answer(r->connection, r->status, r->id, r->text != NULL ? r->text : "");
+    http_connection_answer(r->connection, r, r->status, r->text != NULL ? r->text : "");
     http_connection_start_receiving(r->server, r->connection); /* the sweep ends the lingering */
 }
 

@@ -42,6 +42,8 @@ def test_a_key_that_submits_too_fast_is_told_when_to_come_again(make_player):
     assert 1 <= int(answers[3].headers["Retry-After"]) <= 5
     assert player.client.models()["models"]  # asking is not limited
     assert player.gateway.metric("crafterse_gateway_refused_total", reason="rate") == 2
+    upload = player.client.give(bytes(2 << 20))  # refused before it is there
+    assert code(upload) == (429, "rate_limit_exceeded") and upload.headers["Retry-After"]
     time.sleep(int(answers[4].headers["Retry-After"]))
     assert player.client.post({"prompt": "a"}).status_code == 202
 
