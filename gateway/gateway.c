@@ -230,8 +230,8 @@ static void slow_tick(struct run *run)
     model_table_forget_old(g->models, now_ms);
     events_beat(g);
     struct job_counts counts = job_table_counts(g->jobs);
-    gateway_metrics_levels(http_server_connections(g->http), g->stream_count, &counts,
-                           model_table_workers_live(g->models, now_ms));
+    gateway_metrics_levels(http_server_connections(g->http), http_server_body_bytes(g->http),
+                           g->stream_count, &counts, model_table_workers_live(g->models, now_ms));
     if (bus_is_fatal(g->bus, &err)) {
         log_error("Kafka's producer gave up; leaving to be started again", "reason=%s",
                   LOG_QUOTED(err.text));
@@ -342,6 +342,7 @@ static int start_http(struct run *run, struct error *err)
     const struct http_server_options options = {
         .listen = config->http_listen,
         .header_bytes_max = config->header_bytes_max,
+        .bodies_bytes_max = config->bodies_bytes_max,
         .connections_max = config->connections_max,
         .connections_per_address_max = config->connections_per_address_max,
         .idle_timeout_ms = config->idle_timeout_ms,

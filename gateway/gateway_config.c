@@ -44,6 +44,9 @@ const struct config_option gateway_config_options[] = {
      "Largest request body."},
     {"HTTP_INPUT_MAX", CONFIG_BYTES, AT(input_bytes_max), "8MiB", 1024, 15 * 1024 * 1024, NULL, 0,
      "Largest picture that POST /v1/inputs takes."},
+    {"HTTP_BODIES_MAX", CONFIG_BYTES, AT(bodies_bytes_max), "128MiB", 65536, 1LL << 40, NULL, 0,
+     "Request bodies held in memory at once, past which further ones are answered 503; a quarter "
+     "is for small ones (orders)."},
     {"HTTP_HEADER_MAX", CONFIG_BYTES, AT(header_bytes_max), "16KiB", 1024, 1024 * 1024, NULL, 0,
      "Largest request line and headers together."},
     {"HTTP_CONNECTIONS_MAX", CONFIG_INT, AT(connections_max), "16384", 1, 1000000, NULL, 0,
@@ -156,6 +159,12 @@ int gateway_config_check(const void *untyped, struct error *err)
         result = ERROR(err, STATUS_INVALID,
                        "CRAFTERSE_JOBS_IN_FLIGHT_MAX must not pass CRAFTERSE_JOBS_MAX: an "
                        "unfinished job would have to be forgotten");
+    }
+    if (result == 0 && (config->bodies_bytes_max / 2 < config->input_bytes_max ||
+                        config->bodies_bytes_max / 2 < config->body_bytes_max)) {
+        result = ERROR(err, STATUS_INVALID,
+                       "CRAFTERSE_HTTP_BODIES_MAX must be at least twice CRAFTERSE_HTTP_INPUT_MAX "
+                       "and CRAFTERSE_HTTP_BODY_MAX, or the largest body would hardly ever fit");
     }
     if (result != 0 || strcmp(config->auth, "off") == 0) {
         return result != 0 ? result : check_auth(config, err);

@@ -18,7 +18,7 @@ struct gateway_config {
     const char *redis_url;
     int64_t redis_timeout_ms;
     const char *model_default;
-    int64_t body_bytes_max, input_bytes_max, header_bytes_max;
+    int64_t body_bytes_max, input_bytes_max, bodies_bytes_max, header_bytes_max;
     int64_t connections_max, connections_per_address_max;
     int64_t idle_timeout_ms, request_timeout_ms, accept_timeout_ms, wait_max_ms, drain_ms;
     int64_t prompt_characters_max, pictures_max;

@@ -24,6 +24,8 @@ static struct metric metric_job_seconds = {.name = "crafterse_gateway_job_second
                                            .bucket_count =
                                                sizeof(job_buckets) / sizeof(job_buckets[0])};
 METRIC_DEFINE_GAUGE(metric_connections, "crafterse_gateway_connections", "", "Open connections.");
+METRIC_DEFINE_GAUGE(metric_body_bytes, "crafterse_gateway_body_bytes", "",
+                    "Request bodies held in memory.");
 METRIC_DEFINE_GAUGE(metric_streams, "crafterse_gateway_event_streams", "",
                     "Clients that follow a job's events.");
 METRIC_DEFINE_GAUGE(metric_workers, "crafterse_gateway_workers_live", "",
@@ -134,6 +136,7 @@ void gateway_metrics_register(void)
     metric_register(&metric_acknowledge);
     metric_register(&metric_job_seconds);
     metric_register(&metric_connections);
+    metric_register(&metric_body_bytes);
     metric_register(&metric_streams);
     metric_register(&metric_workers);
 }
@@ -196,8 +199,8 @@ void gateway_metrics_finished(const struct job *job)
     }
 }
 
-void gateway_metrics_levels(size_t connections, size_t streams, const struct job_counts *jobs,
-                            size_t workers)
+void gateway_metrics_levels(size_t connections, size_t body_bytes, size_t streams,
+                            const struct job_counts *jobs, size_t workers)
 {
     const size_t levels[6] = {jobs->waiting, jobs->working,   jobs->succeeded,
                               jobs->failed,  jobs->cancelled, jobs->expired};
@@ -205,6 +208,7 @@ void gateway_metrics_levels(size_t connections, size_t streams, const struct job
         metric_set(metric_jobs[i], (double)levels[i]);
     }
     metric_set(&metric_connections, (double)connections);
+    metric_set(&metric_body_bytes, (double)body_bytes);
     metric_set(&metric_streams, (double)streams);
     metric_set(&metric_workers, (double)workers);
 }

@@ -11,7 +11,7 @@ enum gateway_metrics_refusal {
     REFUSAL_INVALID,      /* 4xx about the request itself */
     REFUSAL_UNAUTHORIZED, /* no or wrong API key */
     REFUSAL_RATE,         /* its key's rate limit */
-    REFUSAL_OVERLOAD,     /* too many unfinished jobs */
+    REFUSAL_OVERLOAD,     /* too many unfinished jobs, or bodies */
     REFUSAL_UNAVAILABLE,  /* Kafka away, or no worker announced */
     REFUSAL_COUNT
 };
@@ -26,7 +26,7 @@ void gateway_metrics_refused(enum gateway_metrics_refusal why);
 void gateway_metrics_looked_up(enum gateway_metrics_cache result);
 /* Once, when a job's end is read from `status`; not for ends from before this process started. */
 void gateway_metrics_finished(const struct job *job);
-void gateway_metrics_levels(size_t connections, size_t streams, const struct job_counts *jobs,
-                            size_t workers);
+void gateway_metrics_levels(size_t connections, size_t body_bytes, size_t streams,
+                            const struct job_counts *jobs, size_t workers);
 
 #endif

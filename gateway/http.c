@@ -169,6 +169,11 @@ size_t http_server_requests(const struct http_server *s)
     return s->request_count;
 }
 
+size_t http_server_body_bytes(const struct http_server *s)
+{
+    return s->body_bytes;
+}
+
 void http_server_quiesce(struct http_server *s)
 {
     if (s->is_quiet) {

@@ -23,6 +23,7 @@ struct http_request;
 struct http_server_options {
     const char *listen; /* "127.0.0.1:8080", ":8080", "[::1]:0" */
     int64_t header_bytes_max;
+    int64_t bodies_bytes_max; /* held of all requests together; past it they are answered 503 */
     int64_t connections_max;
     int64_t connections_per_address_max; /* 0 = no limit */
     int64_t idle_timeout_ms;             /* no byte either way */
@@ -46,6 +47,7 @@ int http_server_start(struct http_server **out, uv_loop_t *loop,
 int http_server_port(const struct http_server *s);
 size_t http_server_connections(const struct http_server *s);
 size_t http_server_requests(const struct http_server *s); /* begun and not ended */
+size_t http_server_body_bytes(const struct http_server *s);
 /* Takes no new connection; those that are there are served on, and closed after their answer. */
 void http_server_quiesce(struct http_server *s);
 /* Every request must have been answered and every stream ended (its fill said so); one that begins

@@ -32,9 +32,9 @@ struct http_request {
     struct http_connection *connection;
     char *method, *path;
     char id[HTTP_REQUEST_ID_SIZE];
-    bool is_complete, is_suspended, is_queued, is_upload_refused;
+    bool is_complete, is_suspended, is_queued;
     size_t body_max, body_seen;
-    struct buf body;
+    struct buf body; /* counted in the server's body_bytes */
     double started_s;
     void *data;
     /* the answer */
@@ -55,7 +55,7 @@ struct http_server {
     uv_prepare_t prepare;
     bool is_dirty, is_quiet, is_stopping;
     int port;
-    size_t connection_count, request_count;
+    size_t connection_count, request_count, body_bytes;
     struct http_connection *first, *last; /* those that receive */
 };
 

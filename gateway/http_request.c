@@ -7,7 +7,10 @@
  *
  * Refusing an upload: the library can only answer after the whole body or before any of it. So a
  * refused body of up to DISCARD_BYTES_MAX is read and dropped and the answer sent normally; for
- * more, the answer is written to the socket at once (http_connection_answer). */
+ * more, the answer is written to the socket at once (http_connection_answer).
+ *
+ * Bodies are held until their requests end, and are bounded together, by the bytes that came: what
+ * a client only announces keeps nobody else out. */
 #include "gateway/http_request.h"
 
 #include <errno.h>
@@ -22,10 +25,12 @@
 #include "common/base/clock.h"
 #include "common/base/id.h"
 #include "common/base/panic.h"
+#include "gateway/gateway_metrics.h"
 #include "gateway/http_connection.h"
 #include "gateway/problem.h"
 
 #define DISCARD_BYTES_MAX (1024 * 1024)
+#define LARGE_BODY_BYTES ((size_t)256 * 1024)
 #define STREAM_BLOCK_BYTES 4096 /* an event or two; held by every stream */
 
 static bool is_request_id(const char *text)
@@ -57,10 +62,16 @@ static struct http_request *request_create(struct http_server *s, struct MHD_Con
     return r;
 }
 
+static void drop_body(struct http_request *r)
+{
+    r->server->body_bytes -= r->body.size;
+    buf_deinit(&r->body);
+}
+
 static void request_destroy(struct http_request *r)
 {
     r->server->request_count--;
-    buf_deinit(&r->body);
+    drop_body(r);
     xfree(r->method);
     xfree(r->path);
     xfree(r->text);
@@ -124,6 +135,22 @@ static void refuse_body(struct http_request *r)
     }
 }
 
+/* Large bodies leave a quarter to small ones: whoever gives pictures keeps nobody from ordering. */
+static bool has_room(const struct http_request *r, size_t more)
+{
+    size_t most = (size_t)r->server->options.bodies_bytes_max;
+    most -= r->body_max > LARGE_BODY_BYTES ? most / 4 : 0;
+    return more <= most && r->server->body_bytes <= most - more;
+}
+
+static void refuse_overload(struct http_request *r)
+{
+    gateway_metrics_refused(REFUSAL_OVERLOAD);
+    http_answer_header(r, "Retry-After", "2");
+    http_answer_problem(r, 503, "overloaded", NULL,
+                        "Too much is being sent here at once. Try again in a moment.");
+}
+
 static void check_headers(struct http_request *r)
 {
     const union MHD_ConnectionInfo *info =
@@ -165,8 +192,11 @@ static enum MHD_Result on_headers(struct http_request *r)
     if (r->status == 0) {
         s->options.begin(s->options.user, r);
     }
-    if (r->status == 0 && content_length(r) > (int64_t)r->body_max) {
+    int64_t length = content_length(r);
+    if (r->status == 0 && length > (int64_t)r->body_max) {
         refuse_body(r);
+    } else if (r->status == 0 && length > 0 && !has_room(r, (size_t)length)) {
+        refuse_overload(r);
     }
     if (r->status == 0) {
         r->body.size_max = r->body_max;
@@ -179,8 +209,7 @@ static enum MHD_Result on_headers(struct http_request *r)
     if (expect != NULL && strcasecmp(expect, "100-continue") == 0) {
         return queue_answer(r); /* the client has not sent its body yet, and never will */
     }
-    r->is_upload_refused = true;
-    if (content_length(r) > DISCARD_BYTES_MAX) {
+    if (length > DISCARD_BYTES_MAX) {
         refuse_upload_now(r);
     }
     return MHD_YES;
@@ -192,18 +221,25 @@ static enum MHD_Result on_body(struct http_request *r, const char *data, size_t 
     if (r->connection->lingers) {
         return MHD_YES;
     }
-    if (r->is_upload_refused) {
-        if (r->body_seen > DISCARD_BYTES_MAX) {
-            refuse_upload_now(r);
-        }
-        return MHD_YES;
-    }
-    if (r->body_seen > r->body_max) {
+    if (r->status == 0 && r->body_seen > r->body_max) {
         refuse_body(r);
-        r->is_upload_refused = true;
+    } else if (r->status == 0 && !has_room(r, size)) {
+        refuse_overload(r);
+    }
+    if (r->status == 0) {
+        r->server->body_bytes += size;
+        int result = buf_append(&r->body, data, size, NULL);
+        ASSERT(result == 0); /* body_max is its maximum */
         return MHD_YES;
     }
-    return buf_append(&r->body, data, size, NULL) == 0 ? MHD_YES : MHD_NO;
+    if (r->body.size > 0) {
+        drop_body(r);
+        buf_init(&r->body, 0);
+    }
+    if (r->body_seen > DISCARD_BYTES_MAX) {
+        refuse_upload_now(r);
+    }
+    return MHD_YES;
 }
 
 static enum MHD_Result on_whole(struct http_request *r)

@@ -51,6 +51,9 @@ void inputs_begin(struct operation *op)
                             "Send the picture itself as the body, with Content-Type: image/png.");
         return;
     }
+    if (!operation_check_capacity(op)) { /* before the picture is there */
+        return;
+    }
     int64_t most = op->gateway->config->input_bytes_max;
     if (op->gateway->context->kafka->embedded && most > GENERATION_EMBEDDED_BYTES_MAX) {
         most = GENERATION_EMBEDDED_BYTES_MAX;

@@ -7,6 +7,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/panic.h"
+#include "gateway/gateway_metrics.h"
 #include "gateway/text.h"
 
 #define LOOK_TIMEOUT_MS 10000
@@ -79,6 +80,27 @@ void operation_answer_unavailable(struct operation *op, const char *code, const 
 {
     http_answer_header(op->request, "Retry-After", "2");
     http_answer_problem(op->request, 503, code, NULL, "%s", message);
+}
+
+bool operation_check_capacity(struct operation *op)
+{
+    struct gateway *g = op->gateway;
+    const char *why_not;
+    struct job_counts counts = job_table_counts(g->jobs);
+    if (!bus_is_ready(g->bus, &why_not)) {
+        char message[160];
+        snprintf(message, sizeof(message), "Nothing can be accepted now: %s.", why_not);
+        gateway_metrics_refused(REFUSAL_UNAVAILABLE);
+        operation_answer_unavailable(op, "kafka_unavailable", message);
+        return false;
+    }
+    if (counts.waiting + counts.working >= (size_t)g->config->jobs_in_flight_max) {
+        gateway_metrics_refused(REFUSAL_OVERLOAD);
+        operation_answer_unavailable(op, "overloaded",
+                                     "Too many jobs are waiting already. Try again later.");
+        return false;
+    }
+    return true;
 }
 
 /* ---- Finding a job -------------------------------------------------------------------------- */

@@ -88,6 +88,9 @@ bool operation_is_open(const struct operation *op);
 /* Kafka has not answered or is away: 503 with Retry-After. */
 void operation_answer_unavailable(struct operation *op, const char *code, const char *message);
 
+/* Whether Kafka is there and not too many jobs are unfinished; false: answered 503. */
+bool operation_check_capacity(struct operation *op);
+
 /* Calls read_to_end once all that is on the topics at this moment has been folded; reached is false
  * when Kafka does not answer in time. */
 void operation_wait_for_end(struct operation *op,

@@ -632,30 +632,9 @@ static void look_for_order(struct operation *op)
 
 /* ---- Entry ---------------------------------------------------------------------------------- */
 
-static bool check_capacity(struct operation *op)
-{
-    struct gateway *g = op->gateway;
-    const char *why_not;
-    struct job_counts counts = job_table_counts(g->jobs);
-    if (!bus_is_ready(g->bus, &why_not)) {
-        char message[160];
-        snprintf(message, sizeof(message), "Jobs cannot be accepted now: %s.", why_not);
-        gateway_metrics_refused(REFUSAL_UNAVAILABLE);
-        operation_answer_unavailable(op, "kafka_unavailable", message);
-        return false;
-    }
-    if (counts.waiting + counts.working >= (size_t)g->config->jobs_in_flight_max) {
-        gateway_metrics_refused(REFUSAL_OVERLOAD);
-        operation_answer_unavailable(op, "overloaded",
-                                     "Too many jobs are waiting already. Try again later.");
-        return false;
-    }
-    return true;
-}
-
 void submit_handle(struct operation *op)
 {
-    if (!check_capacity(op)) {
+    if (!operation_check_capacity(op)) {
         return;
     }
     op->submission = xcalloc(1, sizeof(*op->submission));

@@ -144,6 +144,29 @@ def test_a_gateway_that_is_asked_to_leave_finishes_what_it_holds(make_player):
         requests.get(f"{url}/", timeout=5)
 
 
+def test_bodies_are_bounded_together_and_orders_have_room_of_their_own(make_player):
+    player = make_player(HTTP_INPUT_MAX="512KiB", HTTP_BODIES_MAX="1MiB")
+    client = player.client
+    head = (f"POST /v1/inputs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {player.stack.key}\r\n"
+            "Content-Type: image/png\r\n")
+    slow = [socket.create_connection(("127.0.0.1", player.port), timeout=10) for _ in range(2)]
+    slow[0].sendall(f"{head}Content-Length: 500000\r\n\r\n".encode() + bytes(499_999))
+    slow[1].sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n30D40\r\n".encode() + bytes(200_000))
+    wait_until(lambda: player.gateway.metric("crafterse_gateway_body_bytes") == 699_999, 10)
+    answer = client.give(bytes(100_000))  # 786,432 bytes are for large ones
+    assert code(answer) == (503, "overloaded") and answer.headers["Retry-After"]
+    assert client.post({"prompt": "a"}).status_code == 202
+    slow[1].sendall(b"\r\n186A0\r\n" + bytes(100_000) + b"\r\n0\r\n\r\n")  # grows past it
+    assert slow[1].recv(4096).startswith(b"HTTP/1.1 503 ")
+    assert player.gateway.metric("crafterse_gateway_refused_total", reason="overload") == 2
+    slow[0].sendall(b"\0")
+    assert slow[0].recv(4096).startswith(b"HTTP/1.1 422 ")  # it was no picture
+    assert client.give(bytes(500_000)).status_code == 422
+    wait_until(lambda: player.gateway.metric("crafterse_gateway_body_bytes") == 0, 10)
+    for connection in slow:
+        connection.close()
+
+
 def test_an_event_stream_is_told_to_come_back(make_player):
     player = make_player()
     job = player.client.submit()
@@ -206,6 +229,7 @@ def test_while_the_broker_is_away_nothing_is_accepted_and_afterwards_all_is(own_
     wait_until(lambda: not player.gateway.is_ready(), 30)
     started = time.monotonic()
     assert code(player.client.post({"prompt": "a"})) == (503, "kafka_unavailable")
+    assert code(player.client.give(bytes(1000))) == (503, "kafka_unavailable")
     assert time.monotonic() - started < 4  # it knows by now, without waiting for 5 s
     assert player.client.get(before["id"])["state"] == "accepted"  # what is known is told
     own_kafka.start()

@@ -91,6 +91,10 @@ TEST(urls_and_limits_that_cannot_be_are_refused)
     CHECK_INT(check_with("off", "true", NULL, &err), STATUS_INVALID);
     CHECK_CONTAINS(err.text, "JOBS_IN_FLIGHT_MAX");
     unsetenv("CRAFTERSE_JOBS_MAX");
+    setenv("CRAFTERSE_HTTP_BODIES_MAX", "15MiB", 1); /* an input may have 8 */
+    CHECK_INT(check_with("off", "true", NULL, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "HTTP_BODIES_MAX");
+    unsetenv("CRAFTERSE_HTTP_BODIES_MAX");
     unsetenv("CRAFTERSE_PUBLIC_URL");
     CHECK_INT(check_with("off", "true", "nonsense", &err), STATUS_INVALID);
 }
