@@ -50,7 +50,8 @@ const struct config_option gateway_config_options[] = {
     {"HTTP_HEADER_MAX", CONFIG_BYTES, AT(header_bytes_max), "16KiB", 1024, 1024 * 1024, NULL, 0,
      "Largest request line and headers together."},
     {"HTTP_CONNECTIONS_MAX", CONFIG_INT, AT(connections_max), "16384", 1, 1000000, NULL, 0,
-     "Connections at once; more wait in the backlog."},
+     "Connections at once, each of HTTP_HEADER_MAX and 16 KiB of memory; more wait in the "
+     "backlog."},
     {"HTTP_CONNECTIONS_PER_ADDRESS_MAX", CONFIG_INT, AT(connections_per_address_max), "0", 0,
      1000000, NULL, 0,
      "Connections at once from one address; 0 = no limit (behind a proxy all come from one)."},
