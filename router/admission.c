@@ -12,7 +12,6 @@
 #include "common/bus/codec.h"
 #include "common/obs/metrics.h"
 
-/* Requests in flight: bounds the memory that an outage of Kafka can take. */
 #define IN_FLIGHT_MAX 256
 
 /* A gateway writes a model's digest into a job once a worker has announced it. When this router
@@ -258,7 +257,7 @@ void admission_run(struct admission *a)
 {
     struct record record;
     decide_held(a);
-    while (outbox_count(a->stage->outbox) < IN_FLIGHT_MAX &&
+    while (stage_has_room(a->stage, IN_FLIGHT_MAX) &&
            consumer_take(a->stage->consumer, a->stage->topic_requests, 0, &record)) {
         admit(a, &record);
     }

@@ -14,7 +14,7 @@
 #include "router/credit.h"
 
 #define WINDOW_MAX 256 /* records a class */
-#define IN_FLIGHT_MAX 256
+#define IN_FLIGHT_MAX 512
 #define JOINED_MAX 1024
 /* Longer than any run takes. Whatever became of it, waiting on would help nobody. */
 #define JOINED_MS_MAX (30 * 60000)
@@ -614,7 +614,7 @@ void dispatch_run(struct dispatch *d)
     fill_window(d, batch, WINDOW_MAX);
     fill_window(d, &d->retry, RETRY_MAX);
     serve_retry(d);
-    while (d->lane_count > 0 && outbox_count(d->stage->outbox) < 2 * IN_FLIGHT_MAX) {
+    while (d->lane_count > 0 && stage_has_room(d->stage, IN_FLIGHT_MAX)) {
         bool interactive_waits = head_is_due(d, interactive);
         bool batch_waits = head_is_due(d, batch);
         if ((!interactive_waits && !batch_waits) || d->is_paused || d->stage->backlog.is_full) {

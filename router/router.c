@@ -436,8 +436,9 @@ static void make_state(struct router *r)
     }
     r->in_flight = metric_create(METRIC_GAUGE, "crafterse_router_in_flight_records", "",
                                  "Records whose outputs Kafka has not acknowledged yet.");
-    r->failing = metric_create(METRIC_GAUGE, "crafterse_router_failing_outputs", "",
-                               "Outputs that Kafka refused and that will be sent again.");
+    r->failing =
+        metric_create(METRIC_GAUGE, "crafterse_router_failing_outputs", "",
+                      "Records with an output that Kafka has refused, and that is sent again.");
     health_set_ready("state", false, "reading status, workers and control");
     health_set_ready("group", false, "not yet a member of the consumer group");
 }

@@ -11,6 +11,15 @@
  * time as well, because those before it end. */
 #define WAIT_MS_MAX (6ULL * 24 * 3600 * 1000)
 
+/* Records of some KiB whose outputs fail. */
+#define FAILING_MAX 4096
+
+bool stage_has_room(const struct stage *stage, size_t in_flight_max)
+{
+    size_t failing = outbox_failing(stage->outbox);
+    return failing < FAILING_MAX && outbox_count(stage->outbox) - failing < in_flight_max;
+}
+
 static uint32_t span_ms(uint64_t from_ms, uint64_t to_ms)
 {
     uint64_t span = from_ms > 0 && to_ms > from_ms ? to_ms - from_ms : 0;

@@ -35,6 +35,11 @@ struct stage {
     char topic_deadletter[TOPIC_NAME_MAX];
 };
 
+/* Whether another record may be taken. What a topic that cannot be written (it is missing, or an
+ * ACL) holds up does not count to in_flight_max, so that no pool waits for another one's queue; a
+ * bound of its own keeps an outage within some MB. */
+bool stage_has_room(const struct stage *stage, size_t in_flight_max);
+
 /* Why a job goes no further; reason NULL = it may go on. */
 struct stage_end {
     Crafterse__V1__State state;

@@ -41,6 +41,7 @@ struct outbox_entry {
     bool has_record, ended;
     bool holds;              /* what is added from now on waits for the reports of all before */
     size_t unreported, held; /* held ones are unreported too */
+    size_t failing;          /* outputs that failed and are still unreported */
     struct output *outputs, **outputs_end;
 };
 
@@ -49,9 +50,9 @@ struct outbox {
     struct consumer *consumer;
     const char *sender;
     struct outbox_entry *first, *last;
-    size_t count, failing;
+    size_t count, failing; /* entries, and those of them with failing outputs */
     bool complete; /* some entry may be ready to commit, or to send what it held */
-    uint64_t retry_at_ms;
+    uint64_t retry_at_ms; /* 0 = nothing is to be sent again */
     outbox_refused refused; /* may be NULL */
     void *refused_user;
 };
@@ -97,6 +98,7 @@ static void entry_free(struct outbox_entry *entry)
     *(entry->previous != NULL ? &entry->previous->next : &box->first) = entry->next;
     *(entry->next != NULL ? &entry->next->previous : &box->last) = entry->previous;
     box->count--;
+    box->failing -= entry->failing > 0;
     for (struct output *output = entry->outputs, *next; output != NULL; output = next) {
         next = output->next;
         if (output->state != OUTPUT_REPORTED) {
@@ -145,6 +147,9 @@ const struct record *outbox_record(const struct outbox_entry *entry)
 static void output_settle(struct output *output)
 {
     struct outbox_entry *entry = output->entry;
+    if (output->failures > 0 && --entry->failing == 0) {
+        entry->box->failing--;
+    }
     output->state = OUTPUT_REPORTED;
     output_release(output);
     entry->unreported--;
@@ -187,10 +192,14 @@ static void output_delivered(void *user, const struct error *err,
         output_give_up(output, err);
         return;
     }
-    output_log(output, LOG_WARN, "output not delivered, will be sent again", err);
     output->state = OUTPUT_FAILED;
-    output->failures++;
-    if (box->failing++ == 0) {
+    if (output->failures++ == 0 && output->entry->failing++ == 0) {
+        box->failing++;
+    }
+    if ((output->failures & (output->failures - 1)) == 0) { /* 1, 2, 4, ...: thousands may fail */
+        output_log(output, LOG_WARN, "output not delivered, will be sent again", err);
+    }
+    if (box->retry_at_ms == 0) {
         box->retry_at_ms = clock_monotonic_ms() + RETRY_MS;
     }
 }
@@ -308,7 +317,7 @@ static void send_held(struct outbox_entry *entry)
 
 static void send_failed_again(struct outbox *box)
 {
-    box->failing = 0;
+    box->retry_at_ms = 0;
     for (struct outbox_entry *entry = box->first; entry != NULL; entry = entry->next) {
         for (struct output *output = entry->outputs; output != NULL; output = output->next) {
             if (output->state == OUTPUT_FAILED) {
@@ -320,7 +329,7 @@ static void send_failed_again(struct outbox *box)
 
 void outbox_service(struct outbox *box)
 {
-    if (box->failing > 0 && clock_monotonic_ms() >= box->retry_at_ms) {
+    if (box->retry_at_ms > 0 && clock_monotonic_ms() >= box->retry_at_ms) {
         send_failed_again(box);
     }
     if (!box->complete) {

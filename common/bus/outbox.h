@@ -71,7 +71,8 @@ void outbox_drop(struct outbox_entry *entry);
 void outbox_service(struct outbox *box);
 /* Entries that are begun and not yet committed. */
 size_t outbox_count(const struct outbox *box);
-/* Outputs whose delivery failed and that wait to be sent again: Kafka refuses or is away. */
+/* Those of them with an output whose delivery has failed and that Kafka does not have yet: it
+ * refuses one topic, or is away. */
 size_t outbox_failing(const struct outbox *box);
 
 /* At shutdown: drops every record that is still in hand. */
