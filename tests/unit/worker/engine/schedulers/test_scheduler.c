@@ -98,6 +98,17 @@ TEST(options_that_are_not_supported_are_all_named_at_once)
     CHECK_CONTAINS(open_error("{\"beta_start\":", "ddim", STATUS_CORRUPT), "not valid JSON");
 }
 
+TEST(only_a_learned_variance_keeps_a_solver_from_a_ddpm_config)
+{
+    static const char *const names[] = {"dpmpp_2m", "dpmpp_2m_sde"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        scheduler_close(open_config("{\"variance_type\":\"fixed_small\"}", names[i]));
+        CHECK_CONTAINS(
+            open_error("{\"variance_type\":\"learned_range\"}", names[i], STATUS_INVALID),
+            "variance_type: \"learned_range\" is not supported");
+    }
+}
+
 TEST(steps_outside_the_training_schedule_are_refused)
 {
     struct error err;
