@@ -45,8 +45,10 @@ static void open_schedulers(const char *text, size_t size)
         struct json *json = NULL;
         struct scheduler *scheduler = NULL;
         struct scheduler_settings settings = {.steps = 3};
+        const struct scheduler_choice choice = {.name = i < 0 ? NULL : names[i],
+                                                .repair = SCHEDULER_REPAIRED_FOR_INPAINTING};
         if (json_parse(&json, "scheduler", text, size, &err) == STATUS_OK &&
-            scheduler_open(&scheduler, json, i < 0 ? NULL : names[i], true, &err) == STATUS_OK &&
+            scheduler_open(&scheduler, json, &choice, &err) == STATUS_OK &&
             scheduler_check(scheduler, &settings, &err) == STATUS_OK &&
             scheduler_set(scheduler, &settings, &err) == STATUS_OK) {
             for (int step = 0; step < scheduler_count(scheduler); step++) {

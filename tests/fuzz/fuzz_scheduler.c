@@ -62,9 +62,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     const char *text = (const char *)data + SETTINGS_SIZE, *name = pick(scheduler_names(), data[0]);
+    const struct scheduler_choice choice = {
+        .name = name, .repair = data[7] % 2 == 0 ? SCHEDULER_REPAIRED : SCHEDULER_AS_IT_IS};
     const struct scheduler_settings settings = read_settings(data);
     if (json_parse(&json, "config", text, size - SETTINGS_SIZE, &err) == STATUS_OK &&
-        scheduler_open(&scheduler, json, name, data[7] % 2 == 0, &err) == STATUS_OK) {
+        scheduler_open(&scheduler, json, &choice, &err) == STATUS_OK) {
         int checked = scheduler_check(scheduler, &settings, &err);
         ASSERT(scheduler_set(scheduler, &settings, &err) == checked);
         if (checked == STATUS_OK) {

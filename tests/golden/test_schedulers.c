@@ -63,9 +63,10 @@ static struct scheduler *open_case(const struct golden_case *test)
         .timestep_spacing = setting(test->spacing),
         .eta = test->eta / 100.0,
     };
+    const struct scheduler_choice choice = {.name = test->name};
     snprintf(path, sizeof(path), CONFIGS "%s.json", test->config);
     if (json_open(&config, path, &err) < 0 ||
-        scheduler_open(&scheduler, config, test->name, false, &err) < 0 ||
+        scheduler_open(&scheduler, config, &choice, &err) < 0 ||
         scheduler_check(scheduler, &settings, &err) < 0 ||
         scheduler_set(scheduler, &settings, &err) < 0) {
         printf("# %s\n", test->key);

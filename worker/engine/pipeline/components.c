@@ -14,15 +14,16 @@
 static const struct {
     const char *class_name;
     enum pipeline_kind kind;
+    enum scheduler_repair repair;
 } pipelines[] = {
-    {"StableDiffusionPipeline", PIPELINE_SD},
-    {"StableDiffusionImg2ImgPipeline", PIPELINE_SD},
-    {"StableDiffusionInpaintPipeline", PIPELINE_SD},
-    {"LatentConsistencyModelPipeline", PIPELINE_SD},
-    {"LatentConsistencyModelImg2ImgPipeline", PIPELINE_SD},
-    {"StableDiffusionXLPipeline", PIPELINE_SDXL},
-    {"StableDiffusionXLImg2ImgPipeline", PIPELINE_SDXL},
-    {"StableDiffusionXLInpaintPipeline", PIPELINE_SDXL},
+    {"StableDiffusionPipeline", PIPELINE_SD, SCHEDULER_REPAIRED},
+    {"StableDiffusionImg2ImgPipeline", PIPELINE_SD, SCHEDULER_REPAIRED},
+    {"StableDiffusionInpaintPipeline", PIPELINE_SD, SCHEDULER_REPAIRED_FOR_INPAINTING},
+    {"LatentConsistencyModelPipeline", PIPELINE_SD, SCHEDULER_REPAIRED},
+    {"LatentConsistencyModelImg2ImgPipeline", PIPELINE_SD, SCHEDULER_REPAIRED},
+    {"StableDiffusionXLPipeline", PIPELINE_SDXL, SCHEDULER_AS_IT_IS},
+    {"StableDiffusionXLImg2ImgPipeline", PIPELINE_SDXL, SCHEDULER_AS_IT_IS},
+    {"StableDiffusionXLInpaintPipeline", PIPELINE_SDXL, SCHEDULER_AS_IT_IS},
 };
 
 static const struct {
@@ -43,6 +44,7 @@ static void read_pipeline_class(struct components *components, struct json *json
     for (size_t i = 0; i < sizeof(pipelines) / sizeof(pipelines[0]); i++) {
         if (strcmp(name, pipelines[i].class_name) == 0) {
             components->kind = pipelines[i].kind;
+            components->repair = pipelines[i].repair;
             return;
         }
     }

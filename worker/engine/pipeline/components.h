@@ -17,6 +17,7 @@
 #include "worker/engine/pipeline/model_source.h"
 #include "worker/engine/pipeline/precision.h"
 #include "worker/engine/prompt/textual_inversion.h"
+#include "worker/engine/schedulers/scheduler.h"
 
 #define TEXT_ENCODERS_MAX 2
 #define WEIGHT_FILES_MAX (TEXT_ENCODERS_MAX + 2)
@@ -36,6 +37,7 @@ enum holding { HOLDING_FILE, HOLDING_F32, HOLDING_F16, HOLDING_BF16, HOLDING_INT
 
 struct components {
     enum pipeline_kind kind;
+    enum scheduler_repair repair;      /* of the scheduler's config */
     bool force_zeros_for_empty_prompt; /* never with PIPELINE_SD, which has no such option */
     int tokens;                        /* of an encoded prompt: 77 */
     int text_encoder_count;            /* tokenizers[i] belongs to text_encoders[i] */

@@ -154,8 +154,8 @@ static int choose_sampler(struct scheduler *scheduler, struct json *config, cons
                        json_name(config), class_name, algorithm);
 }
 
-static int read_config(struct scheduler *scheduler, struct json *config, bool repair,
-                       struct error *err)
+static int read_config(struct scheduler *scheduler, struct json *config,
+                       enum scheduler_repair repair, struct error *err)
 {
     const struct sampler *sampler = scheduler->sampler;
     struct sampler_options *options = &scheduler->config;
@@ -166,21 +166,24 @@ static int read_config(struct scheduler *scheduler, struct json *config, bool re
     options->clip = HUGE_VALF;
     noise_schedule_init(&scheduler->schedule, config, &sampler->defaults);
     sampler->read_options(config, &scheduler->schedule, options);
-    if (repair) {
+    if (repair != SCHEDULER_AS_IT_IS) {
         scheduler->schedule.steps_offset = 1;
         options->clip = HUGE_VALF;
+    }
+    if (repair == SCHEDULER_REPAIRED_FOR_INPAINTING) {
+        options->skip_runge_kutta = true;
     }
     return json_finish(config, err);
 }
 
-int scheduler_open(struct scheduler **out, struct json *config, const char *name, bool repair,
-                   struct error *err)
+int scheduler_open(struct scheduler **out, struct json *config,
+                   const struct scheduler_choice *choice, struct error *err)
 {
     *out = NULL;
     struct scheduler *scheduler = xcalloc(1, sizeof(*scheduler));
-    int result = choose_sampler(scheduler, config, name, err);
+    int result = choose_sampler(scheduler, config, choice->name, err);
     if (result == STATUS_OK) {
-        result = read_config(scheduler, config, repair, err);
+        result = read_config(scheduler, config, choice->repair, err);
     }
     if (result < 0) {
         scheduler_close(scheduler);

@@ -34,6 +34,19 @@
 
 struct scheduler;
 
+/* What a pipeline of diffusers changes in an old config when it is opened. */
+enum scheduler_repair {
+    SCHEDULER_AS_IT_IS, /* StableDiffusionXLPipeline */
+    SCHEDULER_REPAIRED, /* StableDiffusionPipeline: steps_offset is 1, clip_sample false */
+    SCHEDULER_REPAIRED_FOR_INPAINTING, /* StableDiffusionInpaintPipeline: skip_prk_steps true too */
+};
+
+/* Which scheduler to make of a config. */
+struct scheduler_choice {
+    const char *name; /* one of scheduler_names; NULL or "": the class that the config names */
+    enum scheduler_repair repair;
+};
+
 /* What one run asks for. Strings may be NULL or "": as the config says. */
 struct scheduler_settings {
     int steps; /* 1 to scheduler_steps_max */
@@ -46,13 +59,11 @@ struct scheduler_settings {
 };
 
 /* Read the document of scheduler_config.json, which is finished but not closed here: take a fresh
- * one for each scheduler. name picks the scheduler; NULL or "" means the class that the config
- * names. repair: change the config as StableDiffusionPipeline does on opening old ones
- * (steps_offset 1, no clip_sample); StableDiffusionXLPipeline takes it as it is. Options that
- * change the result and are not supported are refused, all in one error. The scheduler has no steps
- * until scheduler_set. Free with scheduler_close (accepts NULL). */
-int scheduler_open(struct scheduler **out, struct json *config, const char *name, bool repair,
-                   struct error *err) MUST_CHECK;
+ * one for each scheduler. Options that change the result and are not supported are refused, all in
+ * one error. The scheduler has no steps until scheduler_set. Free with scheduler_close (accepts
+ * NULL). */
+int scheduler_open(struct scheduler **out, struct json *config,
+                   const struct scheduler_choice *choice, struct error *err) MUST_CHECK;
 void scheduler_close(struct scheduler *scheduler);
 
 /* "ddim", "euler", ...: one of scheduler_names. */

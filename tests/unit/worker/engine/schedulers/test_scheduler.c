@@ -11,7 +11,7 @@ static int open_text(struct scheduler **out, const char *text, const char *name,
     *out = NULL;
     int result = json_parse(&config, "scheduler_config.json", text, strlen(text), err);
     if (result == STATUS_OK) {
-        result = scheduler_open(out, config, name, false, err);
+        result = scheduler_open(out, config, &(struct scheduler_choice){.name = name}, err);
     }
     json_close(config);
     return result;
@@ -226,23 +226,35 @@ TEST(settings_last_for_one_run_and_sgm_uniform_is_trailing)
                       (struct scheduler_settings){.timestep_spacing = "trailing"});
 }
 
-TEST(old_stable_diffusion_configs_are_repaired_when_asked_to)
+/* The calls and the last timestep of ten steps. */
+static int count_repaired(const char *text, enum scheduler_repair repair, double *last)
 {
     struct error err;
-    const char *text = "{\"_class_name\":\"DDIMScheduler\",\"clip_sample\":true}";
-    double timesteps[2];
-    for (int repair = 0; repair < 2; repair++) {
-        struct json *config = NULL;
-        struct scheduler *scheduler = NULL;
-        CHECK_INT(json_parse(&config, "config", text, strlen(text), &err), STATUS_OK);
-        CHECK_INT(scheduler_open(&scheduler, config, NULL, repair == 1, &err), STATUS_OK);
-        json_close(config);
-        CHECK_INT(set_steps(scheduler, 10, &err), STATUS_OK);
-        timesteps[repair] = scheduler_timestep(scheduler, 9);
-        scheduler_close(scheduler);
-    }
-    CHECK_NEAR(timesteps[0], 0.0, 0.0);
-    CHECK_NEAR(timesteps[1], 1.0, 0.0); /* steps_offset 1 */
+    struct json *config = NULL;
+    struct scheduler *scheduler = NULL;
+    const struct scheduler_choice choice = {.repair = repair};
+    CHECK_INT(json_parse(&config, "config", text, strlen(text), &err), STATUS_OK);
+    CHECK_INT(scheduler_open(&scheduler, config, &choice, &err), STATUS_OK);
+    json_close(config);
+    CHECK_INT(set_steps(scheduler, 10, &err), STATUS_OK);
+    int count = scheduler_count(scheduler);
+    *last = scheduler_timestep(scheduler, count - 1);
+    scheduler_close(scheduler);
+    return count;
+}
+
+TEST(old_stable_diffusion_configs_are_repaired_when_asked_to)
+{
+    double last = -1;
+    const char *ddim = "{\"_class_name\":\"DDIMScheduler\",\"clip_sample\":true}";
+    CHECK_INT(count_repaired(ddim, SCHEDULER_AS_IT_IS, &last), 10);
+    CHECK_NEAR(last, 0.0, 0.0);
+    CHECK_INT(count_repaired(ddim, SCHEDULER_REPAIRED, &last), 10);
+    CHECK_NEAR(last, 1.0, 0.0); /* steps_offset 1 */
+    const char *pndm = "{\"_class_name\":\"PNDMScheduler\"}";
+    CHECK_INT(count_repaired(pndm, SCHEDULER_REPAIRED, &last), 3 * 4 + 7);
+    CHECK_INT(count_repaired(pndm, SCHEDULER_REPAIRED_FOR_INPAINTING, &last), 11);
+    CHECK_NEAR(last, 1.0, 0.0);
 }
 
 TEST(a_begin_leaves_the_first_steps_out)
