@@ -183,7 +183,7 @@ static bool decide(struct admission *a, struct record *record, Crafterse__V1__Jo
         end_job(a, record, job, &end);
         return true;
     }
-    policy_decide(job, a->stage->registry, a->pools, a->pool_count, now_ms, &decision);
+    policy_decide(job, a->stage->registry, a->pools, a->pool_count, clock_steady_ms(), &decision);
     if (decision.admitted) {
         queue_job(a, record, job, decision.pool, now_ms);
         return true;

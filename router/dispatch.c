@@ -272,7 +272,7 @@ static void muster(const struct dispatch *d, struct workforce *force)
     size_t lane_max = d->lane_count < CREDIT_LANES_MAX ? d->lane_count : CREDIT_LANES_MAX;
     size_t used = 0, registered;
     memset(force, 0, sizeof(*force));
-    find_owners(d, force, clock_unix_ms());
+    find_owners(d, force, clock_steady_ms());
     (void)registry_workers(d->stage->registry, &registered);
     for (size_t i = 0; i < registered && force->count < CREDIT_LANES_MAX; i++) {
         struct credit_worker *worker = &force->workers[force->count];
@@ -636,7 +636,8 @@ void dispatch_run(struct dispatch *d)
 void dispatch_tick(struct dispatch *d)
 {
     uint64_t now_ms = clock_unix_ms();
-    metric_set(d->workers, (double)registry_live_count(d->stage->registry, d->pool, now_ms));
+    metric_set(d->workers,
+               (double)registry_live_count(d->stage->registry, d->pool, clock_steady_ms()));
     metric_set(d->unfinished, (double)credit_total(d->credit));
     for (int i = 0; i < CLASS_COUNT; i++) {
         struct window *w = &d->windows[i];

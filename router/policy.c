@@ -271,14 +271,6 @@ void policy_decide(const Crafterse__V1__Job *job, const struct registry *registr
 {
     ASSERT(job->generation != NULL);
     memset(decision, 0, sizeof(*decision));
-    uint64_t deadline_ms = job->envelope->deadline_ms;
-    if (deadline_ms > 0 && now_ms >= deadline_ms) {
-        decision->reason = "deadline_passed";
-        snprintf(decision->message, sizeof(decision->message),
-                 "the job's deadline passed %llu ms before it could be admitted",
-                 (unsigned long long)(now_ms - deadline_ms));
-        return;
-    }
     struct search search = {job->generation, registry, pools, pool_count, now_ms};
     struct choice choice = {.search = &search};
     for_each_offer(&search, choose, &choice);

@@ -29,11 +29,11 @@ struct policy_decision {
     bool admitted;
     size_t pool;        /* index into pools, when admitted */
     const char *reason; /* when refused: "no_capacity", "size_not_served", "steps_not_served",
-                           "scheduler_not_served", "deadline_passed"; static storage */
+                           "scheduler_not_served"; static storage */
     char message[POLICY_MESSAGE_MAX];
 };
 
-/* The job has a generation. now_ms is Unix time. */
+/* The job has a generation, and is not over (stage_is_over). now_ms is the registry's time. */
 void policy_decide(const Crafterse__V1__Job *job, const struct registry *registry,
                    const struct policy_pool *pools, size_t pool_count, uint64_t now_ms,
                    struct policy_decision *decision);

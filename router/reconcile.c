@@ -114,11 +114,7 @@ static bool is_stopping(struct reconcile *r)
 
 static void wait_period(struct reconcile *r)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += PERIOD_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    const struct timespec until = clock_monotonic_after(PERIOD_MS);
     pthread_mutex_lock(&r->lock);
     while (!r->stopping && pthread_cond_timedwait(&r->wake, &r->lock, &until) == 0) {
     }
@@ -180,7 +176,7 @@ struct reconcile *reconcile_start(const struct kafka_config *kafka, const char *
     watch(&r->requests, kafka, TOPIC_REQUESTS, "", "router");
     watch(&r->results, kafka, TOPIC_RESULTS, "", "uploader");
     pthread_mutex_init(&r->lock, NULL);
-    pthread_cond_init(&r->wake, NULL);
+    clock_condition_init(&r->wake);
     if (pthread_create(&r->thread, NULL, reconcile_main, r) != 0) {
         PANIC("no thread for the reconciliation");
     }

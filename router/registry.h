@@ -2,7 +2,9 @@
  *
  * A worker is live while it was heard within the ttl, has not said goodbye and takes new work. One
  * that is gone is remembered for the grace time, because its pool's jobs may wait for it to come
- * back (policy.h). Time is passed in, so that tests need no clock. Not thread-safe. */
+ * back (policy.h). Time is passed in, so that tests need no clock; it is clock_steady_ms, or a wall
+ * clock that is set would lose all workers at once, or keep one that was killed. Not thread-safe.
+ */
 #ifndef ROUTER_REGISTRY_H
 #define ROUTER_REGISTRY_H
 
@@ -19,7 +21,7 @@
 
 struct registry_worker {
     Crafterse__V1__WorkerAnnouncement *announcement; /* owned; never NULL */
-    uint64_t seen_ms;                                /* Unix time */
+    uint64_t seen_ms;                                /* clock_steady_ms */
     bool left;                                       /* its tombstone came */
 };
 

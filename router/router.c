@@ -181,7 +181,7 @@ static void fold_worker(struct router *r, const struct record *record)
         return;
     }
     /* Our own clock for what is heard now; the worker's only for what was said before we came. */
-    uint64_t now_ms = clock_unix_ms();
+    uint64_t now_ms = clock_steady_ms();
     uint64_t said_ms = announcement->last_seen_ms < now_ms ? announcement->last_seen_ms : now_ms;
     registry_fold(r->stage.registry, announcement, r->caught_up ? now_ms : said_ms);
 }
@@ -247,7 +247,7 @@ static void sweep(struct router *r)
         return;
     }
     r->sweep_at_ms = now_ms + SWEEP_MS;
-    registry_sweep(r->stage.registry, clock_unix_ms());
+    registry_sweep(r->stage.registry, clock_steady_ms());
     for (size_t i = 0; i < r->pool_count; i++) {
         dispatch_tick(r->dispatches[i]);
     }

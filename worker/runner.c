@@ -167,7 +167,7 @@ struct runner *runner_start(const struct drawer_operations *operations, const vo
     r->settings = settings;
     r->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     pthread_mutex_init(&r->lock, NULL);
-    pthread_cond_init(&r->changed, NULL);
+    clock_condition_init(&r->changed);
     if (r->fd < 0 || pthread_create(&r->thread, NULL, runner_main, r) != 0) {
         PANIC("the runner cannot start: %s", strerror(errno));
     }
@@ -176,9 +176,7 @@ struct runner *runner_start(const struct drawer_operations *operations, const vo
 
 static bool wait_until_ended(struct runner *r, int timeout_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += timeout_ms / 1000;
+    const struct timespec until = clock_monotonic_after((uint32_t)timeout_ms);
     pthread_mutex_lock(&r->lock);
     r->stopping = true;
     pthread_cond_signal(&r->changed);

@@ -23,6 +23,20 @@ uint64_t clock_monotonic_ms(void)
     return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
 }
 
+static uint64_t steady_offset_ms;
+
+static void set_steady_offset(void)
+{
+    steady_offset_ms = clock_unix_ms() - clock_monotonic_ms(); /* modulo 2^64, as the sum below */
+}
+
+uint64_t clock_steady_ms(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, set_steady_offset);
+    return steady_offset_ms + clock_monotonic_ms();
+}
+
 double clock_monotonic_seconds(void)
 {
     struct timespec time = now(CLOCK_MONOTONIC);

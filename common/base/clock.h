@@ -8,6 +8,9 @@
 
 uint64_t clock_unix_ms(void);
 uint64_t clock_monotonic_ms(void);
+/* Unix time when this process first asked, and from then on as the monotonic clock goes: for how
+ * long ago something was heard that may have been told as Unix time before we came. */
+uint64_t clock_steady_ms(void);
 double clock_monotonic_seconds(void);
 void clock_sleep_ms(unsigned milliseconds);
 /* A condition whose pthread_cond_timedwait is not moved by whoever sets the wall clock, and so many

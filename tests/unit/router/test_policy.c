@@ -55,7 +55,6 @@ struct wish {
     const char *model, *digest;
     uint32_t width, height, steps;
     const char *scheduler;
-    uint64_t deadline_ms;
 };
 
 static const struct policy_pool pools[] = {{"default", 0}, {"fast", 0}};
@@ -77,7 +76,6 @@ static struct policy_decision decide_among(const struct served *workers, size_t 
     generation.height = wish->height;
     generation.steps = wish->steps;
     generation.scheduler = borrow_text(wish->scheduler);
-    envelope.deadline_ms = wish->deadline_ms;
     job.envelope = &envelope;
     job.generation = &generation;
     policy_decide(&job, registry, among, 2, NOW, &decision);
@@ -92,13 +90,13 @@ static struct policy_decision decide(const struct served *workers, size_t count,
 }
 
 static const struct served tiny = {"w1", "default", "tiny", "aaaa", 128, 100, "ddim", 0, 0, 0};
-static const struct wish fitting = {"tiny", "aaaa", 128, 64, 20, "ddim", 0};
+static const struct wish fitting = {"tiny", "aaaa", 128, 64, 20, "ddim"};
 
 TEST(a_job_goes_to_the_pool_that_serves_its_model)
 {
     const struct served workers[] = {tiny,
                                      {"w2", "fast", "sdxl", "bbbb", 1024, 100, "euler", 0, 0, 0}};
-    const struct wish wish = {"sdxl", "", 1024, 1024, 30, "euler", 0};
+    const struct wish wish = {"sdxl", "", 1024, 1024, 30, "euler"};
     struct policy_decision d = decide(workers, 2, &wish);
     REQUIRE(d.admitted);
     CHECK_INT(d.pool, 1);
@@ -113,15 +111,14 @@ TEST(every_refusal_has_its_code_and_says_what_is_served)
         struct wish wish;
         const char *reason, *says;
     } cases[] = {
-        {{"huge", "", 64, 64, 20, "ddim", 0}, "no_capacity", "served now: tiny"},
-        {{"tiny", "cccc", 64, 64, 20, "ddim", 0}, "no_capacity", "weights cccc; served now: aaaa"},
-        {{"tiny", "aaaa", 256, 64, 20, "ddim", 0}, "size_not_served", "up to 128x128"},
-        {{"tiny", "aaaa", 64, 60, 20, "ddim", 0}, "size_not_served", "multiples of 8"},
-        {{"tiny", "aaaa", 0, 64, 20, "ddim", 0}, "size_not_served", "0x64"},
-        {{"tiny", "aaaa", 64, 64, 101, "ddim", 0}, "steps_not_served", "1 to 100"},
-        {{"tiny", "aaaa", 64, 64, 0, "ddim", 0}, "steps_not_served", "0 steps"},
-        {{"tiny", "aaaa", 64, 64, 20, "plms", 0}, "scheduler_not_served", "served now: ddim"},
-        {{"tiny", "aaaa", 64, 64, 20, "ddim", NOW - 5}, "deadline_passed", "5 ms"},
+        {{"huge", "", 64, 64, 20, "ddim"}, "no_capacity", "served now: tiny"},
+        {{"tiny", "cccc", 64, 64, 20, "ddim"}, "no_capacity", "weights cccc; served now: aaaa"},
+        {{"tiny", "aaaa", 256, 64, 20, "ddim"}, "size_not_served", "up to 128x128"},
+        {{"tiny", "aaaa", 64, 60, 20, "ddim"}, "size_not_served", "multiples of 8"},
+        {{"tiny", "aaaa", 0, 64, 20, "ddim"}, "size_not_served", "0x64"},
+        {{"tiny", "aaaa", 64, 64, 101, "ddim"}, "steps_not_served", "1 to 100"},
+        {{"tiny", "aaaa", 64, 64, 0, "ddim"}, "steps_not_served", "0 steps"},
+        {{"tiny", "aaaa", 64, 64, 20, "plms"}, "scheduler_not_served", "served now: ddim"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct policy_decision d = decide(&tiny, 1, &cases[i].wish);
@@ -164,7 +161,7 @@ TEST(a_worker_that_left_does_not_speak_for_a_pool_with_live_workers)
     const struct served workers[] = {
         {"w1", "default", "old", "aaaa", 128, 100, "ddim", 0, false, true},
         {"w2", "default", "new", "bbbb", 128, 100, "ddim", 0, false, false}};
-    const struct wish wish = {"old", "", 64, 64, 20, "ddim", 0};
+    const struct wish wish = {"old", "", 64, 64, 20, "ddim"};
     struct policy_decision d = decide(workers, 2, &wish);
     CHECK(!d.admitted);
     CHECK_CONTAINS(d.message, "served now: new");

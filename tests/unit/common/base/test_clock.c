@@ -1,6 +1,7 @@
 #include "common/base/clock.h"
 
 #include "tests/harness/test.h"
+#include "tests/support/set_clock.h"
 
 TEST(formats_utc_with_milliseconds)
 {
@@ -25,6 +26,18 @@ TEST(monotonic_time_passes_during_a_sleep)
     clock_sleep_ms(20);
     CHECK(clock_monotonic_ms() - before >= 20);
     CHECK(clock_monotonic_seconds() - before_seconds >= 0.0199);
+}
+
+TEST(steady_time_is_unix_time_that_nobody_sets)
+{
+    uint64_t before = clock_steady_ms(), unix_before = clock_unix_ms();
+    CHECK(unix_before - before < 1000);
+    wall_clock_ahead_s = 3600;
+    CHECK(clock_unix_ms() - unix_before >= 3600 * 1000);
+    CHECK(clock_steady_ms() - before < 10 * 1000);
+    wall_clock_ahead_s = -3600;
+    CHECK(clock_steady_ms() - before < 10 * 1000);
+    wall_clock_ahead_s = 0;
 }
 
 TEST_MAIN()
