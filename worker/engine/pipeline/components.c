@@ -1,5 +1,6 @@
 #include "worker/engine/pipeline/components.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/panic.h"
@@ -19,8 +20,8 @@ static const struct {
     {"StableDiffusionPipeline", PIPELINE_SD, SCHEDULER_REPAIRED},
     {"StableDiffusionImg2ImgPipeline", PIPELINE_SD, SCHEDULER_REPAIRED},
     {"StableDiffusionInpaintPipeline", PIPELINE_SD, SCHEDULER_REPAIRED_FOR_INPAINTING},
-    {"LatentConsistencyModelPipeline", PIPELINE_SD, SCHEDULER_REPAIRED},
-    {"LatentConsistencyModelImg2ImgPipeline", PIPELINE_SD, SCHEDULER_REPAIRED},
+    {"LatentConsistencyModelPipeline", PIPELINE_SD, SCHEDULER_AS_IT_IS},
+    {"LatentConsistencyModelImg2ImgPipeline", PIPELINE_SD, SCHEDULER_AS_IT_IS},
     {"StableDiffusionXLPipeline", PIPELINE_SDXL, SCHEDULER_AS_IT_IS},
     {"StableDiffusionXLImg2ImgPipeline", PIPELINE_SDXL, SCHEDULER_AS_IT_IS},
     {"StableDiffusionXLInpaintPipeline", PIPELINE_SDXL, SCHEDULER_AS_IT_IS},
@@ -163,6 +164,22 @@ static int open_text_encoder(struct components *components, int i, struct error 
     return finish_weights(components, &loader, err);
 }
 
+#define REPAIRED_SAMPLE_SIZE 64
+
+/* The pipelines that repair a scheduler's config take a single number below that, in a config of
+ * diffusers before 0.9, for a mistake. */
+static void repair_sample_size(struct unet_config *config, const struct json *json)
+{
+    const char *version = json_text(json_member(json_root(json), "_diffusers_version"));
+    int major = 0, minor = 0;
+    bool is_old = version != NULL && sscanf(version, "%7d.%7d", &major, &minor) == 2 &&
+                  major == 0 && minor < 9;
+    if (is_old && json_kind(json_member(json_root(json), "sample_size")) == JSON_NUMBER &&
+        config->sample_size < REPAIRED_SAMPLE_SIZE) {
+        config->sample_size = REPAIRED_SAMPLE_SIZE;
+    }
+}
+
 static int open_unet(struct components *components, struct error *err)
 {
     struct unet_config config;
@@ -173,6 +190,9 @@ static int open_unet(struct components *components, struct error *err)
         return result;
     }
     result = unet_config_read(&config, json, err);
+    if (result == STATUS_OK && components->repair != SCHEDULER_AS_IT_IS) {
+        repair_sample_size(&config, json);
+    }
     json_close(json);
     if (result < 0 ||
         (result = begin_weights(components, components->source, "unet", &loader, err)) < 0) {

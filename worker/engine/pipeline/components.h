@@ -37,7 +37,7 @@ enum holding { HOLDING_FILE, HOLDING_F32, HOLDING_F16, HOLDING_BF16, HOLDING_INT
 
 struct components {
     enum pipeline_kind kind;
-    enum scheduler_repair repair;      /* of the scheduler's config */
+    enum scheduler_repair repair; /* of the scheduler's config; and of the unet's sample_size */
     bool force_zeros_for_empty_prompt; /* never with PIPELINE_SD, which has no such option */
     int tokens;                        /* of an encoded prompt: 77 */
     int text_encoder_count;            /* tokenizers[i] belongs to text_encoders[i] */

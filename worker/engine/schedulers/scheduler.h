@@ -36,7 +36,7 @@ struct scheduler;
 
 /* What a pipeline of diffusers changes in an old config when it is opened. */
 enum scheduler_repair {
-    SCHEDULER_AS_IT_IS, /* StableDiffusionXLPipeline */
+    SCHEDULER_AS_IT_IS, /* StableDiffusionXL and LatentConsistencyModel pipelines */
     SCHEDULER_REPAIRED, /* StableDiffusionPipeline: steps_offset is 1, clip_sample false */
     SCHEDULER_REPAIRED_FOR_INPAINTING, /* StableDiffusionInpaintPipeline: skip_prk_steps true too */
 };

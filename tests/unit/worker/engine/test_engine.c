@@ -133,6 +133,25 @@ TEST(an_opened_model_says_what_it_is_and_what_it_takes)
     engine_close(NULL);
 }
 
+TEST(a_size_that_only_an_old_config_gives_is_repaired_as_diffusers_does)
+{
+    static const struct {
+        const char *path;
+        int latents;
+    } cases[] = {{"tests/parity/models/sd15", 64},      /* 8, of diffusers 0.6 */
+                 {"tests/parity/models/sd20-base", 8}}; /* 8, of 0.10 */
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct engine *engine = NULL;
+        struct error err = {.text = ""};
+        struct engine_options options = {.model_path = cases[i].path, .threads = 1};
+        CHECK_INT(engine_open(&engine, &options, &err), STATUS_OK);
+        CHECK_STR(err.text, "");
+        CHECK_INT(engine_info(engine)->default_width,
+                  cases[i].latents * engine_limits(engine)->size_multiple);
+        engine_close(engine);
+    }
+}
+
 TEST(a_request_that_cannot_be_run_is_refused_by_field_value_and_range)
 {
     struct engine *engine = open_model();
