@@ -64,7 +64,8 @@ static int open_scheduler(struct scheduler **out, const struct components *compo
     *out = NULL;
     int result = model_source_config(components->source, "scheduler", &config, err);
     if (result == STATUS_OK) {
-        const struct scheduler_choice choice = {.name = name, .repair = components->repair};
+        const struct scheduler_choice choice = {
+            .name = name, .class_name = components->scheduler_class, .repair = components->repair};
         result = scheduler_open(out, config, &choice, err);
     }
     json_close(config);

@@ -57,12 +57,16 @@ static void read_pipeline_class(struct components *components, struct json *json
     }
 }
 
-/* "unet": ["diffusers", "UNet2DConditionModel"] */
+/* Of "unet": ["diffusers", "UNet2DConditionModel"] the class; NULL: not there. */
+static const char *class_of(const struct json *json, const char *component)
+{
+    return json_text(json_next(json_first(json_member(json_root(json), component))));
+}
+
 static void check_class(struct json *json, const char *component, const char *expected,
                         const char *other)
 {
-    const struct json_value *pair = json_member(json_root(json), component);
-    const char *class_name = json_text(json_next(json_first(pair)));
+    const char *class_name = class_of(json, component);
     if (class_name == NULL) {
         json_problem(json, "%s: missing (expected %s)", component, expected);
     } else if (strcmp(class_name, expected) != 0 &&
@@ -86,6 +90,9 @@ static int read_index(struct components *components, struct error *err)
                         expected_classes[i].other_class_name);
         }
     }
+    const char *scheduler = class_of(json, "scheduler");
+    snprintf(components->scheduler_class, sizeof(components->scheduler_class), "%s",
+             scheduler != NULL ? scheduler : "");
     components->text_encoder_count = components->kind == PIPELINE_SDXL ? 2 : 1;
     if (components->kind == PIPELINE_SDXL) {
         components->force_zeros_for_empty_prompt =

@@ -37,6 +37,7 @@ enum holding { HOLDING_FILE, HOLDING_F32, HOLDING_F16, HOLDING_BF16, HOLDING_INT
 
 struct components {
     enum pipeline_kind kind;
+    char scheduler_class[64];     /* in model_index.json; "" = not named there */
     enum scheduler_repair repair; /* of the scheduler's config; and of the unet's sample_size */
     bool force_zeros_for_empty_prompt; /* never with PIPELINE_SD, which has no such option */
     int tokens;                        /* of an encoded prompt: 77 */

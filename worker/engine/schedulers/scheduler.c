@@ -86,6 +86,11 @@ const char *const *scheduler_sigmas(void)
     return names;
 }
 
+static bool is_given(const char *text)
+{
+    return text != NULL && *text != '\0';
+}
+
 /* "ddim, ddpm, ...", for messages. */
 static void list_names(char out[NAMES_SIZE])
 {
@@ -124,19 +129,15 @@ static const struct sampler *find_by_class(const char *class_name, const char *a
     return NULL;
 }
 
-static int choose_sampler(struct scheduler *scheduler, struct json *config, const char *name,
-                          struct error *err)
+/* The sampler of the model's own class, which the config may tell apart from others. */
+static int choose_own(struct scheduler *scheduler, struct json *config, const char *class_name,
+                      struct error *err)
 {
-    char offer[NAMES_SIZE];
-    list_names(offer);
-    if (name != NULL && name[0] != '\0') {
-        scheduler->sampler = find_by_name(name);
-        return scheduler->sampler != NULL
-                   ? STATUS_OK
-                   : ERROR(err, STATUS_UNSUPPORTED, "scheduler \"%s\" is not supported (%s)", name,
-                           offer);
+    const char *key = "model_index.json's scheduler";
+    if (!is_given(class_name)) {
+        key = "_class_name";
+        class_name = json_string_required(config, key);
     }
-    const char *class_name = json_string_required(config, "_class_name");
     const char *algorithm = json_string(config, "algorithm_type", "dpmsolver++");
     int result = json_finish(config, err);
     if (result < 0) {
@@ -148,10 +149,25 @@ static int choose_sampler(struct scheduler *scheduler, struct json *config, cons
     return scheduler->sampler != NULL
                ? STATUS_OK
                : ERROR(err, STATUS_UNSUPPORTED,
-                       "%s: _class_name \"%s\" (algorithm_type \"%s\") is not supported; "
+                       "%s: %s \"%s\" (algorithm_type \"%s\") is not supported; "
                        "EulerDiscreteScheduler in its place samples the same model, and "
                        "docs/SAMPLERS.md lists the others",
-                       json_name(config), class_name, algorithm);
+                       json_name(config), key, class_name, algorithm);
+}
+
+static int choose_sampler(struct scheduler *scheduler, struct json *config,
+                          const struct scheduler_choice *choice, struct error *err)
+{
+    if (!is_given(choice->name)) {
+        return choose_own(scheduler, config, choice->class_name, err);
+    }
+    char offer[NAMES_SIZE];
+    list_names(offer);
+    scheduler->sampler = find_by_name(choice->name);
+    return scheduler->sampler != NULL
+               ? STATUS_OK
+               : ERROR(err, STATUS_UNSUPPORTED, "scheduler \"%s\" is not supported (%s)",
+                       choice->name, offer);
 }
 
 static int read_config(struct scheduler *scheduler, struct json *config,
@@ -181,7 +197,7 @@ int scheduler_open(struct scheduler **out, struct json *config,
 {
     *out = NULL;
     struct scheduler *scheduler = xcalloc(1, sizeof(*scheduler));
-    int result = choose_sampler(scheduler, config, choice->name, err);
+    int result = choose_sampler(scheduler, config, choice, err);
     if (result == STATUS_OK) {
         result = read_config(scheduler, config, choice->repair, err);
     }
@@ -215,11 +231,6 @@ int scheduler_steps_max(const struct scheduler *scheduler)
 }
 
 /* ---- Settings ------------------------------------------------------------------------------- */
-
-static bool is_given(const char *text)
-{
-    return text != NULL && *text != '\0';
-}
 
 static int apply_spacing(const struct sampler *sampler, const char *text,
                          struct sampler_options *options, struct error *err)

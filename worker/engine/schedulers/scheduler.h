@@ -43,7 +43,9 @@ enum scheduler_repair {
 
 /* Which scheduler to make of a config. */
 struct scheduler_choice {
-    const char *name; /* one of scheduler_names; NULL or "": the class that the config names */
+    const char *name; /* one of scheduler_names; NULL or "": the model's own, which is: */
+    /* The class that model_index.json gives the scheduler; NULL or "": the config's _class_name. */
+    const char *class_name;
     enum scheduler_repair repair;
 };
 

@@ -381,13 +381,14 @@ TEST(components_that_make_no_difference_may_be_anything_or_null)
                "\"tokenizer_2\": [\"transformers\", \"CLIPTokenizer\"],"
                "\"text_encoder\": [\"transformers\", \"CLIPTextModel\"],"
                "\"text_encoder_2\": [\"transformers\", \"CLIPTextModelWithProjection\"],"
-               "\"scheduler\": [\"diffusers\", \"EulerDiscreteScheduler\"],"
+               "\"scheduler\": [\"diffusers\", \"DDIMScheduler\"],"
                "\"unet\": [\"diffusers\", \"UNet2DConditionModel\"],"
                "\"vae\": [\"diffusers\", \"AutoencoderKL\"]}");
     struct engine_options options = {.model_path = folder, .threads = 1};
     err.text[0] = '\0';
     CHECK_INT(engine_open(&engine, &options, &err), STATUS_OK);
     CHECK_STR(err.text, "");
+    CHECK_STR(engine_info(engine)->default_scheduler, "ddim"); /* not the config's Euler */
     engine_close(engine);
     remove_model(folder);
 }

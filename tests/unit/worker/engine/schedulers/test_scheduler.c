@@ -74,6 +74,34 @@ TEST(the_config_names_the_scheduler_unless_the_caller_does)
     CHECK_CONTAINS(open_error("{}", NULL, STATUS_INVALID), "_class_name: missing");
 }
 
+TEST(the_class_in_the_models_index_goes_before_the_configs)
+{
+    static const struct {
+        const char *config, *class_name, *scheduler;
+    } cases[] = {
+        {"{\"_class_name\":\"PNDMScheduler\"}", "DDIMScheduler", "ddim"},
+        {"{}", "DDIMScheduler", "ddim"},
+        {"{\"algorithm_type\":\"sde-dpmsolver++\"}", "DPMSolverMultistepScheduler", "dpmpp_2m_sde"},
+        {"{\"_class_name\":\"PNDMScheduler\"}", "", "pndm"},
+        {"{\"_class_name\":\"DDIMScheduler\"}", "FlowMatchEulerDiscreteScheduler", NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct error err = {.text = ""};
+        struct json *config = NULL;
+        struct scheduler *scheduler = NULL;
+        const struct scheduler_choice choice = {.class_name = cases[i].class_name};
+        const char *text = cases[i].config, *expected = cases[i].scheduler;
+        CHECK_INT(json_parse(&config, "config", text, strlen(text), &err), STATUS_OK);
+        CHECK_INT(scheduler_open(&scheduler, config, &choice, &err),
+                  expected != NULL ? STATUS_OK : STATUS_UNSUPPORTED);
+        CHECK_CONTAINS(err.text,
+                       expected != NULL ? "" : "model_index.json's scheduler \"FlowMatch");
+        CHECK(expected == NULL || strcmp(scheduler_name(scheduler), expected) == 0);
+        scheduler_close(scheduler);
+        json_close(config);
+    }
+}
+
 TEST(options_that_are_not_supported_are_all_named_at_once)
 {
     const char *text = open_error(
