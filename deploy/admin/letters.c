@@ -1,5 +1,8 @@
 /* A dead letter is known by its offset in `deadletter`, which has one partition. Dropping one
- * writes a tombstone with the key "drop:<offset>": the topic keeps what it has for its own time. */
+ * writes a tombstone with the key "drop:<offset>": the topic keeps what it has for its own time.
+ *
+ * The topic may hold gigabytes: of all letters only the lines of the list are kept, of one that is
+ * named the whole, and nothing of others. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,66 +16,91 @@
 #include "deploy/admin/admin.h"
 #include "proto/dead_letter.pb-c.h"
 
-#define LETTERS_MAX 100000
+#define LETTERS_MAX 100000 /* the newest are listed */
 #define TIMEOUT_MS 15000
 #define DROP_PREFIX "drop:"
+#define ALL (-1) /* no offset */
 
 struct letter {
     int64_t offset;
     Crafterse__V1__DeadLetter *message; /* owned; NULL = not one that can be read */
-    bool dropped;
 };
 
 struct letters {
-    struct letter *all;
+    int64_t wanted; /* the offset of the one that is kept whole, or ALL without their payloads */
+    struct letter *all; /* oldest first */
     size_t count;
+    size_t left_out; /* older ones than all */
 };
 
-static struct letter *find(const struct letters *letters, int64_t offset)
+/* Forgets `count` letters from `first` on. */
+static void forget(struct letters *letters, size_t first, size_t count)
+{
+    for (size_t i = first; i < first + count; i++) {
+        Crafterse__V1__DeadLetter *message = letters->all[i].message;
+        codec_free(message != NULL ? &message->base : NULL);
+    }
+    letters->count -= count;
+    memmove(&letters->all[first], &letters->all[first + count],
+            (letters->count - first) * sizeof(*letters->all));
+}
+
+static void note_drop(struct letters *letters, int64_t offset)
 {
     for (size_t i = 0; i < letters->count; i++) {
-        if (letters->all[i].offset == offset && !letters->all[i].dropped) {
-            return &letters->all[i];
+        if (letters->all[i].offset == offset) {
+            forget(letters, i, 1);
+            return;
         }
     }
-    return NULL;
+}
+
+static void forget_payload(Crafterse__V1__DeadLetter *message)
+{
+    xfree(message->payload.data);
+    message->payload.data = NULL;
+    message->payload.len = 0;
 }
 
 static int note(void *user, const struct record *record, struct error *err)
 {
     struct letters *letters = user;
+    (void)err;
     if (record->payload == NULL) {
         if (strncmp(record->key, DROP_PREFIX, strlen(DROP_PREFIX)) == 0) {
-            struct letter *letter =
-                find(letters, strtoll(record->key + strlen(DROP_PREFIX), NULL, 10));
-            if (letter != NULL) {
-                letter->dropped = true;
-            }
+            note_drop(letters, strtoll(record->key + strlen(DROP_PREFIX), NULL, 10));
         }
         return STATUS_OK;
     }
-    if (letters->count == LETTERS_MAX) {
-        return ERROR(err, STATUS_TOO_LARGE, "more than %d dead letters", LETTERS_MAX);
+    if (letters->wanted != ALL && record->offset != letters->wanted) {
+        return STATUS_OK;
     }
-    letters->all[letters->count++] = (struct letter){
-        .offset = record->offset,
-        .message = CODEC_UNPACK(Crafterse__V1__DeadLetter, crafterse__v1__dead_letter__descriptor,
-                                record, NULL)};
+    if (letters->count == LETTERS_MAX) { /* many at once, as the others are moved up */
+        forget(letters, 0, LETTERS_MAX / 10);
+        letters->left_out += LETTERS_MAX / 10;
+    }
+    struct letter *letter = &letters->all[letters->count++];
+    letter->offset = record->offset;
+    letter->message = CODEC_UNPACK(Crafterse__V1__DeadLetter,
+                                   crafterse__v1__dead_letter__descriptor, record, NULL);
+    if (letter->message != NULL && letters->wanted == ALL) {
+        forget_payload(letter->message);
+    }
     return STATUS_OK;
 }
 
-static int letters_open(struct letters *letters, const struct admin *admin, struct error *err)
+static int letters_open(struct letters *letters, const struct admin *admin, int64_t wanted,
+                        struct error *err)
 {
-    letters->count = 0;
+    *letters = (struct letters){.wanted = wanted};
     letters->all = xcalloc(LETTERS_MAX, sizeof(*letters->all));
     return admin_read(admin, TOPIC_DEADLETTER, note, letters, err);
 }
 
 static void letters_close(struct letters *letters)
 {
-    for (size_t i = 0; i < letters->count; i++) {
-        struct letter *letter = &letters->all[i];
-        codec_free(letter->message != NULL ? &letter->message->base : NULL);
+    if (letters->count > 0) {
+        forget(letters, 0, letters->count);
     }
     xfree(letters->all);
 }
@@ -96,13 +124,15 @@ static void print_line(const struct letter *letter)
 int admin_letters(const struct admin *admin, struct error *err)
 {
     struct letters letters;
-    int result = letters_open(&letters, admin, err);
+    int result = letters_open(&letters, admin, ALL, err);
     if (result == STATUS_OK) {
         printf("%8s  %-24s  %-20s %-36s %s\n", "letter", "written", "reason", "job", "message");
         for (size_t i = 0; i < letters.count; i++) {
-            if (!letters.all[i].dropped) {
-                print_line(&letters.all[i]);
-            }
+            print_line(&letters.all[i]);
+        }
+        if (letters.left_out > 0) {
+            printf("%zu older letters are not listed; show, replay and drop find them by number\n",
+                   letters.left_out);
         }
     }
     letters_close(&letters);
@@ -111,19 +141,24 @@ int admin_letters(const struct admin *admin, struct error *err)
 
 /* ---- One letter ------------------------------------------------------------------------------ */
 
-/* The letter that the argument names; NULL and *err when there is none. */
-static const struct letter *find_named(const struct letters *letters, const char *argument,
+/* Reads the letter that the argument names: it is the only one of *letters then. NULL and *err when
+ * there is none. letters_close either way. */
+static const struct letter *open_named(struct letters *letters, const struct admin *admin,
                                        struct error *err)
 {
     char *end = NULL;
-    long long offset = strtoll(argument, &end, 10);
-    const struct letter *letter = end != argument && *end == '\0' ? find(letters, offset) : NULL;
-    if (letter == NULL || letter->message == NULL) {
-        ERROR(err, STATUS_NOT_FOUND, "there is no dead letter %s: crafterse-admin letters",
-              argument);
+    long long offset = strtoll(admin->argument, &end, 10);
+    bool is_number = end != admin->argument && *end == '\0' && offset >= 0;
+    *letters = (struct letters){.wanted = offset};
+    if (is_number && letters_open(letters, admin, offset, err) < 0) {
         return NULL;
     }
-    return letter;
+    if (letters->count == 0 || letters->all[0].message == NULL) {
+        ERROR(err, STATUS_NOT_FOUND, "there is no dead letter %s: crafterse-admin letters",
+              admin->argument);
+        return NULL;
+    }
+    return &letters->all[0];
 }
 
 /* The order inside, or NULL and *err. Free with codec_free. */
@@ -181,13 +216,10 @@ static void print_letter(const struct letter *letter)
 int admin_letter_show(const struct admin *admin, struct error *err)
 {
     struct letters letters;
-    int result = letters_open(&letters, admin, err);
-    if (result == STATUS_OK) {
-        const struct letter *letter = find_named(&letters, admin->argument, err);
-        result = letter != NULL ? STATUS_OK : err->status;
-        if (letter != NULL) {
-            print_letter(letter);
-        }
+    const struct letter *letter = open_named(&letters, admin, err);
+    int result = letter != NULL ? STATUS_OK : err->status;
+    if (letter != NULL) {
+        print_letter(letter);
     }
     letters_close(&letters);
     return result;
@@ -233,11 +265,8 @@ static int send_again(const struct admin *admin, const struct letter *letter, st
 int admin_letter_replay(const struct admin *admin, struct error *err)
 {
     struct letters letters;
-    int result = letters_open(&letters, admin, err);
-    if (result == STATUS_OK) {
-        const struct letter *letter = find_named(&letters, admin->argument, err);
-        result = letter != NULL ? send_again(admin, letter, err) : err->status;
-    }
+    const struct letter *letter = open_named(&letters, admin, err);
+    int result = letter != NULL ? send_again(admin, letter, err) : err->status;
     letters_close(&letters);
     return result;
 }
@@ -261,11 +290,8 @@ static int send_drop(const struct admin *admin, int64_t offset, struct error *er
 int admin_letter_drop(const struct admin *admin, struct error *err)
 {
     struct letters letters;
-    int result = letters_open(&letters, admin, err);
-    if (result == STATUS_OK) {
-        const struct letter *letter = find_named(&letters, admin->argument, err);
-        result = letter != NULL ? send_drop(admin, letter->offset, err) : err->status;
-    }
+    const struct letter *letter = open_named(&letters, admin, err);
+    int result = letter != NULL ? send_drop(admin, letter->offset, err) : err->status;
     if (result == STATUS_OK) {
         printf("letter %s is listed no more\n", admin->argument);
     }
