@@ -42,7 +42,9 @@ static const struct topic_entry entries[TOPIC_COUNT] = {
     [TOPIC_STATUS] = {"status", NULL, {4, "delete", 2 * DAY_MS, -1, MIB}},
     [TOPIC_HITS] = {"hits", NULL, {1, "delete", 2 * DAY_MS, -1, MIB}},
     [TOPIC_PROGRESS] = {"progress", NULL, {2, "delete", 10 * MINUTE_MS, 64 * MIB, MIB}},
-    [TOPIC_WORKERS] = {"workers", NULL, {1, "compact", DAY_MS, -1, MIB}},
+    /* Who was cut off must still read that a paused pool was resumed, for as long as his queue
+     * holds jobs for it. */
+    [TOPIC_WORKERS] = {"workers", NULL, {1, "compact", 8 * DAY_MS, -1, MIB}},
     /* As long as a job may wait in its queue: who starts late must still know that it is cancelled.
      */
     [TOPIC_CONTROL] = {"control", NULL, {1, "delete", 8 * DAY_MS, -1, MIB}},
@@ -219,7 +221,7 @@ static rd_kafka_NewTopic_t *describe(const struct topic_spec *spec, int replicat
     if (strcmp(policy->cleanup_policy, "compact") == 0) {
         /* Small segments: only closed ones are compacted, and every reader folds the whole. */
         set_config(new_topic, "segment.ms", "%lld", 10LL * 60 * 1000);
-        set_config(new_topic, "delete.retention.ms", "%lld", 60LL * 60 * 1000);
+        set_config(new_topic, "delete.retention.ms", "%lld", (long long)policy->retention_ms);
         return new_topic;
     }
     set_config(new_topic, "retention.ms", "%lld", (long long)policy->retention_ms);

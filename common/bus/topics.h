@@ -39,8 +39,8 @@ void topic_name(const struct kafka_config *kafka, enum topic topic, const char *
 struct topic_policy {
     int partitions;
     const char *cleanup_policy; /* "delete" | "compact" */
-    int64_t retention_ms;
-    int64_t retention_bytes; /* a partition; -1 = no limit */
+    int64_t retention_ms;       /* of a compacted one: of its tombstones */
+    int64_t retention_bytes;    /* a partition; -1 = no limit */
     int64_t message_bytes_max;
 };
 const struct topic_policy *topic_policy(enum topic topic);

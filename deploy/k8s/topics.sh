@@ -18,6 +18,8 @@ render() {
     echo "# Written by deploy/k8s/topics.sh from common/bus/topics.c."
     { topics default 8 && topics sdxl 16 | grep '\.sdxl'; } |
         while IFS=$'\t' read -r name partitions cleanup time bytes message; do
+            # What is kept for so long: records, of a compacted topic its tombstones.
+            age=$([[ $cleanup == compact ]] && echo delete.retention.ms || echo retention.ms)
             cat << END
 ---
 apiVersion: kafka.strimzi.io/v1beta2
@@ -30,7 +32,7 @@ spec:
   replicas: 3
   config:
     cleanup.policy: $cleanup
-    retention.ms: $time
+    $age: $time
     retention.bytes: $bytes
     max.message.bytes: $message
     min.insync.replicas: 2

@@ -93,10 +93,14 @@ def test_services_wait_for_their_topics_and_name_one(kafka, make_stack, s3):
               "progress": 2, "workers": 1, "control": 1, "deadletter": 1, "inputs": 2, "repairs": 1}
     assert {name.removeprefix(stack.prefix): len(topic.partitions) for name, topic in found.items()
             if name.startswith(stack.prefix)} == wanted
-    resource = ConfigResource(ConfigResource.Type.TOPIC, stack.topics.name("results"))
-    policy = client.describe_configs([resource])[resource].result(10)
-    assert policy["max.message.bytes"].value == str(16 * 1024 * 1024)
-    assert int(policy["retention.bytes"].value) > 0
+    results, workers = (ConfigResource(ConfigResource.Type.TOPIC, stack.topics.name(name))
+                        for name in ("results", "workers"))
+    policy = {resource: future.result(10) for resource, future in
+              client.describe_configs([results, workers]).items()}
+    assert policy[results]["max.message.bytes"].value == str(16 * 1024 * 1024)
+    assert int(policy[results]["retention.bytes"].value) > 0
+    assert policy[workers]["cleanup.policy"].value == "compact"
+    assert policy[workers]["delete.retention.ms"].value == str(8 * 24 * 3600 * 1000)
 
 
 def test_a_router_that_may_not_create_topics_says_why_and_ends(make_stack):

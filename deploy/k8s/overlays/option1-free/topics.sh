@@ -18,6 +18,9 @@ bound() {
     esac
 }
 
+# What is kept for so long: records, of a compacted topic its tombstones.
+age() { [[ $1 == compact ]] && echo delete.retention.ms || echo retention.ms; }
+
 total=0
 count=0
 while IFS=$'\t' read -r name partitions cleanup time _ message; do
@@ -25,7 +28,7 @@ while IFS=$'\t' read -r name partitions cleanup time _ message; do
     total=$((total + (kept + segment) * partitions))
     count=$((count + partitions))
     echo "kafka-topics.sh $* --create --if-not-exists --topic $name --partitions $partitions" \
-        "--config cleanup.policy=$cleanup --config retention.ms=$time" \
+        "--config cleanup.policy=$cleanup --config $(age "$cleanup")=$time" \
         "--config retention.bytes=$((kept * 1048576))" \
         "--config segment.bytes=$((segment * 1048576)) --config max.message.bytes=$message"
 done < <(CRAFTERSE_KAFKA_BROKERS=none:1 CRAFTERSE_POOLS=${CRAFTERSE_POOLS:-default} \

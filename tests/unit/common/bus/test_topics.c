@@ -32,6 +32,8 @@ TEST(policies_keep_what_the_guarantee_needs)
     /* Who waits for a worker can be cancelled until the queue forgets him. */
     CHECK(topic_policy(TOPIC_CONTROL)->retention_ms >
           topic_policy(TOPIC_QUEUE_BATCH)->retention_ms);
+    CHECK(topic_policy(TOPIC_WORKERS)->retention_ms >
+          topic_policy(TOPIC_QUEUE_BATCH)->retention_ms);
     CHECK_STR(topic_policy(TOPIC_STATUS)->cleanup_policy, "delete");
     CHECK_STR(topic_policy(TOPIC_WORKERS)->cleanup_policy, "compact");
     CHECK(topic_policy(TOPIC_RESULTS)->retention_bytes > 0);
