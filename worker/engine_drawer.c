@@ -372,6 +372,9 @@ static void describe_drawing(const struct picture *picture, struct drawing *out)
     if (picture->prompt_truncated) {
         log_info("prompt cut", "reason=\"longer than the text encoders can read\"");
     }
+    if (picture->literal_form != NULL) {
+        log_info("prompt syntax read as words", "form=\"%s\"", picture->literal_form);
+    }
 }
 
 static int draw(void *drawer, const struct drawer_request *request, drawer_progress progress,

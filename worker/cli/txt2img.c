@@ -175,6 +175,10 @@ static int make_picture(struct engine *engine, const struct options *options,
         fprintf(stderr, "%s: %dx%d, seed %" PRIu64 ", %.1f s%s\n", path, picture.width,
                 picture.height, generation->seed, picture.timings.total_seconds,
                 picture.prompt_truncated ? " (the prompt was too long and was cut)" : "");
+        if (picture.literal_form != NULL) {
+            fprintf(stderr, "%s in the prompt is not done here: it was read as words\n",
+                    picture.literal_form);
+        }
         if (options->timings) {
             stopwatch_print(watch, &picture, generation, stdout);
         }

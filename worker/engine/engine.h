@@ -237,8 +237,11 @@ struct picture {
     int steps_done; /* calls of the UNet until the deadline of a partial generation; 0 = all */
     uint8_t *rgb;   /* [height, width, 3], owned: picture_free */
     struct engine_timings timings;
-    bool
-        prompt_truncated; /* a prompt was longer than 8 chunks of 75 tokens: the rest is not used */
+    /* A prompt was longer than 8 chunks of 75 tokens: the rest is not used. */
+    bool prompt_truncated;
+    /* Syntax of A1111's web UI in a prompt that is not done here and was read as words, "[a|b]";
+     * NULL: none. Static. */
+    const char *literal_form;
 };
 
 /* Open the model: read its configs, map its weights, check all of them. On failure *out is NULL and

@@ -33,6 +33,7 @@ struct cut_prompt {
     int encoder_count;
     int count; /* of chunks: the encoder's that has most */
     bool truncated;
+    const char *literal_form; /* see prompt_syntax.h */
 };
 
 static void cut_prompt_deinit(struct cut_prompt *cut)
@@ -54,6 +55,7 @@ static int cut_prompt(struct cut_prompt *cut, const struct components *component
     if (result < 0) {
         return error_wrap(err, "%s", field);
     }
+    cut->literal_form = syntax.literal_form;
     for (int i = 0; result == STATUS_OK && i < components->text_encoder_count; i++) {
         struct prompt_chunks *chunks = &cut->chunks[i];
         result = prompt_chunks_init(chunks, &syntax, components->tokenizers[i], i,
@@ -411,6 +413,8 @@ int conditioning_encode(struct run *run, struct error *err)
     }
     if (result == STATUS_OK) {
         run->prompt_truncated = prompt.truncated || negative.truncated;
+        run->literal_form =
+            prompt.literal_form != NULL ? prompt.literal_form : negative.literal_form;
         encode_both(run, &prompt, &negative);
     }
     cut_prompt_deinit(&prompt);

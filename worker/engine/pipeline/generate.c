@@ -38,6 +38,7 @@ int generate(struct run *run, struct picture *out, struct error *err)
     double decode_done = clock_monotonic_seconds();
     out->steps_done = run->steps_done;
     out->prompt_truncated = run->prompt_truncated;
+    out->literal_form = run->literal_form;
     out->timings = (struct engine_timings){
         .text_seconds = text_done - start,
         .denoise_seconds = denoise_done - text_done,

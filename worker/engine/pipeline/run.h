@@ -37,6 +37,7 @@ struct run {
 
     struct rng rng;
     bool prompt_truncated;
+    const char *literal_form;        /* see prompt_syntax.h; of either prompt */
     struct unet_inputs inputs;       /* conditioning.c */
     struct unet_condition condition; /* conditioning.c, from those */
     struct tensor latents;           /* [1, h, w, c]; latents.c, then denoise.c */

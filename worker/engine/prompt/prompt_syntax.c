@@ -274,12 +274,13 @@ static size_t match_weight(const char *text, size_t length, const char **number,
     return close + 1;
 }
 
-/* The next BREAK that is a word of its own, or length. */
-static size_t find_break(const char *text, size_t length, size_t from)
+/* Where a word stands next that no other letters touch, or length. */
+static size_t find_word(const char *word, const char *text, size_t length, size_t from)
 {
-    for (size_t at = from; at + BREAK_LENGTH <= length; at++) {
-        size_t end = at + BREAK_LENGTH;
-        if (memcmp(text + at, BREAK_WORD, BREAK_LENGTH) == 0) {
+    size_t word_length = strlen(word);
+    for (size_t at = from; at + word_length <= length; at++) {
+        size_t end = at + word_length;
+        if (memcmp(text + at, word, word_length) == 0) {
             size_t before = at > 0 ? previous(text, at) : 0;
             bool starts = at == 0 || !is_word_at(text + before, length - before);
             if (starts && (end == length || !is_word_at(text + end, length - end))) {
@@ -295,7 +296,7 @@ static void add_words(struct parser *parser, const char *text, size_t length)
 {
     size_t begin = 0;
     for (;;) {
-        size_t at = find_break(text, length, begin), end = at, step;
+        size_t at = find_word(BREAK_WORD, text, length, begin), end = at, step;
         bool is_last = at == length;
         while (!is_last && end > begin &&
                is_space_at(text + previous(text, end), end - previous(text, end), &step)) {
@@ -335,6 +336,30 @@ static int parse_colon(struct parser *parser, const char *text, size_t length, s
     return STATUS_OK;
 }
 
+/* What the web UI would see in square brackets around the parts from start; NULL: a weight. */
+static const char *find_form(const struct parser *parser, size_t start)
+{
+    const struct prompt_syntax *out = parser->out;
+    const char *text = start < out->part_count ? out->parts[start].text : parser->end;
+    const char *end = parser->end, *when = end;
+    double number;
+    while (when > text && when[-1] != ':') {
+        when--;
+    }
+    if (memchr(text, '|', (size_t)(end - text)) != NULL) {
+        return "[a|b]";
+    }
+    return when > text && read_number(when, (size_t)(end - when), &number) ? "[from:to:when]"
+                                                                           : NULL;
+}
+
+static void close_square(struct parser *parser)
+{
+    const char *form = find_form(parser, parser->square.starts[parser->square.count - 1]);
+    parser->out->literal_form = form != NULL ? form : parser->out->literal_form;
+    close_bracket(parser, &parser->square, SQUARE_FACTOR);
+}
+
 /* One piece of text, at least a byte: how much of it was used goes to *used. */
 static int parse_next(struct parser *parser, const char *text, size_t length, size_t *used,
                       struct error *err)
@@ -360,7 +385,7 @@ static int parse_next(struct parser *parser, const char *text, size_t length, si
         return STATUS_OK;
     case ']':
         if (parser->square.count > 0) {
-            close_bracket(parser, &parser->square, SQUARE_FACTOR);
+            close_square(parser);
         } else {
             add_part(parser, text, 1, 1.0);
         }
@@ -456,6 +481,8 @@ int prompt_syntax_parse(struct prompt_syntax *out, const char *utf8, bool with_t
     }
     out->text[length] = '\0';
     if (result == STATUS_OK) {
+        bool composes = with_tags && find_word("AND", out->text, length, 0) < length;
+        out->literal_form = composes ? "AND" : NULL;
         result = parse_parts(out, out->text, length, err);
     }
     if (result < 0) {

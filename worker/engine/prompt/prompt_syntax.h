@@ -10,7 +10,7 @@
  * before another character vanishes. BREAK counts only outside brackets: inside, its weight is no
  * longer what marks it, and it is a word (their code says so, and prompts are written to it).
  * docs/PROMPTS.md tells all of this to users. Not done: [from:to:when], [a|b] and AND, which are
- * read as weighted text.
+ * read as weighted text; see literal_form.
  *
  * Parsing is pure: no files, no state, no recursion, time linear in the text but for the nesting.
  * Source: modules/prompt_parser.py and modules/extra_networks.py of stable-diffusion-webui 1.10.
@@ -50,6 +50,9 @@ struct prompt_syntax {
     size_t part_count;
     struct prompt_tag *tags; /* [tag_count], in the order of the text; NULL without any */
     int tag_count;
+    /* Syntax of the web UI that stands in the text and was read as words: "[from:to:when]", "[a|b]"
+     * or "AND" (in a prompt only), the one found last; NULL: none. */
+    const char *literal_form;
     char *text; /* what the parts point into */
 };
 

@@ -49,6 +49,38 @@ TEST(brackets_weight_what_they_hold)
               "{.|1.1}");
 }
 
+TEST(syntax_that_is_read_as_words_is_named)
+{
+    static const struct {
+        const char *prompt, *form;
+    } cases[] = {
+        {"a [cat:dog:0.5]", "[from:to:when]"},
+        {"a [dog: 10 ], (b)", "[from:to:when]"},
+        {"[(a:1.2) b::.3] c", "[from:to:when]"},
+        {"a [cat|dog] on a [mat]", "[a|b]"},
+        {"[[cow|]]", "[a|b]"},
+        {"a cat AND a dog", "AND"},
+        {"AND", "AND"},
+        {"a [cat], (b:0.5), a|b, a:0.5, [a:b], [:], [], SAND ANDY and", NULL},
+        {"[a \\[:0.5\\] b]", NULL},
+        {"[a:b:0.5", NULL},
+        {"a:0.5]", NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct error err;
+        struct prompt_syntax syntax;
+        REQUIRE(prompt_syntax_parse(&syntax, cases[i].prompt, true, &err) == STATUS_OK);
+        const char *form = syntax.literal_form != NULL ? syntax.literal_form : "";
+        CHECK_STR(form, cases[i].form != NULL ? cases[i].form : "");
+        prompt_syntax_deinit(&syntax);
+    }
+    struct error err;
+    struct prompt_syntax negative;
+    REQUIRE(prompt_syntax_parse(&negative, "a AND b", false, &err) == STATUS_OK);
+    CHECK(negative.literal_form == NULL);
+    prompt_syntax_deinit(&negative);
+}
+
 TEST(a_bracket_without_its_partner_is_read_as_the_web_ui_reads_it)
 {
     CHECK_STR(parts_of("a (sword"), "{a |1}{sword|1.1}");
