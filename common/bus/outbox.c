@@ -50,9 +50,9 @@ struct outbox {
     struct consumer *consumer;
     const char *sender;
     struct outbox_entry *first, *last;
-    size_t count, failing; /* entries, and those of them with failing outputs */
-    bool complete; /* some entry may be ready to commit, or to send what it held */
-    uint64_t retry_at_ms; /* 0 = nothing is to be sent again */
+    size_t count, failing;  /* entries, and those of them with failing outputs */
+    bool complete;          /* some entry may be ready to commit, or to send what it held */
+    uint64_t retry_at_ms;   /* 0 = nothing is to be sent again */
     outbox_refused refused; /* may be NULL */
     void *refused_user;
 };
