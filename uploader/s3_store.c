@@ -390,6 +390,14 @@ static int describe_existing(struct s3_store *s, const char *key, size_t size,
     return rc;
 }
 
+/* In place of NOT_FOUND, which is said of objects only. */
+static int no_bucket(const struct s3_store *s, struct error *err)
+{
+    const struct error answer = *err;
+    return ERROR(err, STATUS_DENIED, "there is no bucket \"%s\": make it, or set S3_BUCKET (%s)",
+                 s->settings.bucket, answer.text);
+}
+
 static int put(struct store *store, const char *key, const void *data, size_t size,
                struct store_result *result, struct error *err)
 {
@@ -413,6 +421,7 @@ static int put(struct store *store, const char *key, const void *data, size_t si
         rc = describe_existing(s, key, size, result, err);
     } else if (rc == 0) {
         rc = s3_store_judge(http_status, what.data, s->answer, err);
+        rc = rc == STATUS_NOT_FOUND ? no_bucket(s, err) : rc;
         *result = (struct store_result){.outcome = STORE_CREATED, .size = size};
     }
     buf_deinit(&what);
@@ -436,6 +445,9 @@ static int get(struct store *store, const char *key, void **data, size_t *size, 
                    STORE_OBJECT_BYTES_MAX);
     }
     rc = rc == 0 ? s3_store_judge(http_status, what.data, s->answer, err) : rc;
+    if (rc == STATUS_NOT_FOUND && strstr(s->answer, "NoSuchBucket") != NULL) {
+        rc = no_bucket(s, err);
+    }
     if (rc == 0) {
         *data = buf_take(&body, size);
     }
@@ -456,8 +468,7 @@ static int check(struct store *store, struct error *err)
     uint64_t size = 0;
     int rc = head(s, "", &size, err);
     if (rc == STATUS_NOT_FOUND) {
-        return ERROR(err, STATUS_NOT_FOUND, "%s has no bucket \"%s\": make it, or set S3_BUCKET",
-                     s->settings.endpoint, s->settings.bucket);
+        return no_bucket(s, err);
     }
     return rc == STATUS_DENIED ? 0 : rc;
 }

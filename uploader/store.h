@@ -33,8 +33,9 @@ struct store;
 #define STORE_OBJECT_BYTES_MAX (32 * 1024 * 1024)
 
 /* Errors of put, size, get and check: UNAVAILABLE and TIMEOUT (retriable) pass by themselves;
- * DENIED, NOT_FOUND (of put: the bucket), INVALID and UNSUPPORTED want an operator, and trying
- * again helps once that is done; TOO_LARGE is about this object alone and stays. */
+ * DENIED (a missing bucket too), INVALID and UNSUPPORTED want an operator, and trying again helps
+ * once that is done; TOO_LARGE is about this object alone and stays. NOT_FOUND, of size and get
+ * only: there is no such object. */
 struct store_operations {
     int (*put)(struct store *s, const char *key, const void *data, size_t size,
                struct store_result *result, struct error *err);

@@ -77,8 +77,11 @@ static void note(struct store_health *h, int k, int rc, const struct error *err)
 {
     struct condition *c = &h->conditions[k];
     uint64_t now_ms = clock_monotonic_ms();
+    if (rc == STATUS_NOT_FOUND) {
+        return; /* a store whose bucket is missing says so too, and takes no object */
+    }
+    bool fails = rc != 0 && rc != STATUS_TOO_LARGE;
     pthread_mutex_lock(&h->mutex);
-    bool fails = rc != 0 && rc != STATUS_NOT_FOUND && rc != STATUS_TOO_LARGE;
     if (fails) {
         c->failing_since_ms = c->failing_since_ms != 0 ? c->failing_since_ms : now_ms;
         c->not_before_ms = now_ms + backoff_next(&c->backoff, id_random());
@@ -205,7 +208,7 @@ int store_pair_check(struct store_pair *pair, struct error *err)
     for (int k = 0; k < pair->health->count; k++) {
         struct error problem = {0};
         int one = store_check(pair->stores[k], &problem);
-        note(pair->health, k, one == STATUS_NOT_FOUND ? STATUS_DENIED : one, &problem);
+        note(pair->health, k, one, &problem);
         if (k == STORE_PAIR_FIRST && one != 0) {
             rc = one;
             *err = problem;

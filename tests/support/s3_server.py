@@ -9,6 +9,7 @@ Faults are set as attributes while it runs:
                    "error"      every request answers 500
                    "slow_down"  every request answers 503 SlowDown
                    "denied"     every request answers 403 AccessDenied
+                   "no_bucket"  every request answers 404 NoSuchBucket
                    "too_large"  every PUT answers 400 EntityTooLarge
                    "reset"      a PUT's connection is reset when half of its body is here
                    "lost_answer" a PUT is done, and its connection closed in place of an answer
@@ -182,6 +183,8 @@ class RequestHandler(BaseHTTPRequestHandler):
             self.refuse(503, "SlowDown", "reduce your request rate")
         elif fault == "denied":
             self.refuse(403, "AccessDenied", "access denied")
+        elif fault == "no_bucket":
+            self.refuse(404, "NoSuchBucket", "the specified bucket does not exist")
         elif fault == "too_large" and self.command == "PUT":
             self.refuse(400, "EntityTooLarge", "your proposed upload exceeds the maximum")
         else:

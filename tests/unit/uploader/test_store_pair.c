@@ -248,4 +248,22 @@ TEST(what_only_the_second_has_is_found_and_copied_back)
     CHECK_INT(store_pair_repair(&f.pair, "b", STORE_PAIR_FIRST, &err), STATUS_NOT_FOUND);
 }
 
+TEST(a_store_that_says_not_found_is_not_healed_by_that)
+{
+    struct fixture f;
+    struct store_pair_result result;
+    struct error err;
+    uint64_t size = 0;
+    int lacks = STORE_PAIR_NEITHER;
+    set_up(&f);
+    fail_with(&f.first, STATUS_DENIED, false); /* its bucket is missing */
+    CHECK_INT(put_one(&f, "a", &result), STATUS_DENIED);
+    clock_sleep_ms(PATIENCE_MS + 5);
+    fail_with(&f.first, 0, false);
+    CHECK_INT(store_pair_size(&f.pair, "b", &size, &lacks, &err), STATUS_NOT_FOUND);
+    fail_with(&f.first, STATUS_DENIED, false);
+    CHECK_INT(put_one(&f, "a", &result), 0); /* the second is still enough */
+    CHECK_INT(result.lacks, STORE_PAIR_FIRST);
+}
+
 TEST_MAIN()
