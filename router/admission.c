@@ -10,6 +10,7 @@
 #include "common/base/panic.h"
 #include "common/bus/bus_span.h"
 #include "common/bus/codec.h"
+#include "common/bus/job_set.h"
 #include "common/obs/metrics.h"
 
 #define IN_FLIGHT_MAX 256
@@ -146,7 +147,7 @@ static void queue_job(struct admission *a, struct record *record, Crafterse__V1_
 
     span_set_text(tracing_current(), "crafterse.pool", a->pools[pool].name);
     a->pools[pool].waiting++;
-    job_set_add(a->admitted, job->envelope->job_id);
+    (void)job_set_add(a->admitted, job->envelope->job_id, now_ms);
     metric_increment(a->admissions[pool]);
     if (job->accepted_ms > 0 && now_ms >= job->accepted_ms) {
         metric_observe(a->seconds, (double)(now_ms - job->accepted_ms) / 1000.0);

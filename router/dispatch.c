@@ -432,7 +432,8 @@ static bool join(struct dispatch *d, struct window *w)
     struct waiting *waiting = unlink_waiting(w, &w->first);
     waiting->leader = xstrdup(flight.job_id);
     waiting->joined_ms = clock_monotonic_ms();
-    if (!job_set_has(d->stage->shared, flight.job_id)) {
+    if (!cancellations_is_shared(d->stage->cancellations, flight.job_id,
+                                 clock_unix_ms() - JOINED_MS_MAX)) {
         stage_control(d->stage, CRAFTERSE__V1__CONTROL_KIND__CONTROL_SHARE, flight.job_id);
     }
     link_last(&d->joined, waiting);

@@ -34,7 +34,6 @@
 #define CANCELLED_JOBS 10000
 /* `status` is kept for longer than this: what it says nothing of has not ended. */
 #define CANCEL_AGAIN_MS (24ULL * 3600 * 1000)
-#define SHARED_JOBS 10000
 #define FLIGHTS 4096
 #define TICK_MS 100
 #define SWEEP_MS 250
@@ -56,7 +55,6 @@ struct router {
     struct dispatch **dispatches; /* one a pool */
     struct reconcile *reconcile;
     char topic_workers[TOPIC_NAME_MAX];
-    struct job_set *old_cancels; /* asked for before we came; NULL once seen to */
     bool caught_up, rebalanced, more_to_follow;
     uint64_t sweep_at_ms;
     struct metric *in_flight, *failing;
@@ -64,11 +62,11 @@ struct router {
 
 /* ---- Folding what others write -------------------------------------------------------------- */
 
-static void cancel(struct router *r, const char *job_id, const char *requested_by)
+static void cancel(struct router *r, const char *job_id, const char *requested_by, uint64_t sent_ms)
 {
     Crafterse__V1__State state = ledger_state(r->stage.ledger, job_id);
-    bool is_shared = job_set_has(r->stage.shared, job_id);
-    if (ledger_is_terminal(state)) {
+    bool is_shared = cancellations_is_shared(r->stage.cancellations, job_id, 0);
+    if (ledger_is_terminal(state) && !ledger_ended_before(r->stage.ledger, job_id, sent_ms)) {
         return;
     }
     for (size_t i = 0; i < r->pool_count && !is_shared; i++) {
@@ -96,24 +94,14 @@ static void cancel(struct router *r, const char *job_id, const char *requested_b
     outbox_end(entry);
 }
 
-static bool cancel_old(void *user, const char *job_id)
+/* One that was asked for before we came. */
+static bool cancel_old(void *user, const char *job_id, uint64_t sent_ms)
 {
     struct router *r = user;
-    cancel(r, job_id, "");
+    if (sent_ms + CANCEL_AGAIN_MS > clock_unix_ms()) {
+        cancel(r, job_id, "", sent_ms);
+    }
     return true;
-}
-
-static void fold_cancel(struct router *r, const Crafterse__V1__Control *control)
-{
-    const char *job_id = control->envelope->job_id;
-    if (!job_set_add(r->stage.cancelled, job_id)) {
-        return;
-    }
-    if (r->caught_up) {
-        cancel(r, job_id, control->requested_by);
-    } else if (control->envelope->sent_ms + CANCEL_AGAIN_MS > clock_unix_ms()) {
-        (void)job_set_add(r->old_cancels, job_id);
-    }
 }
 
 static void fold_control(struct router *r, const struct record *record)
@@ -123,14 +111,9 @@ static void fold_control(struct router *r, const struct record *record)
     if (control == NULL) {
         return; /* follower_topics are read by many: nobody buries their records */
     }
-    const char *job_id = control->envelope->job_id;
-    if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL && job_id[0] != '\0') {
-        fold_cancel(r, control);
-    } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_SHARE &&
-               !job_set_has(r->stage.cancelled, job_id)) {
-        (void)job_set_add(r->stage.shared, job_id);
-    } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_RELEASE) {
-        job_set_remove(r->stage.shared, job_id);
+    if (cancellations_fold(r->stage.cancellations, control) && r->caught_up) {
+        const Crafterse__V1__Envelope *envelope = control->envelope;
+        cancel(r, envelope->job_id, control->requested_by, envelope->sent_ms);
     }
     codec_free(&control->base);
 }
@@ -203,9 +186,7 @@ static void follow(struct router *r)
     r->more_to_follow = left == 0;
     if (!r->caught_up && follower_is_caught_up(r->follower)) {
         r->caught_up = true;
-        job_set_for_each(r->old_cancels, cancel_old, r);
-        job_set_destroy(r->old_cancels);
-        r->old_cancels = NULL;
+        cancellations_for_each(r->stage.cancellations, cancel_old, r);
         log_info("caught up with status, workers and control", NULL);
         health_set_ready("state", true, "");
     }
@@ -417,9 +398,7 @@ static void make_state(struct router *r)
     topic_name(kafka, TOPIC_WORKERS, "", r->topic_workers);
     topic_name(kafka, TOPIC_CONTROL, "", r->stage.topic_control);
     r->stage.ledger = ledger_create(LEDGER_JOBS);
-    r->stage.cancelled = job_set_create(CANCELLED_JOBS);
-    r->old_cancels = job_set_create(CANCELLED_JOBS);
-    r->stage.shared = job_set_create(SHARED_JOBS);
+    r->stage.cancellations = cancellations_create(CANCELLED_JOBS);
     r->stage.flights = flights_create(FLIGHTS);
     r->stage.registry =
         registry_create((uint64_t)r->config->worker_ttl_ms, (uint64_t)r->config->pool_grace_ms);
@@ -476,9 +455,7 @@ static void release(struct router *r)
     outbox_destroy(r->stage.outbox);
     follower_destroy(r->follower);
     registry_destroy(r->stage.registry);
-    job_set_destroy(r->stage.cancelled);
-    job_set_destroy(r->old_cancels);
-    job_set_destroy(r->stage.shared);
+    cancellations_destroy(r->stage.cancellations);
     flights_destroy(r->stage.flights);
     ledger_destroy(r->stage.ledger);
     for (size_t i = 0; i < r->pool_count; i++) {

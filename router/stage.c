@@ -68,12 +68,18 @@ void stage_control(struct stage *stage, Crafterse__V1__ControlKind kind, const c
     outbox_end(entry);
 }
 
-bool stage_run_goes_on(const struct stage *stage, const char *job_id)
+static bool is_shared(const struct stage *stage, const Crafterse__V1__Job *job)
 {
-    Crafterse__V1__State state = ledger_state(stage->ledger, job_id);
+    return cancellations_is_shared(stage->cancellations, job->envelope->job_id, job->accepted_ms);
+}
+
+/* The job has ended as an order, and its run has not: others share it. */
+static bool run_goes_on(const struct stage *stage, const Crafterse__V1__Job *job)
+{
+    Crafterse__V1__State state = ledger_state(stage->ledger, job->envelope->job_id);
     return (state == CRAFTERSE__V1__STATE__STATE_CANCELLED ||
             state == CRAFTERSE__V1__STATE__STATE_EXPIRED) &&
-           job_set_has(stage->shared, job_id);
+           is_shared(stage, job);
 }
 
 bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job)
@@ -87,22 +93,23 @@ bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job)
     if (ledger_attempt(stage->ledger, job_id) > job->envelope->attempt) {
         return state >= CRAFTERSE__V1__STATE__STATE_RUNNING;
     }
-    return state > CRAFTERSE__V1__STATE__STATE_RUNNING && !stage_run_goes_on(stage, job_id);
+    return state > CRAFTERSE__V1__STATE__STATE_RUNNING && !run_goes_on(stage, job);
 }
 
 bool stage_is_over(const struct stage *stage, const Crafterse__V1__Job *job, uint64_t now_ms,
                    struct stage_end *end)
 {
     /* A run that others wait for, to be tried again, outlives its own order. */
-    bool is_shared = job_set_has(stage->shared, job->envelope->job_id);
+    bool outlives = is_shared(stage, job);
     memset(end, 0, sizeof(*end));
-    if (!is_shared && job_set_has(stage->cancelled, job->envelope->job_id)) {
+    if (!outlives &&
+        cancellations_has(stage->cancellations, job->envelope->job_id, job->accepted_ms)) {
         end->state = CRAFTERSE__V1__STATE__STATE_CANCELLED;
         end->reason = "cancelled_by_client";
         end->message = "cancelled before a worker started on it";
         return true;
     }
-    if (!is_shared && job->envelope->deadline_ms > 0 && now_ms >= job->envelope->deadline_ms) {
+    if (!outlives && job->envelope->deadline_ms > 0 && now_ms >= job->envelope->deadline_ms) {
         end->state = CRAFTERSE__V1__STATE__STATE_EXPIRED;
         end->reason = "deadline_passed";
         end->message = "the job's deadline passed before a worker was free";

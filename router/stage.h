@@ -3,8 +3,8 @@
 #ifndef ROUTER_STAGE_H
 #define ROUTER_STAGE_H
 
+#include "common/bus/cancellations.h"
 #include "common/bus/consumer.h"
-#include "common/bus/job_set.h"
 #include "common/bus/kafka_config.h"
 #include "common/bus/ledger.h"
 #include "common/bus/outbox.h"
@@ -22,9 +22,8 @@ struct stage {
     const char *instance;
     struct consumer *consumer;
     struct outbox *outbox;
-    struct ledger *ledger;     /* job states as `status` tells them */
-    struct job_set *cancelled; /* jobs that somebody asked to cancel */
-    struct job_set *shared;    /* jobs whose run goes on when they end: control.proto */
+    struct ledger *ledger; /* job states as `status` tells them */
+    struct cancellations *cancellations;
     struct flights *flights;
     struct registry *registry;
     struct backlog backlog;
@@ -65,9 +64,6 @@ void stage_fail(struct stage *stage, struct outbox_entry *entry, const char *job
  * again is past when a later attempt runs than those that it counts. An end that was told before
  * the job was accepted is an earlier order's (ledger.h), and proves nothing. */
 bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job);
-
-/* The job has ended as an order, and its run has not: others share it. */
-bool stage_run_goes_on(const struct stage *stage, const char *job_id);
 
 /* Cancelled, past its deadline, or soon to be deleted from its topic? Fills *end. */
 bool stage_is_over(const struct stage *stage, const Crafterse__V1__Job *job, uint64_t now_ms,

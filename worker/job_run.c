@@ -110,7 +110,12 @@ bool job_run_is_free(const struct job_run *run)
 
 static bool is_shared(const struct job_run_tools *tools, const Crafterse__V1__Job *job)
 {
-    return job_set_has(tools->shared, job->envelope->job_id);
+    return cancellations_is_shared(tools->cancellations, job->envelope->job_id, job->accepted_ms);
+}
+
+static bool is_cancelled(const struct job_run_tools *tools, const Crafterse__V1__Job *job)
+{
+    return cancellations_has(tools->cancellations, job->envelope->job_id, job->accepted_ms);
 }
 
 /* An end of the order, which its run may outlive. */
@@ -383,10 +388,9 @@ static void start_run(struct job_run *run)
 
 static void decide_run(struct job_run *run)
 {
-    const char *job_id = run->job->envelope->job_id;
     const struct job_view view = {.is_over = is_over(run->tools, run->job),
                                   .is_waiting = is_waiting(run->tools, run->job),
-                                  .is_cancelled = job_set_has(run->tools->cancelled, job_id),
+                                  .is_cancelled = is_cancelled(run->tools, run->job),
                                   .is_shared = is_shared(run->tools, run->job),
                                   .now_ms = clock_unix_ms(),
                                   .model = runner_model(run->tools->runner)};
@@ -566,7 +570,7 @@ static uint64_t grace_ms(const struct job_run *run)
 /* Why the job itself gives no reason to draw any more. */
 static enum stop find_own_stop(const struct job_run *run)
 {
-    if (job_set_has(run->tools->cancelled, run->job->envelope->job_id)) {
+    if (is_cancelled(run->tools, run->job)) {
         return STOP_CANCELLED;
     }
     uint64_t deadline_ms = run->job->envelope->deadline_ms;

@@ -20,8 +20,8 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/bus/cancellations.h"
 #include "common/bus/consumer.h"
-#include "common/bus/job_set.h"
 #include "common/bus/ledger.h"
 #include "common/bus/outbox.h"
 #include "worker/announcement.h"
@@ -39,8 +39,7 @@ struct job_run_tools {
     struct consumer *consumer;
     struct outbox *outbox;
     struct ledger *ledger;
-    struct job_set *cancelled; /* jobs that somebody asked to cancel */
-    struct job_set *shared;    /* jobs whose run others wait for: control.proto */
+    struct cancellations *cancellations;
     struct attempt_history *history;
     struct runner *runner;
     struct inputs_reader *inputs;

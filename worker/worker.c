@@ -16,10 +16,10 @@
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/base/shutdown.h"
+#include "common/bus/cancellations.h"
 #include "common/bus/codec.h"
 #include "common/bus/consumer.h"
 #include "common/bus/follower.h"
-#include "common/bus/job_set.h"
 #include "common/bus/ledger.h"
 #include "common/bus/outbox.h"
 #include "common/bus/producer.h"
@@ -101,17 +101,10 @@ static void fold_control(struct worker *w, const struct record *record)
     if (control == NULL) {
         return;
     }
-    const char *job_id = control->envelope->job_id;
-    if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL && job_id[0] != '\0') {
-        job_set_add(w->tools.cancelled, job_id);
-    } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_SHARE &&
-               !job_set_has(w->tools.cancelled, job_id)) {
-        (void)job_set_add(w->tools.shared, job_id);
-    } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_RELEASE) {
-        job_set_remove(w->tools.shared, job_id);
-    } else if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_DRAIN &&
-               strcmp(control->worker_id, w->desk.worker_id) == 0 &&
-               control->envelope->sent_ms >= w->announcement.started_ms) {
+    (void)cancellations_fold(w->tools.cancellations, control);
+    if (control->kind == CRAFTERSE__V1__CONTROL_KIND__CONTROL_DRAIN &&
+        strcmp(control->worker_id, w->desk.worker_id) == 0 &&
+        control->envelope->sent_ms >= w->announcement.started_ms) {
         log_info("asked to drain", "by=%s", LOG_QUOTED(control->requested_by));
         shutdown_request();
     }
@@ -325,8 +318,7 @@ static void make_state(struct worker *w)
     topic_name(kafka, TOPIC_CONTROL, "", w->topic_control);
     topic_name(kafka, TOPIC_WORKERS, "", w->topic_workers);
     w->tools.ledger = ledger_create(LEDGER_JOBS);
-    w->tools.cancelled = job_set_create(CANCELLED_JOBS);
-    w->tools.shared = job_set_create(CANCELLED_JOBS);
+    w->tools.cancellations = cancellations_create(CANCELLED_JOBS);
     w->tools.history = attempt_history_create(HISTORY_RUNS);
     w->tools.inputs = inputs_reader_create(kafka);
     w->announcement.worker_id = w->desk.worker_id;
@@ -361,8 +353,7 @@ static void release(struct worker *w)
     announcer_destroy(w->announcer);
     job_run_destroy(w->run, stopped);
     inputs_reader_destroy(w->tools.inputs);
-    job_set_destroy(w->tools.cancelled);
-    job_set_destroy(w->tools.shared);
+    cancellations_destroy(w->tools.cancellations);
     attempt_history_destroy(w->tools.history);
     ledger_destroy(w->tools.ledger);
 }

@@ -10,7 +10,8 @@
 
 struct slot {
     char *job_id; /* owned; NULL = empty */
-    size_t next;  /* slot of the same bucket, or NONE */
+    uint64_t at_ms;
+    size_t next; /* slot of the same bucket, or NONE */
 };
 
 struct job_set {
@@ -59,14 +60,26 @@ static size_t *bucket_of(const struct job_set *set, const char *job_id)
     return &set->buckets[hash_text(job_id) % set->capacity];
 }
 
+/* Its slot, or NONE. */
+static size_t find(const struct job_set *set, const char *job_id)
+{
+    size_t i = *bucket_of(set, job_id);
+    while (i != NONE && strcmp(set->slots[i].job_id, job_id) != 0) {
+        i = set->slots[i].next;
+    }
+    return i;
+}
+
 bool job_set_has(const struct job_set *set, const char *job_id)
 {
-    for (size_t i = *bucket_of(set, job_id); i != NONE; i = set->slots[i].next) {
-        if (strcmp(set->slots[i].job_id, job_id) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return find(set, job_id) != NONE;
+}
+
+bool job_set_find(const struct job_set *set, const char *job_id, uint64_t *at_ms)
+{
+    size_t i = find(set, job_id);
+    *at_ms = i != NONE ? set->slots[i].at_ms : 0;
+    return i != NONE;
 }
 
 static void forget(struct job_set *set, size_t index)
@@ -81,10 +94,14 @@ static void forget(struct job_set *set, size_t index)
     slot->job_id = NULL;
 }
 
-bool job_set_add(struct job_set *set, const char *job_id)
+bool job_set_add(struct job_set *set, const char *job_id, uint64_t at_ms)
 {
-    if (job_set_has(set, job_id)) {
-        return false;
+    size_t known = find(set, job_id);
+    if (known != NONE) {
+        if (set->slots[known].at_ms >= at_ms) {
+            return false;
+        }
+        forget(set, known);
     }
     struct slot *slot = &set->slots[set->head];
     if (slot->job_id != NULL) {
@@ -92,6 +109,7 @@ bool job_set_add(struct job_set *set, const char *job_id)
     }
     size_t *bucket = bucket_of(set, job_id);
     slot->job_id = xstrdup(job_id);
+    slot->at_ms = at_ms;
     slot->next = *bucket;
     *bucket = set->head;
     set->head = (set->head + 1) % set->capacity;
@@ -101,19 +119,17 @@ bool job_set_add(struct job_set *set, const char *job_id)
 /* Its place stays empty until the ring comes round to it. */
 void job_set_remove(struct job_set *set, const char *job_id)
 {
-    for (size_t i = *bucket_of(set, job_id); i != NONE; i = set->slots[i].next) {
-        if (strcmp(set->slots[i].job_id, job_id) == 0) {
-            forget(set, i);
-            return;
-        }
+    size_t i = find(set, job_id);
+    if (i != NONE) {
+        forget(set, i);
     }
 }
 
 void job_set_for_each(const struct job_set *set, job_set_visit visit, void *user)
 {
     for (size_t i = 0; i < set->capacity; i++) {
-        const char *job_id = set->slots[(set->head + i) % set->capacity].job_id;
-        if (job_id != NULL && !visit(user, job_id)) {
+        const struct slot *slot = &set->slots[(set->head + i) % set->capacity];
+        if (slot->job_id != NULL && !visit(user, slot->job_id, slot->at_ms)) {
             return;
         }
     }

@@ -18,8 +18,7 @@ static void make(struct fixture *f)
     crafterse__v1__envelope__init(&f->envelope);
     crafterse__v1__job__init(&f->job);
     f->stage.ledger = ledger_create(10);
-    f->stage.cancelled = job_set_create(10);
-    f->stage.shared = job_set_create(10);
+    f->stage.cancellations = cancellations_create(10);
     f->envelope.job_id = f->id;
     f->job.envelope = &f->envelope;
     f->job.accepted_ms = ACCEPTED_MS;
@@ -28,8 +27,17 @@ static void make(struct fixture *f)
 static void unmake(struct fixture *f)
 {
     ledger_destroy(f->stage.ledger);
-    job_set_destroy(f->stage.cancelled);
-    job_set_destroy(f->stage.shared);
+    cancellations_destroy(f->stage.cancellations);
+}
+
+static void say(struct fixture *f, Crafterse__V1__ControlKind kind, uint64_t sent_ms)
+{
+    Crafterse__V1__Envelope envelope = f->envelope;
+    Crafterse__V1__Control control = CRAFTERSE__V1__CONTROL__INIT;
+    envelope.sent_ms = sent_ms;
+    control.envelope = &envelope;
+    control.kind = kind;
+    (void)cancellations_fold(f->stage.cancellations, &control);
 }
 
 /* Why the job is over that long after it was accepted; "" = it is not. */
@@ -59,14 +67,27 @@ TEST(a_run_that_others_wait_for_outlives_its_order_but_not_its_record)
     struct fixture f;
     make(&f);
     f.envelope.deadline_ms = ACCEPTED_MS + 1;
-    (void)job_set_add(f.stage.cancelled, "a");
-    CHECK_STR(over_after(&f, 0), "cancelled_by_client");
-    job_set_remove(f.stage.cancelled, "a");
     CHECK_STR(over_after(&f, 1), "deadline_passed");
-    (void)job_set_add(f.stage.shared, "a");
-    (void)job_set_add(f.stage.cancelled, "a");
+    say(&f, CRAFTERSE__V1__CONTROL_KIND__CONTROL_SHARE, ACCEPTED_MS);
+    say(&f, CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL, ACCEPTED_MS + 1);
     CHECK_STR(over_after(&f, 1), "");
     CHECK_STR(over_after(&f, 6 * DAY_MS), "waited_too_long");
+    say(&f, CRAFTERSE__V1__CONTROL_KIND__CONTROL_RELEASE, ACCEPTED_MS + 2);
+    CHECK_STR(over_after(&f, 1), "cancelled_by_client");
+    unmake(&f);
+}
+
+TEST(what_was_said_of_an_earlier_order_under_the_same_key_is_not_said_of_this_one)
+{
+    struct fixture f;
+    make(&f);
+    f.envelope.deadline_ms = ACCEPTED_MS + 1;
+    say(&f, CRAFTERSE__V1__CONTROL_KIND__CONTROL_SHARE, ACCEPTED_MS - 3 * DAY_MS);
+    say(&f, CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL, ACCEPTED_MS - 3 * DAY_MS + 1);
+    CHECK_STR(over_after(&f, 0), "");
+    CHECK_STR(over_after(&f, 1), "deadline_passed");
+    say(&f, CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL, ACCEPTED_MS);
+    CHECK_STR(over_after(&f, 0), "cancelled_by_client");
     unmake(&f);
 }
 
