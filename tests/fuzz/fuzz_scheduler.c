@@ -28,6 +28,7 @@ static struct scheduler_settings read_settings(const uint8_t *data)
         .begin = data[3] * data[3] / 64,
         .sigmas = pick(scheduler_sigmas(), data[4]),
         .timestep_spacing = pick(spacings, data[5]),
+        .strength = data[7] / 4 / 60.0,
         .eta = data[6] % 2 == 0 ? 0.0 : data[6] / 200.0,
     };
 }

@@ -342,6 +342,7 @@ static struct scheduler *find_scheduler(const struct engine *engine,
     *settings = (struct scheduler_settings){
         .steps = generation->steps,
         .begin = init_image_begin(engine->components, generation),
+        .strength = init_image_part(engine->components, generation),
         .sigmas = sigmas,
         .timestep_spacing = generation->timestep_spacing,
         .eta = generation->eta,

@@ -46,6 +46,7 @@ static void read_pipeline_class(struct components *components, struct json *json
         if (strcmp(name, pipelines[i].class_name) == 0) {
             components->kind = pipelines[i].kind;
             components->repair = pipelines[i].repair;
+            components->is_latent_consistency = strncmp(name, "LatentConsistency", 17) == 0;
             return;
         }
     }

@@ -34,6 +34,14 @@ int init_image_begin(const struct components *components, const struct generatio
     return generation->steps - (kept < generation->steps ? kept : generation->steps);
 }
 
+double init_image_part(const struct components *components, const struct generation *generation)
+{
+    bool is_plain = generation->init_image != NULL && generation->mask_image == NULL;
+    return components->is_latent_consistency && is_plain
+               ? init_image_strength(components, generation)
+               : 0.0;
+}
+
 static int check_sides(const char *field, int width, int height, struct error *err)
 {
     if (width < 1 || height < 1 || width > SIDE_MAX || height > SIDE_MAX) {
@@ -96,7 +104,9 @@ int init_image_check(const struct components *components, const struct generatio
     if (!(generation->strength >= 0 && generation->strength <= 1)) {
         return ERROR(err, STATUS_INVALID, "strength: %g is not from 0 to 1", generation->strength);
     }
-    if (init_image_begin(components, generation) >= generation->steps) {
+    bool leaves_out =
+        init_image_part(components, generation) == 0.0; /* else the scheduler checks */
+    if (leaves_out && init_image_begin(components, generation) >= generation->steps) {
         return ERROR(err, STATUS_INVALID,
                      "strength: %g of %d steps leaves none to make; take more of either",
                      init_image_strength(components, generation), generation->steps);

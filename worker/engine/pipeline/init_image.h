@@ -22,6 +22,11 @@ double init_image_strength(const struct components *components,
 /* The steps that the strength leaves out at the start. */
 int init_image_begin(const struct components *components, const struct generation *generation);
 
+/* The strength again, where the model's pipeline is a latent consistency one, which hands it to the
+ * scheduler (scheduler_settings.strength); else 0. With a mask too: diffusers has no such pipeline,
+ * and the steps are left out. */
+double init_image_part(const struct components *components, const struct generation *generation);
+
 /* Fill run->latents, which is there already, and with a mask run->inpaint (in run->job), for a
  * generation with an init_image. STATUS_CANCELLED or _TIMEOUT when told to stop. */
 int init_image_prepare(struct run *run, struct error *err) MUST_CHECK;

@@ -25,11 +25,19 @@ int lcm_plan_timesteps(const struct noise_schedule *schedule, const struct sampl
                      name, distilled);
     }
     int stride = schedule->train_steps / distilled;
+    int used = (int)(distilled * options->strength);
+    if (steps > used) {
+        return ERROR(
+            err, STATUS_INVALID,
+            "strength: %g leaves %d of the %d steps that %s's model was distilled on, fewer "
+            "than the %d to make",
+            options->strength, used, distilled, name, steps);
+    }
     plan->count = steps;
     plan->init_noise_sigma = 1.0;
     for (int i = 0; i < steps; i++) {
-        int skipped = (int)floor(i * ((double)distilled / steps));
-        int t = (distilled - skipped) * stride - 1;
+        int skipped = (int)floor(i * ((double)used / steps));
+        int t = (used - skipped) * stride - 1;
         int result = sampler_step_at_timestep(schedule, t, name, &plan->steps[i], err);
         if (result < 0) {
             return result;

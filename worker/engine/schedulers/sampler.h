@@ -60,7 +60,8 @@ struct sampler_options {
     double eta;
     enum variance_kind variance;
     bool skip_runge_kutta;
-    int distilled_steps; /* of the schedule that the model was distilled on */
+    int distilled_steps; /* of the schedule that the model was distilled on, */
+    double strength;     /* and the lower part of it that is used: above 0, to 1 */
     float timestep_scaling;
     /* Of the multistep solvers. */
     int solver_order;

@@ -280,6 +280,7 @@ static int apply_settings(const struct scheduler *scheduler,
     int most = scheduler_steps_max(scheduler);
     *options = scheduler->config;
     options->eta = settings->eta;
+    options->strength = settings->strength > 0.0 ? settings->strength : 1.0;
     if (settings->steps < 1 || settings->steps > most) {
         return ERROR(err, STATUS_INVALID, "%d steps: this schedule can make 1 to %d",
                      settings->steps, most);
@@ -336,12 +337,14 @@ static int make_plan(const struct scheduler *scheduler, const struct scheduler_s
     if (result < 0) {
         return result;
     }
-    if (settings->begin < 0 || settings->begin >= settings->steps) {
+    bool leaves_none_out = sampler->own_timesteps && settings->strength > 0.0;
+    int begin = leaves_none_out ? 0 : settings->begin;
+    if (begin < 0 || begin >= settings->steps) {
         return ERROR(err, STATUS_INVALID, "of %d steps, %d cannot be left out", settings->steps,
-                     settings->begin);
+                     begin);
     }
     memset(plan->steps, 0, SAMPLER_PLAN_MAX * sizeof(*plan->steps));
-    plan->begin = settings->begin * sampler->evaluations;
+    plan->begin = begin * sampler->evaluations;
     result = sampler->make_plan(&scheduler->schedule, options, settings->steps, plan, err);
     ASSERT(plan->count <= SAMPLER_PLAN_MAX);
     if (result == STATUS_OK) {

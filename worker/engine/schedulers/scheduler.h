@@ -53,6 +53,10 @@ struct scheduler_choice {
 struct scheduler_settings {
     int steps; /* 1 to scheduler_steps_max */
     int begin; /* steps left out at the start, below steps: the t_start of image-to-image */
+    /* Above 0, to 1: lcm and tcd, as diffusers' latent consistency pipeline asks them in
+     * image-to-image, leave none out but make all steps down from that part of the timesteps they
+     * were distilled on. Nothing to the others. */
+    double strength;
     /* "uniform", "karras", "exponential", "beta", "lu_lambdas", or "sgm_uniform", which is the
      * uniform kind with trailing timesteps. */
     const char *sigmas;

@@ -285,6 +285,45 @@ TEST(old_stable_diffusion_configs_are_repaired_when_asked_to)
     CHECK_NEAR(last, 1.0, 0.0);
 }
 
+/* Timesteps as LCMScheduler's and TCDScheduler's set_timesteps(steps, strength=) give them. */
+TEST(a_strength_spreads_all_steps_of_a_distilled_model_over_what_it_leaves)
+{
+    static const char *const names[] = {"lcm", "tcd"};
+    static const struct {
+        int steps;
+        double strength;
+        int timesteps[8];
+    } cases[] = {{4, 1.0, {999, 759, 499, 259}},
+                 {4, 0.5, {499, 379, 259, 139}},
+                 {8, 0.3, {299, 279, 239, 199, 159, 119, 79, 39}},
+                 {3, 0.07, {59, 39, 19}},
+                 {1, 0.02, {19}}};
+    for (size_t k = 0; k < sizeof(names) / sizeof(names[0]); k++) {
+        struct error err;
+        struct scheduler *scheduler = open_config("{}", names[k]);
+        for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+            /* Where begin would leave out all of them. */
+            struct scheduler_settings settings = {
+                .steps = cases[i].steps, .begin = cases[i].steps, .strength = cases[i].strength};
+            CHECK_INT(scheduler_set(scheduler, &settings, &err), STATUS_OK);
+            CHECK_INT(scheduler_count(scheduler), cases[i].steps);
+            for (int n = 0; n < scheduler_count(scheduler); n++) {
+                CHECK_NEAR(scheduler_timestep(scheduler, n), cases[i].timesteps[n], 0.0);
+            }
+        }
+        struct scheduler_settings settings = {.steps = 4, .strength = 0.07};
+        CHECK_INT(scheduler_set(scheduler, &settings, &err), STATUS_INVALID);
+        CHECK_CONTAINS(err.text, "strength: 0.07 leaves 3 of the 50 steps");
+        scheduler_close(scheduler);
+    }
+    struct error err;
+    struct scheduler *ddim = open_config("{}", "ddim");
+    struct scheduler_settings settings = {.steps = 4, .begin = 2, .strength = 0.5};
+    CHECK_INT(scheduler_set(ddim, &settings, &err), STATUS_OK);
+    CHECK_INT(scheduler_count(ddim), 2);
+    scheduler_close(ddim);
+}
+
 TEST(a_begin_leaves_the_first_steps_out)
 {
     struct error err;
