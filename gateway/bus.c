@@ -444,7 +444,8 @@ bool bus_is_caught_up(const struct bus *b)
 
 bool bus_is_fatal(const struct bus *b, struct error *err)
 {
-    return producer_is_fatal(b->producer, err);
+    return producer_is_fatal(b->producer, err) ||
+           (b->follower != NULL && follower_is_fatal(b->follower, err));
 }
 
 int bus_send(struct bus *b, enum topic topic, ProtobufCMessage *message,

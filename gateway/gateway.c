@@ -233,7 +233,7 @@ static void slow_tick(struct run *run)
     gateway_metrics_levels(http_server_connections(g->http), http_server_body_bytes(g->http),
                            g->stream_count, &counts, model_table_workers_live(g->models, now_ms));
     if (bus_is_fatal(g->bus, &err)) {
-        log_error("Kafka's producer gave up; leaving to be started again", "reason=%s",
+        log_error("Kafka's client cannot go on; leaving to be started again", "reason=%s",
                   LOG_QUOTED(err.text));
         run->is_fatal = true;
         shutdown_request();
@@ -485,7 +485,7 @@ static int run_gateway(const struct service_context *context, struct error *err)
     int left = uv_loop_close(&g->loop);
     ASSERT(left == 0);
     if (result == 0 && run->is_fatal) {
-        result = ERROR(err, STATUS_INTERNAL, "Kafka's producer gave up; start the gateway again");
+        result = ERROR(err, STATUS_INTERNAL, "Kafka's client cannot go on; start the gateway again");
     }
     xfree(run);
     return result;

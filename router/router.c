@@ -262,7 +262,8 @@ static int step(struct router *r, struct error *err)
         }
         sweep(r);
     }
-    if (producer_is_fatal(r->producer, err) || consumer_is_fatal(r->stage.consumer, err)) {
+    if (producer_is_fatal(r->producer, err) || consumer_is_fatal(r->stage.consumer, err) ||
+        follower_is_fatal(r->follower, err)) {
         return err->status;
     }
     return 0;

@@ -217,7 +217,7 @@ static int step(struct worker *w, struct error *err)
     }
     take_jobs(w);
     announce(w);
-    if (producer_is_fatal(w->tools.producer, err) ||
+    if (producer_is_fatal(w->tools.producer, err) || follower_is_fatal(w->follower, err) ||
         (w->tools.consumer != NULL && consumer_is_fatal(w->tools.consumer, err))) {
         return err->status;
     }

@@ -4,6 +4,9 @@
  * A mark is the list of the partitions' end offsets at the moment of asking. It is reached when the
  * next offset of every partition is at or past its end; partition-end events move that position
  * over offsets that hold no record (compacted away, expired, transaction markers).
+ *
+ * One partition more than a topic has is asked for as well. While it does not exist, librdkafka
+ * says so once and keeps it in mind; anything else that is heard of it means that it was added.
  */
 #include "common/bus/follower.h"
 
@@ -47,7 +50,8 @@ struct follower {
     size_t topic_count;
     int64_t *positions; /* next offset of every partition, all topics in a row */
     size_t position_count;
-    bool last_wait; /* topics that are last are not begun yet */
+    bool last_wait;                     /* topics that are last are not begun yet */
+    const struct followed_topic *grown; /* NULL, or a topic that has more partitions now */
     rd_kafka_message_t *current;
     char key[KEY_SIZE_MAX];
 
@@ -179,9 +183,11 @@ static int start(struct follower *f, bool are_last, struct error *err)
 {
     for (size_t i = 0; i < f->topic_count; i++) {
         struct followed_topic *topic = &f->topics[i];
-        for (int j = 0; topic->is_last == are_last && j < topic->partition_count; j++) {
-            int64_t offset = topic->from_beginning ? RD_KAFKA_OFFSET_BEGINNING
-                                                   : f->positions[topic->first + (size_t)j];
+        for (int j = 0; topic->is_last == are_last && j <= topic->partition_count; j++) {
+            bool is_there = j < topic->partition_count;
+            int64_t offset = topic->from_beginning || !is_there
+                                 ? RD_KAFKA_OFFSET_BEGINNING
+                                 : f->positions[topic->first + (size_t)j];
             if (rd_kafka_consume_start_queue(topic->handle, j, offset, f->queue) < 0) {
                 return kafka_client_error(err, rd_kafka_last_error(),
                                           "cannot read topic %s partition %d", topic->name, j);
@@ -276,7 +282,7 @@ void follower_destroy(struct follower *f)
     }
     for (size_t i = 0; i < f->topic_count; i++) {
         struct followed_topic *topic = &f->topics[i];
-        for (int j = 0; topic->started && j < topic->partition_count; j++) {
+        for (int j = 0; topic->started && j <= topic->partition_count; j++) {
             rd_kafka_consume_stop(topic->handle, j);
         }
         if (topic->handle != NULL) {
@@ -415,6 +421,25 @@ static void fill_record(struct follower *f, const struct followed_topic *topic, 
                            .timestamp_ms = timestamp > 0 ? (uint64_t)timestamp : 0};
 }
 
+/* What is heard of the partition after a topic's last. */
+static void hear_of_next(struct follower *f, const struct followed_topic *topic,
+                         rd_kafka_resp_err_t code)
+{
+    bool is_there = code == RD_KAFKA_RESP_ERR_NO_ERROR || code == RD_KAFKA_RESP_ERR__PARTITION_EOF;
+    f->grown = is_there ? topic : f->grown;
+}
+
+bool follower_is_fatal(const struct follower *f, struct error *err)
+{
+    if (f->grown == NULL) {
+        return false;
+    }
+    ERROR(err, STATUS_UNSUPPORTED,
+          "topic %s has more than the %d partitions that are read: all are after a restart",
+          f->grown->name, f->grown->partition_count);
+    return true;
+}
+
 /* True when the message is a record; partition ends and errors are dealt with here. */
 static bool admit(struct follower *f, rd_kafka_message_t *message, struct record *out)
 {
@@ -427,6 +452,8 @@ static bool admit(struct follower *f, rd_kafka_message_t *message, struct record
         int64_t *position = &f->positions[topic->first + (size_t)message->partition];
         int64_t next = message->offset + (is_end ? 0 : 1);
         *position = next > *position ? next : *position;
+    } else if (topic != NULL && message->partition == topic->partition_count) {
+        hear_of_next(f, topic, message->err);
     } else {
         log_warn("follower", "topic=%s partition=%d code=%s reason=%s",
                  topic != NULL ? topic->name : "-", (int)message->partition,

@@ -29,8 +29,7 @@ struct follower_topic {
  * for which that is soon enough spares the broker, and itself, an answer for every few of them. */
 enum follower_pace { FOLLOWER_AT_ONCE, FOLLOWER_TOGETHER };
 
-/* Waits up to timeout_ms for the topics' metadata; UNAVAILABLE (retriable) when there is none.
- * Partitions that are added to a topic later are not noticed. */
+/* Waits up to timeout_ms for the topics' metadata; UNAVAILABLE (retriable) when there is none. */
 int follower_create(struct follower **out, const struct kafka_config *kafka,
                     const struct follower_topic *topics, size_t count, enum follower_pace pace,
                     int timeout_ms, struct error *err) MUST_CHECK;
@@ -51,6 +50,11 @@ bool follower_is_caught_up(struct follower *f);
  */
 uint64_t follower_mark(struct follower *f, int timeout_ms);
 bool follower_has_reached(struct follower *f, uint64_t mark);
+
+/* Partitions were added to a topic: what is written to them is not read. The owner ends, and reads
+ * them when it is started again. Known within the client's topic.metadata.refresh.interval.ms (5
+ * min), by which producers write to them too. */
+bool follower_is_fatal(const struct follower *f, struct error *err);
 
 /* Becomes readable when records wait; follower_next empties it. */
 int follower_fd(struct follower *f);

@@ -129,3 +129,14 @@ def test_a_killed_gateway_knows_its_jobs_when_it_is_back(make_stack, s3):
     assert again["state"] == "succeeded"
     assert again["url"].rpartition("/")[2] == job["url"].rpartition("/")[2]
     assert list(stack.client.events(job["id"]))[-1][1] == "done"
+
+
+def test_partitions_that_are_added_to_status_are_read_after_a_restart(make_stack):
+    stack = make_stack(services=["gateway", "router"], service_settings={
+        name: {"KAFKA_EXTRA": "topic.metadata.refresh.interval.ms=500"}
+        for name in ("gateway", "router")})
+    stack.topics.add_partitions("status", 8)
+    for service in (stack.gateway, stack.router):
+        wait_until(lambda: not service.is_running(), 20)
+        assert service.child.returncode == 1
+        assert "status has more than the 4 partitions" in service.log()

@@ -3,7 +3,7 @@
 import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from support import messages
 
@@ -69,6 +69,12 @@ class Topics:
         settings = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
         wanted = [NewTopic(self.name(topic), partitions, 1, config=settings) for topic in topics]
         for future in client.create_topics(wanted).values():
+            future.result(30)
+
+    def add_partitions(self, topic, total):
+        client = AdminClient({"bootstrap.servers": self.brokers})
+        wanted = [NewPartitions(self.name(topic), total)]
+        for future in client.create_partitions(wanted).values():
             future.result(30)
 
     # ---- Reading -----------------------------------------------------------------------------
