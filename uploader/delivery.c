@@ -135,6 +135,11 @@ static uint32_t milliseconds_between(uint64_t from_ms, uint64_t to_ms)
     return to_ms - from_ms < UINT32_MAX ? (uint32_t)(to_ms - from_ms) : UINT32_MAX;
 }
 
+const char *delivery_reason(const struct delivery *d)
+{
+    return d->end == DELIVERY_REFUSED ? "storage_refused" : "picture_missing";
+}
+
 static void set_end(Crafterse__V1__Status *status, struct delivery *d)
 {
     if (d->end == DELIVERY_STORED) {
@@ -142,8 +147,7 @@ static void set_end(Crafterse__V1__Status *status, struct delivery *d)
         return;
     }
     status->state = CRAFTERSE__V1__STATE__STATE_FAILED;
-    status->reason =
-        borrow_text(d->end == DELIVERY_REFUSED ? "storage_refused" : "picture_missing");
+    status->reason = borrow_text(delivery_reason(d));
     status->message = d->error.text;
 }
 

@@ -55,6 +55,9 @@ int delivery_create(struct delivery **out, struct record *record, const char *pr
 /* The record must have been handed on (zeroed). Accepts NULL. */
 void delivery_destroy(struct delivery *d);
 
+/* Why a job fails whose delivery ended as REFUSED or MISSING: a code of docs/PROTOCOL.md. */
+const char *delivery_reason(const struct delivery *d);
+
 /* The terminal Status of the job that d ends: SUCCEEDED, or FAILED for REFUSED and MISSING. Holds
  * pointers into d. */
 struct delivery_status {

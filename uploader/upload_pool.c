@@ -174,6 +174,14 @@ static int store_in_span(struct uploading *u, struct delivery *d, struct error *
     return rc;
 }
 
+static bool is_hurried(struct upload_pool *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    bool hurry = p->hurry;
+    pthread_mutex_unlock(&p->mutex);
+    return hurry;
+}
+
 /* False when it should be tried again; *err then says why. */
 static bool attempt(struct uploading *u, struct delivery *d, struct error *err)
 {
@@ -187,7 +195,9 @@ static bool attempt(struct uploading *u, struct delivery *d, struct error *err)
         return false;
     }
     rc = look_up_earlier(u, d, err);
-    if (rc == STATUS_NOT_FOUND) {
+    /* In a hurry the earlier picture may have been abandoned just now: whoever reads both again
+     * finds out. */
+    if (rc == STATUS_NOT_FOUND && !is_hurried(u->pool)) {
         d->end = DELIVERY_MISSING;
         d->error = *err;
         return true;
@@ -305,14 +315,6 @@ static void let_go(struct uploading *u, struct delivery *d, bool was_failing,
     if (!is_aside) {
         p->options.finished(p->options.user);
     }
-}
-
-static bool is_hurried(struct upload_pool *p)
-{
-    pthread_mutex_lock(&p->mutex);
-    bool hurry = p->hurry;
-    pthread_mutex_unlock(&p->mutex);
-    return hurry;
 }
 
 static void remember(struct uploading *u, struct delivery *d)

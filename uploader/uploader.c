@@ -150,8 +150,8 @@ static void conclude(struct uploader *u, struct delivery *d)
     struct outbox_entry *entry = outbox_begin(u->outbox, &d->record);
     if (d->end != DELIVERY_STORED) {
         log_error("job cannot be finished", "reason=%s", LOG_QUOTED(d->error.text));
-        span_fail(d->span, "storage_refused", d->error.text);
-        add_dead_letter(u, entry, "storage_refused", d->error.text);
+        span_fail(d->span, delivery_reason(d), d->error.text);
+        add_dead_letter(u, entry, delivery_reason(d), d->error.text);
     }
     if (d->lacks != STORE_PAIR_NEITHER) {
         add_repair(u, entry, d);

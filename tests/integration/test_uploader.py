@@ -233,6 +233,15 @@ def test_a_picture_that_the_store_never_takes_fails_its_job(uploader, s3):
     wait_committed(uploader)
 
 
+def test_a_job_whose_earlier_picture_never_came_fails_and_is_named(uploader):
+    last = make_results(2)[1]
+    uploader.topics.send("results", last)
+    status = wait_terminal(uploader, last.envelope.job_id)
+    assert status.state == messages.State.STATE_FAILED
+    assert status.reason == wait_dead_letter(uploader).reason == "picture_missing"
+    wait_committed(uploader)
+
+
 def test_a_slow_store_is_left_after_the_timeout_and_tried_again(make_stack, s3):
     uploader = make_uploader(make_stack, s3=s3, settings={"S3_TIMEOUT": "500ms"})
     s3.delay = 2

@@ -231,4 +231,27 @@ TEST(in_a_hurry_what_is_not_stored_is_given_back)
     teardown(&f);
 }
 
+/* The first picture is given back, and the store works for the second: that is no end of the job.
+ */
+TEST(in_a_hurry_no_job_fails_for_a_picture_that_was_given_back)
+{
+    struct fixture f;
+    uint64_t sizes[2];
+    char path[160];
+    setup(&f);
+    mkdir(f.objects, 0777);
+    snprintf(path, sizeof(path), "%s/aa", f.objects);
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL && fclose(file) == 0);
+    start(&f);
+    upload_pool_submit(f.pool, make_delivery(0));
+    upload_pool_submit(f.pool, make_delivery(1));
+    CHECK_INT(collect(&f, 1, sizes), -1);
+    unlink(path);
+    upload_pool_hurry(f.pool);
+    CHECK_INT(collect(&f, 10, sizes), DELIVERY_ABANDONED);
+    CHECK_INT(collect(&f, 10, sizes), DELIVERY_ABANDONED);
+    teardown(&f);
+}
+
 TEST_MAIN()
