@@ -4,22 +4,23 @@
 #include <stdio.h>
 #include <string.h>
 
-/* vsnprintf may cut inside a UTF-8 sequence; drop the broken tail so that the text stays valid. */
-static void trim_partial_utf8(char *text)
+#include "common/base/utf8.h"
+
+/* What a text quotes may be no UTF-8, and vsnprintf may cut inside a sequence, whose rest is
+ * dropped: no reader of Kafka takes a message whose text is not valid. */
+static void make_valid(char *text)
 {
     size_t length = strlen(text);
     size_t back = 0;
     while (back < 3 && back < length && ((unsigned char)text[length - 1 - back] & 0xC0) == 0x80) {
         back++;
     }
-    if (back >= length) {
-        return;
-    }
-    unsigned char lead = (unsigned char)text[length - 1 - back];
+    unsigned char lead = back < length ? (unsigned char)text[length - 1 - back] : 0;
     size_t need = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
     if (need > back) {
         text[length - 1 - back] = '\0';
     }
+    utf8_mend(text);
 }
 
 int error_set(struct error *err, enum status status, int retriable, const char *file, int line,
@@ -37,7 +38,7 @@ int error_set(struct error *err, enum status status, int retriable, const char *
     va_start(args, format);
     vsnprintf(err->text, sizeof(err->text), format, args);
     va_end(args);
-    trim_partial_utf8(err->text);
+    make_valid(err->text);
     return status;
 }
 
@@ -52,7 +53,7 @@ int error_wrap(struct error *err, const char *format, ...)
         snprintf(text + length, sizeof(text) - (size_t)length, ": %s", err->text);
     }
     memcpy(err->text, text, sizeof(err->text));
-    trim_partial_utf8(err->text);
+    make_valid(err->text);
     return err->status;
 }
 

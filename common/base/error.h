@@ -33,7 +33,7 @@ struct error {
     bool retriable;
     const char *file; /* where it was raised: static storage */
     int line;
-    char text[ERROR_TEXT_MAX]; /* UTF-8, cut at a character when too long */
+    char text[ERROR_TEXT_MAX]; /* UTF-8 whatever it quotes; cut at a character when too long */
 };
 
 #define MUST_CHECK __attribute__((warn_unused_result))

@@ -1,6 +1,7 @@
 #include "common/base/utf8.h"
 
 #include <stdint.h>
+#include <string.h>
 
 size_t utf8_character(const void *data, size_t size)
 {
@@ -39,4 +40,17 @@ bool utf8_is_valid(const void *data, size_t size)
         at += length;
     }
     return true;
+}
+
+void utf8_mend(char *text)
+{
+    size_t size = strlen(text), at = 0;
+    while (at < size) {
+        size_t length = utf8_character(text + at, size - at);
+        if (length == 0) {
+            text[at] = '?';
+            length = 1;
+        }
+        at += length;
+    }
 }

@@ -9,4 +9,7 @@
 size_t utf8_character(const void *data, size_t size);
 bool utf8_is_valid(const void *data, size_t size);
 
+/* Puts '?' in place of each byte of text that belongs to no character. */
+void utf8_mend(char *text);
+
 #endif

@@ -228,7 +228,7 @@ def test_a_picture_that_the_store_never_takes_fails_its_job(uploader, s3):
     status = wait_terminal(uploader, result.envelope.job_id)
     assert status.state == messages.State.STATE_FAILED
     assert status.reason == "storage_refused"
-    assert "EntityTooLarge" in status.message
+    assert "EntityTooLarge" in status.message and "zu gro?" in status.message
     assert wait_dead_letter(uploader).reason == "storage_refused"
     wait_committed(uploader)
 

@@ -10,7 +10,7 @@ Faults are set as attributes while it runs:
                    "slow_down"  every request answers 503 SlowDown
                    "denied"     every request answers 403 AccessDenied
                    "no_bucket"  every request answers 404 NoSuchBucket
-                   "too_large"  every PUT answers 400 EntityTooLarge
+                   "too_large"  every PUT answers 400 EntityTooLarge, with a text that is no UTF-8
                    "reset"      a PUT's connection is reset when half of its body is here
                    "lost_answer" a PUT is done, and its connection closed in place of an answer
                    "bad_etag"   a PUT is answered with an ETag that is not its body's
@@ -123,7 +123,7 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def refuse(self, status, code, message):
         body = (f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code>'
-                f"<Message>{message}</Message></Error>").encode()
+                f"<Message>{message}</Message></Error>").encode("latin-1")
         self.answer(status, body, Content_Type="application/xml")
 
     # ---- Checks ------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         elif fault == "no_bucket":
             self.refuse(404, "NoSuchBucket", "the specified bucket does not exist")
         elif fault == "too_large" and self.command == "PUT":
-            self.refuse(400, "EntityTooLarge", "your proposed upload exceeds the maximum")
+            self.refuse(400, "EntityTooLarge", "your upload is too large (zu gro\xdf)")
         else:
             return False
         return True

@@ -41,4 +41,13 @@ TEST(a_text_that_is_too_long_is_cut_at_a_character)
     CHECK_INT(strlen(err.text), ERROR_TEXT_MAX - 3);
 }
 
+TEST(a_text_is_utf8_whatever_it_quotes)
+{
+    struct error err;
+    ERROR(&err, STATUS_INVALID, "the peer says \"%s\"", "\x80\x81 caf\xE9");
+    CHECK_STR(err.text, "the peer says \"?? caf?\"");
+    error_wrap(&err, "%s", "\xFF");
+    CHECK_STR(err.text, "?: the peer says \"?? caf?\"");
+}
+
 TEST_MAIN()

@@ -32,4 +32,11 @@ TEST(refuses_overlong_forms_surrogates_and_code_points_past_the_end)
     CHECK(!VALID("\xF5\x80\x80\x80"));
 }
 
+TEST(mends_what_is_no_character_byte_by_byte)
+{
+    char text[] = "caf\xE9 \xC3\xA9\xFF\xE2\x82";
+    utf8_mend(text);
+    CHECK_STR(text, "caf? \xC3\xA9???");
+}
+
 TEST_MAIN()
