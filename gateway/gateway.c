@@ -485,7 +485,7 @@ static int run_gateway(const struct service_context *context, struct error *err)
     int left = uv_loop_close(&g->loop);
     ASSERT(left == 0);
     if (result == 0 && run->is_fatal) {
-        result = ERROR(err, STATUS_INTERNAL, "Kafka's client cannot go on; start the gateway again");
+        result = ERROR(err, STATUS_INTERNAL, "Kafka's client cannot go on; start it again");
     }
     xfree(run);
     return result;
