@@ -38,7 +38,6 @@ struct upload_pool {
     struct queue waiting, finished;
     bool hurry, stop;
     size_t failing; /* deliveries whose last attempt failed, and the look at the store */
-    size_t aside;   /* of those, the ones in waiting */
     size_t thread_count;
     struct uploading *threads;
 };
@@ -276,7 +275,6 @@ static struct delivery *take(struct uploading *u)
         struct delivery **link = find_due(p, &next_ms);
         if (link != NULL) {
             d = queue_take(&p->waiting, link);
-            p->aside -= d->backoff.failures > 0;
             u->current = d;
         } else if (next_ms != 0) {
             uint64_t now_ms = clock_monotonic_ms();
@@ -304,7 +302,6 @@ static void let_go(struct uploading *u, struct delivery *d, bool was_failing,
     }
     u->current = NULL;
     if (is_aside) {
-        p->aside++;
         queue_push_first(&p->waiting, d); /* before the later pictures of its job */
     } else {
         queue_push(&p->finished, d);
@@ -471,12 +468,15 @@ struct delivery *upload_pool_collect(struct upload_pool *p)
     return d;
 }
 
-size_t upload_pool_aside(struct upload_pool *p)
+size_t upload_pool_held_up(struct upload_pool *p)
 {
+    size_t held_up = 0;
     pthread_mutex_lock(&p->mutex);
-    size_t aside = p->aside;
+    for (const struct delivery *d = p->waiting.first; d != NULL; d = d->next) {
+        held_up += d->backoff.failures > 0 || is_behind_its_job(p, d);
+    }
     pthread_mutex_unlock(&p->mutex);
-    return aside;
+    return held_up;
 }
 
 void upload_pool_hurry(struct upload_pool *p)

@@ -47,8 +47,8 @@ int upload_pool_create(struct upload_pool **out, const struct upload_pool_option
 void upload_pool_destroy(struct upload_pool *p);
 
 void upload_pool_submit(struct upload_pool *p, struct delivery *d);
-/* How many wait for another attempt: they keep no thread. */
-size_t upload_pool_aside(struct upload_pool *p);
+/* How many wait for another attempt, or behind their job: no thread that is free helps them. */
+size_t upload_pool_held_up(struct upload_pool *p);
 /* A delivery that has ended, in any order; NULL when none has. */
 struct delivery *upload_pool_collect(struct upload_pool *p);
 

@@ -39,7 +39,8 @@
 #define TICK_MS 250
 #define FLUSH_TIMEOUT_MS 10000
 #define LEAVE_TIMEOUT_MS 10000
-#define IN_HAND_MAX 4 /* records a partition */
+#define IN_HAND_MAX 4  /* records a partition */
+#define HELD_UP_MIN 12 /* three partitions' records leave room for the fourth's */
 
 struct uploader {
     const struct service_context *context;
@@ -239,11 +240,14 @@ static void serve(struct uploader *u, bool draining)
     outbox_service(u->outbox);
 }
 
-/* As many as are stored at the same time, and as many again that wait for another attempt. */
+/* As many as are stored at the same time, and as many again that wait for another attempt or behind
+ * their job, or more when these are so few that jobs of several pictures on two partitions would
+ * hold up the others. */
 static bool has_room(const struct uploader *u)
 {
     size_t uploads = (size_t)u->config->uploads;
-    return u->uploading < 2 * uploads && u->uploading - upload_pool_aside(u->pool) < uploads;
+    size_t total = uploads + (uploads > HELD_UP_MIN ? uploads : HELD_UP_MIN);
+    return u->uploading < total && u->uploading - upload_pool_held_up(u->pool) < uploads;
 }
 
 static void take_records(struct uploader *u)

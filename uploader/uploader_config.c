@@ -99,9 +99,9 @@ const struct config_option uploader_config_options[] = {
      .default_text = "4",
      .min = 1,
      .max = 64,
-     .help =
-         "Pictures stored at the same time; as many again may be put aside until they are tried "
-         "again. Each may take up to 32 MiB of memory."},
+     .help = "Pictures stored at the same time; as many again, and at least 12, may wait until "
+             "they are "
+             "tried again, or behind their job's. Each may take up to 32 MiB of memory."},
     {.name = "RETRY_MAX",
      .type = CONFIG_DURATION,
      .offset = AT(retry_max_ms),

@@ -352,6 +352,26 @@ def test_the_folder_store_keeps_pictures_as_files(make_stack):
         assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_a_job_that_the_store_fails_with_holds_up_no_other(make_stack):
+    uploader = make_uploader(make_stack, settings={"UPLOADS": "1"})
+    obstacle = uploader.objects_folder / "aa"
+    obstacle.write_text("where a folder should be")
+    stubborn = make_results(3)
+    for result in stubborn:
+        result.images[0].content_hash = "aa" * 32
+        result.image.content_hash = result.images[result.image.index].content_hash
+        uploader.topics.send("results", result)
+    others = [make_results()[0] for _ in range(6)]
+    for result in others:
+        result.image.content_hash = result.images[0].content_hash = "bb" + secrets.token_hex(31)
+        uploader.topics.send("results", result)
+    for result in others:
+        status = wait_terminal(uploader, result.envelope.job_id)
+        assert status.state == messages.State.STATE_SUCCEEDED
+    assert uploader.topics.statuses(stubborn[0].envelope.job_id) == []
+    obstacle.unlink()
+
+
 def test_a_picture_of_many_megabytes_arrives(uploader, s3):
     big = png() + secrets.token_bytes(12 * 1024 * 1024)
     result, = make_results(1, [big])

@@ -206,7 +206,7 @@ TEST(a_picture_that_the_store_fails_with_holds_up_its_own_job_only)
     upload_pool_submit(f.pool, make_delivery_of(stubborn, stubborn_hashes, 0));
     upload_pool_submit(f.pool, make_delivery_of(stubborn, stubborn_hashes, 1));
     CHECK_INT(collect(&f, 1, sizes), -1);
-    CHECK_INT((int)upload_pool_aside(f.pool), 1);
+    CHECK_INT((int)upload_pool_held_up(f.pool), 2);
     upload_pool_submit(f.pool, make_delivery_of(other, other_hashes, 0));
     CHECK_INT(collect(&f, 10, sizes), DELIVERY_STORED);
     CHECK(!health_is_ready(NULL));
