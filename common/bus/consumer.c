@@ -599,6 +599,12 @@ void consumer_drop(struct consumer *c, struct record *r)
     }
 }
 
+void consumer_return(struct consumer *c, struct record *r)
+{
+    partition_excuse(r);
+    consumer_drop(c, r);
+}
+
 bool consumer_holds(const struct record *r)
 {
     return partition_of(r)->queue != NULL;

@@ -82,6 +82,9 @@ bool consumer_take_partition(struct consumer *c, const char *topic, int32_t part
  * before later ones. *r is zeroed by both. */
 int consumer_done(struct consumer *c, struct record *r, struct error *err);
 void consumer_drop(struct consumer *c, struct record *r);
+/* Like consumer_drop, by one that leaves the record to the partition's next member and did not fail
+ * at it: its attempt is taken back when the partition goes. */
+void consumer_return(struct consumer *c, struct record *r);
 /* False once the record's partition went to another member. */
 bool consumer_holds(const struct record *r);
 /* True when every record that is done is committed too. */

@@ -275,18 +275,13 @@ void outbox_end(struct outbox_entry *entry)
     entry->box->complete |= entry->unreported == 0;
 }
 
-static void entry_give_back(struct outbox_entry *entry)
-{
-    if (entry->has_record) {
-        consumer_drop(entry->box->consumer, &entry->record);
-        entry->has_record = false;
-    }
-}
-
 void outbox_drop(struct outbox_entry *entry)
 {
     /* Reports may still be on their way: the entry stays in the list until they are in. */
-    entry_give_back(entry);
+    if (entry->has_record) {
+        consumer_return(entry->box->consumer, &entry->record);
+        entry->has_record = false;
+    }
     outbox_end(entry);
 }
 
@@ -359,7 +354,10 @@ size_t outbox_failing(const struct outbox *box)
 void outbox_abandon(struct outbox *box)
 {
     for (struct outbox_entry *entry = box->first; entry != NULL; entry = entry->next) {
-        entry_give_back(entry);
+        if (entry->has_record) {
+            consumer_drop(entry->box->consumer, &entry->record);
+            entry->has_record = false;
+        }
         entry->ended = true;
     }
 }

@@ -64,7 +64,8 @@ void outbox_hold(struct outbox_entry *entry);
 
 /* No more outputs: the entry is done, and freed, once all are reported. Not to be used after. */
 void outbox_end(struct outbox_entry *entry);
-/* Gives the record back uncommitted: it will be read again. Outputs already sent stay sent. */
+/* Gives the record back uncommitted: it will be read again, as the same attempt. Outputs already
+ * sent stay sent. */
 void outbox_drop(struct outbox_entry *entry);
 
 /* Commits what is complete and sends again what failed. Call after every producer_poll. */

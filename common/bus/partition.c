@@ -19,7 +19,8 @@ struct held {
     struct held *next;
     int64_t offset;
     enum held_state state;
-    bool is_counted; /* in hand, and its attempt too */
+    bool is_counted; /* its attempt, which is taken back when the partition goes */
+    bool is_excused; /* also when it is given back before */
     char key[];
 };
 
@@ -162,7 +163,7 @@ struct partition *partition_end(struct record *r, bool done)
     struct partition *p = held->partition;
     ASSERT(held->state == HELD_IN_HAND);
     held->state = done ? HELD_DONE : HELD_GIVEN_BACK;
-    held->is_counted = false;
+    held->is_counted = held->is_counted && held->is_excused && !done;
     p->in_hand--;
     *r = (struct record){.topic = NULL};
     if (done) {
@@ -181,6 +182,12 @@ void partition_note_attempt(const struct record *r)
 {
     struct held *held = r->handle;
     held->is_counted = true;
+}
+
+void partition_excuse(const struct record *r)
+{
+    struct held *held = r->handle;
+    held->is_excused = true;
 }
 
 void partition_take_back_attempts(struct partition *p)

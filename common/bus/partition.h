@@ -53,8 +53,10 @@ struct partition *partition_end(struct record *r, bool done);
 
 /* The attempt of a record in hand was counted in p->attempts. */
 void partition_note_attempt(const struct record *r);
-/* The partition is about to go from a living member: what it has in hand was no attempt that
- * failed. Its last commit is to follow. */
+/* A record in hand is about to be given back by a member that lives. */
+void partition_excuse(const struct record *r);
+/* The partition is about to go from a living member: what it has in hand, or gave back and excused,
+ * was no attempt that failed. Its last commit is to follow. */
 void partition_take_back_attempts(struct partition *p);
 
 /* Something is to be committed. */
