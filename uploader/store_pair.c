@@ -20,6 +20,7 @@ struct condition {
     struct backoff backoff;
     uint64_t failing_since_ms; /* monotonic; 0 = it does not fail */
     uint64_t not_before_ms;    /* left alone until then */
+    bool is_probed;            /* a thread asks whether it still fails */
     struct error error;        /* the last */
     struct metric *failing, *refusing;
 };
@@ -77,11 +78,13 @@ static void note(struct store_health *h, int k, int rc, const struct error *err)
 {
     struct condition *c = &h->conditions[k];
     uint64_t now_ms = clock_monotonic_ms();
-    if (rc == STATUS_NOT_FOUND) {
-        return; /* a store whose bucket is missing says so too, and takes no object */
-    }
     bool fails = rc != 0 && rc != STATUS_TOO_LARGE;
     pthread_mutex_lock(&h->mutex);
+    c->is_probed = false;
+    if (rc == STATUS_NOT_FOUND) { /* said by a store whose bucket is missing too: nothing new */
+        pthread_mutex_unlock(&h->mutex);
+        return;
+    }
     if (fails) {
         c->failing_since_ms = c->failing_since_ms != 0 ? c->failing_since_ms : now_ms;
         c->not_before_ms = now_ms + backoff_next(&c->backoff, id_random());
@@ -104,15 +107,18 @@ static bool is_given_up(const struct store_health *h)
            clock_monotonic_ms() - first->failing_since_ms >= h->patience_ms;
 }
 
-/* Whether to ask store k now; else *err is what it said the last time. */
-static bool may_ask(struct store_health *h, int k, struct error *err)
+/* Whether to ask store k now; else *err is what it said the last time. does_ask: the caller asks at
+ * once and notes the answer; a store that fails may hang, so that one thread at a time does. */
+static bool may_ask(struct store_health *h, int k, bool does_ask, struct error *err)
 {
     pthread_mutex_lock(&h->mutex);
-    const struct condition *c = &h->conditions[k];
+    struct condition *c = &h->conditions[k];
     bool is_waited_for = k == STORE_PAIR_FIRST && !is_given_up(h);
-    bool may = is_waited_for || clock_monotonic_ms() >= c->not_before_ms;
+    bool may = is_waited_for || (!c->is_probed && clock_monotonic_ms() >= c->not_before_ms);
     if (!may) {
         *err = c->error;
+    } else if (does_ask && !is_waited_for) {
+        c->is_probed = c->failing_since_ms != 0;
     }
     pthread_mutex_unlock(&h->mutex);
     return may;
@@ -131,7 +137,7 @@ static bool second_is_enough(struct store_health *h)
 static int put_one(struct store_pair *pair, int k, const struct store_object *object,
                    struct store_result *result, struct error *err)
 {
-    if (!may_ask(pair->health, k, err)) {
+    if (!may_ask(pair->health, k, true, err)) {
         return err->status;
     }
     int rc = store_put(pair->stores[k], object->key, object->data, object->size, result, err);
@@ -173,7 +179,7 @@ int store_pair_put(struct store_pair *pair, const struct store_object *object,
 static int size_one(struct store_pair *pair, int k, const char *key, uint64_t *size,
                     struct error *err)
 {
-    if (!may_ask(pair->health, k, err)) {
+    if (!may_ask(pair->health, k, true, err)) {
         return err->status;
     }
     int rc = store_size(pair->stores[k], key, size, err);
@@ -230,7 +236,7 @@ int store_pair_repair(struct store_pair *pair, const char *key, int lacks, struc
     size_t size = 0;
     int from = 1 - lacks;
     uint64_t there = 0;
-    if (!may_ask(pair->health, lacks, err)) {
+    if (!may_ask(pair->health, lacks, false, err)) {
         return err->status;
     }
     int rc = store_get(pair->stores[from], key, &data, &size, err);

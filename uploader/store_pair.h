@@ -2,8 +2,9 @@
  * away the second alone is enough.
  *
  * An object that only one of them has is told (lacks), so that the caller can have it copied later.
- * The second is never waited for: when it fails, it is left alone for a while. The first is: for
- * `patience_ms` its failures are the caller's to repeat, and only then is the second enough.
+ * The second is not waited for: when it fails, it is left alone for a while, and then one thread at
+ * a time finds out whether it still does. The first is waited for: for `patience_ms` its failures
+ * are the caller's to repeat; only then is the second enough, and the first treated like it.
  *
  * Thread rule: a pair belongs to one thread, as its stores do; what is known of the stores is
  * shared by all pairs and guarded. */

@@ -75,6 +75,13 @@ const struct config_option uploader_config_options[] = {
      .offset = AT(second.s3_secret_access_key),
      .flags = CONFIG_SECRET,
      .help = "As S3_SECRET_ACCESS_KEY, of the second store."},
+    {.name = "SECOND_S3_TIMEOUT",
+     .type = CONFIG_DURATION,
+     .offset = AT(second.s3_timeout_ms),
+     .default_text = "10s",
+     .min = 100,
+     .max = 600000,
+     .help = "As S3_TIMEOUT, of the second store; a picture waits for that as well."},
     {.name = "STORE_PATIENCE",
      .type = CONFIG_DURATION,
      .offset = AT(patience_ms),
@@ -84,7 +91,7 @@ const struct config_option uploader_config_options[] = {
      .help = "How long the first store may fail before the second alone is enough."},
     {.name = "S3_TIMEOUT",
      .type = CONFIG_DURATION,
-     .offset = AT(s3_timeout_ms),
+     .offset = AT(first.s3_timeout_ms),
      .default_text = "30s",
      .min = 100,
      .max = 600000,
@@ -215,8 +222,8 @@ int uploader_config_check(const void *config, struct error *err)
     return rc;
 }
 
-static int open_place(const struct uploader_config *config, const struct uploader_place *place,
-                      bool durable, struct store **out, struct error *err)
+static int open_place(const struct uploader_place *place, bool durable, struct store **out,
+                      struct error *err)
 {
     if (strcmp(place->kind, "folder") == 0) {
         *out = folder_store_create(place->folder, durable);
@@ -228,7 +235,7 @@ static int open_place(const struct uploader_config *config, const struct uploade
         .bucket = place->s3_bucket,
         .access_key_id = place->s3_access_key_id,
         .secret_access_key = place->s3_secret_access_key,
-        .timeout_ms = config->s3_timeout_ms,
+        .timeout_ms = place->s3_timeout_ms,
     };
     return s3_store_create(out, &settings, err);
 }
@@ -236,9 +243,9 @@ static int open_place(const struct uploader_config *config, const struct uploade
 int uploader_config_open_stores(const struct uploader_config *config, bool durable,
                                 struct store_pair *out, struct error *err)
 {
-    int rc = open_place(config, &config->first, durable, &out->stores[0], err);
+    int rc = open_place(&config->first, durable, &out->stores[0], err);
     if (rc == 0 && uploader_config_has_second(config)) {
-        rc = open_place(config, &config->second, durable, &out->stores[1], err);
+        rc = open_place(&config->second, durable, &out->stores[1], err);
     }
     return rc;
 }

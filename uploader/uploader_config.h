@@ -14,12 +14,12 @@ struct uploader_place {
     const char *folder;
     const char *s3_endpoint, *s3_region, *s3_bucket;
     const char *s3_access_key_id, *s3_secret_access_key;
+    int64_t s3_timeout_ms;
 };
 
 struct uploader_config {
     struct uploader_place first, second;
     int64_t patience_ms; /* with the first */
-    int64_t s3_timeout_ms;
     const char *object_prefix;
     int64_t uploads;
     int64_t retry_max_ms;

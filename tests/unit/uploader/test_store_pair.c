@@ -1,5 +1,7 @@
 #include "uploader/store_pair.h"
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <string.h>
 
 #include "common/base/clock.h"
@@ -15,6 +17,8 @@ struct memory_store {
     struct store store;
     int fails; /* a status, or 0 */
     bool retriable;
+    bool hangs; /* a put, until it is told otherwise */
+    sem_t hung, released;
     int calls;
     size_t count;
     char keys[OBJECTS_MAX][32];
@@ -48,6 +52,10 @@ static int put(struct store *s, const char *key, const void *data, size_t size,
 {
     struct memory_store *m = from_store(s);
     size_t i = find(m, key);
+    if (m->hangs) {
+        sem_post(&m->hung);
+        sem_wait(&m->released);
+    }
     int rc = fail(m, err);
     if (rc != 0) {
         return rc;
@@ -264,6 +272,40 @@ TEST(a_store_that_says_not_found_is_not_healed_by_that)
     fail_with(&f.first, STATUS_DENIED, false);
     CHECK_INT(put_one(&f, "a", &result), 0); /* the second is still enough */
     CHECK_INT(result.lacks, STORE_PAIR_FIRST);
+}
+
+static void *put_in_thread(void *user)
+{
+    struct store_pair_result result;
+    CHECK_INT(put_one(user, "b", &result), 0);
+    return NULL;
+}
+
+TEST(a_failing_second_that_hangs_keeps_one_thread)
+{
+    struct fixture f, other; /* two threads' stores */
+    struct store_pair_result result;
+    pthread_t thread;
+    set_up(&other);
+    set_up(&f);
+    sem_init(&other.second.hung, 0, 0);
+    sem_init(&other.second.released, 0, 0);
+    fail_with(&f.second, STATUS_TIMEOUT, true);
+    CHECK_INT(put_one(&f, "a", &result), 0);
+    clock_sleep_ms(PAUSE_MS + 5);
+    other.second.hangs = true;
+    CHECK_INT(pthread_create(&thread, NULL, put_in_thread, &other), 0);
+    sem_wait(&other.second.hung);
+    fail_with(&f.second, 0, false);
+    CHECK_INT(put_one(&f, "c", &result), 0); /* at once, past the second */
+    CHECK_INT(result.lacks, STORE_PAIR_SECOND);
+    CHECK_INT(f.second.calls, 1);
+    sem_post(&other.second.released);
+    pthread_join(thread, NULL);
+    CHECK_INT(put_one(&f, "d", &result), 0);
+    CHECK_INT(result.lacks, STORE_PAIR_NEITHER);
+    sem_destroy(&other.second.hung);
+    sem_destroy(&other.second.released);
 }
 
 TEST_MAIN()
