@@ -89,31 +89,6 @@ static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, enum followe
 }
 
 /* The topic's partition count; negative and *err when the broker does not tell. */
-static int ask_partition_count(struct follower *f, const struct followed_topic *topic,
-                               int timeout_ms, struct error *err)
-{
-    const rd_kafka_metadata_t *metadata = NULL;
-    rd_kafka_resp_err_t code = rd_kafka_metadata(f->rk, 0, topic->handle, &metadata, timeout_ms);
-    if (metadata != NULL) {
-        code = metadata->topic_cnt == 1 ? metadata->topics[0].err
-                                        : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-    }
-    int count = 0;
-    if (metadata != NULL) {
-        count = code == RD_KAFKA_RESP_ERR_NO_ERROR ? metadata->topics[0].partition_cnt : 0;
-        rd_kafka_metadata_destroy(metadata);
-    }
-    if (count > 0) {
-        return count;
-    }
-    kafka_client_error(
-        err, code != RD_KAFKA_RESP_ERR_NO_ERROR ? code : RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
-        "cannot follow topic %s", topic->name);
-    err->status = STATUS_UNAVAILABLE;
-    err->retriable = true;
-    return STATUS_UNAVAILABLE;
-}
-
 static int find_partitions(struct follower *f, uint64_t deadline_ms, struct error *err)
 {
     for (size_t i = 0; i < f->topic_count; i++) {
@@ -122,8 +97,8 @@ static int find_partitions(struct follower *f, uint64_t deadline_ms, struct erro
         for (;;) {
             uint64_t now_ms = clock_monotonic_ms();
             uint64_t left_ms = now_ms < deadline_ms ? deadline_ms - now_ms : 1;
-            count = ask_partition_count(
-                f, topic, left_ms < METADATA_TIMEOUT_MS ? (int)left_ms : METADATA_TIMEOUT_MS, err);
+            int timeout_ms = left_ms < METADATA_TIMEOUT_MS ? (int)left_ms : METADATA_TIMEOUT_MS;
+            count = kafka_client_partition_count(f->rk, topic->handle, timeout_ms, err);
             if (count > 0) {
                 break;
             }

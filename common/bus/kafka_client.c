@@ -230,6 +230,29 @@ int kafka_client_error(struct error *err, rd_kafka_resp_err_t code, const char *
                      rd_kafka_err2str(code), rd_kafka_err2name(code));
 }
 
+int kafka_client_partition_count(rd_kafka_t *rk, rd_kafka_topic_t *topic, int timeout_ms,
+                                 struct error *err)
+{
+    const rd_kafka_metadata_t *metadata = NULL;
+    rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 0, topic, &metadata, timeout_ms);
+    int count = 0;
+    if (metadata != NULL) {
+        code = metadata->topic_cnt == 1 ? metadata->topics[0].err
+                                        : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+        count = code == RD_KAFKA_RESP_ERR_NO_ERROR ? metadata->topics[0].partition_cnt : 0;
+        rd_kafka_metadata_destroy(metadata);
+    }
+    if (count > 0) {
+        return count;
+    }
+    kafka_client_error(
+        err, code != RD_KAFKA_RESP_ERR_NO_ERROR ? code : RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+        "cannot read topic %s", rd_kafka_topic_name(topic));
+    err->status = STATUS_UNAVAILABLE;
+    err->retriable = true;
+    return STATUS_UNAVAILABLE;
+}
+
 bool kafka_client_is_fatal(rd_kafka_t *rk, struct error *err)
 {
     char text[512];

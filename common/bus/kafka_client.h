@@ -39,6 +39,12 @@ void kafka_client_signal(rd_kafka_queue_t *queue, int fd);
 int kafka_client_error(struct error *err, rd_kafka_resp_err_t code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* How many partitions the topic has, at least 1; STATUS_UNAVAILABLE (retriable) when no broker says
+ * so: brokers that restart, or a cluster's news of a topic, may say for a moment that there is
+ * none. */
+int kafka_client_partition_count(rd_kafka_t *rk, rd_kafka_topic_t *topic, int timeout_ms,
+                                 struct error *err) MUST_CHECK;
+
 /* True, and the reason in *err, once librdkafka declared the handle dead. */
 bool kafka_client_is_fatal(rd_kafka_t *rk, struct error *err);
 

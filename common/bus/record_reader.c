@@ -83,9 +83,8 @@ static int take(const rd_kafka_message_t *message, const char *topic, int64_t of
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
     case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
         return missing(err, topic, message->partition, offset);
-    default: /* connections come and go */
+    default: /* connections come and go, and for a while so may partitions */
         return 1;
     }
 }
@@ -96,21 +95,17 @@ static int check_partition(struct record_reader *reader, int32_t partition, int6
                            int timeout_ms, struct error *err)
 {
     const char *topic = rd_kafka_topic_name(reader->topic);
-    const rd_kafka_metadata_t *metadata = NULL;
     if (partition < 0) {
         return missing(err, topic, partition, offset);
     }
     if (partition < reader->partition_count) {
         return STATUS_OK;
     }
-    rd_kafka_resp_err_t code =
-        rd_kafka_metadata(reader->rk, 0, reader->topic, &metadata, timeout_ms);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        return ERROR(err, STATUS_UNAVAILABLE, "topic %s: no broker says where it is: %s", topic,
-                     rd_kafka_err2str(code));
+    int count = kafka_client_partition_count(reader->rk, reader->topic, timeout_ms, err);
+    if (count < 0) {
+        return count;
     }
-    reader->partition_count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
-    rd_kafka_metadata_destroy(metadata);
+    reader->partition_count = count;
     return partition < reader->partition_count ? STATUS_OK : missing(err, topic, partition, offset);
 }
 

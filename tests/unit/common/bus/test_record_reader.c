@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/bus/embedded_broker.h"
@@ -96,6 +99,32 @@ TEST(a_place_without_a_record_is_not_found)
     record_reader_destroy(reader);
     producer_destroy(producer, 1000);
     embedded_broker_stop(broker);
+}
+
+TEST(a_topic_that_no_broker_knows_for_a_moment_has_lost_no_record)
+{
+    static const rd_kafka_resp_err_t passing[] = {RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+                                                  RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE};
+    char reason[128];
+    struct error err;
+    rd_kafka_t *host = rd_kafka_new(RD_KAFKA_PRODUCER, NULL, reason, sizeof(reason));
+    REQUIRE(host != NULL);
+    rd_kafka_mock_cluster_t *cluster = rd_kafka_mock_cluster_new(host, 1);
+    REQUIRE(cluster != NULL);
+    CHECK_INT(rd_kafka_mock_topic_create(cluster, "t.inputs", 2, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+    kafka.brokers = rd_kafka_mock_cluster_bootstraps(cluster);
+    struct record_reader *reader = open_reader();
+    for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
+        uint8_t *payload = NULL;
+        size_t size = 0;
+        rd_kafka_mock_topic_set_error(cluster, "t.inputs", passing[i]);
+        CHECK_INT(record_reader_read(reader, 1, 0, TIMEOUT_MS, &payload, &size, &err),
+                  STATUS_UNAVAILABLE);
+        CHECK(err.retriable);
+    }
+    record_reader_destroy(reader);
+    rd_kafka_mock_cluster_destroy(cluster);
+    rd_kafka_destroy(host);
 }
 
 TEST_MAIN()
