@@ -269,7 +269,6 @@ static int connect_now(struct redis *r, struct error *err)
         result = greet(r, 2, choose, err);
     }
     if (result == 0) {
-        r->pause_ms = 0;
         log_info("connected to Redis", "host=%s port=%d", LOG_QUOTED(r->host), r->port);
     }
     return result;
@@ -277,21 +276,32 @@ static int connect_now(struct redis *r, struct error *err)
 
 /* ---- Commands -------------------------------------------------------------------------------- */
 
+/* Connects when it has to. The pauses begin anew only when Redis answers: one that hangs still
+ * takes connections, as the kernel does that for it. */
+static redisReply *ask(struct redis *r, int count, const char **arguments, const size_t *sizes,
+                       struct error *err)
+{
+    if (connect_now(r, err) < 0) {
+        return NULL;
+    }
+    metric_increment(&metric_operations_total);
+    redisReply *reply = command(r, count, arguments, sizes, err);
+    if (r->context != NULL) {
+        r->pause_ms = 0;
+    }
+    return reply;
+}
+
 int redis_set(struct redis *r, const char *key, const void *value, size_t size, int ttl_seconds,
               struct error *err)
 {
     struct error problem = {0};
     err = err != NULL ? err : &problem;
-    int result = connect_now(r, err);
-    if (result < 0) {
-        return result;
-    }
     char ttl[16];
     snprintf(ttl, sizeof(ttl), "%d", ttl_seconds);
     const char *arguments[] = {"SET", key, value, "EX", ttl};
     const size_t sizes[] = {3, strlen(key), size, 2, strlen(ttl)};
-    metric_increment(&metric_operations_total);
-    redisReply *reply = command(r, ttl_seconds > 0 ? 5 : 3, arguments, sizes, err);
+    redisReply *reply = ask(r, ttl_seconds > 0 ? 5 : 3, arguments, sizes, err);
     if (reply == NULL) {
         return err->status;
     }
@@ -303,21 +313,14 @@ int redis_get(struct redis *r, const char *key, struct buf *value, struct error 
 {
     struct error problem = {0};
     err = err != NULL ? err : &problem;
-    int result = connect_now(r, err);
-    if (result < 0) {
-        return result;
-    }
     const char *arguments[] = {"GET", key};
-    metric_increment(&metric_operations_total);
-    redisReply *reply = command(r, 2, arguments, NULL, err);
+    redisReply *reply = ask(r, 2, arguments, NULL, err);
     if (reply == NULL) {
         return err->status;
     }
-    if (reply->type == REDIS_REPLY_STRING) {
-        result = buf_append(value, reply->str, (size_t)reply->len, err);
-    } else {
-        result = ERROR(err, STATUS_NOT_FOUND, "Redis has no %s", key);
-    }
+    int result = reply->type == REDIS_REPLY_STRING
+                     ? buf_append(value, reply->str, (size_t)reply->len, err)
+                     : ERROR(err, STATUS_NOT_FOUND, "Redis has no %s", key);
     freeReplyObject(reply);
     return result;
 }

@@ -99,7 +99,8 @@ static void *serve(void *user)
     return NULL;
 }
 
-static struct redis *connect_to(struct server *server, const char *user, int timeout_ms)
+/* Listens on a free port; the URL has that user. */
+static struct redis *open_at(struct server *server, const char *user, int timeout_ms)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
@@ -107,13 +108,19 @@ static struct redis *connect_to(struct server *server, const char *user, int tim
     struct redis *r = NULL;
     char url[128];
     server->fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(server->fd, (struct sockaddr *)&address, size) < 0 || listen(server->fd, 4) < 0 ||
+    if (bind(server->fd, (struct sockaddr *)&address, size) < 0 || listen(server->fd, 64) < 0 ||
         getsockname(server->fd, (struct sockaddr *)&address, &size) < 0) {
         return NULL;
     }
-    pthread_create(&server->thread, NULL, serve, server);
     snprintf(url, sizeof(url), "redis://%s127.0.0.1:%d", user, ntohs(address.sin_port));
     return redis_create(&r, url, timeout_ms, NULL) == 0 ? r : NULL;
+}
+
+static struct redis *connect_to(struct server *server, const char *user, int timeout_ms)
+{
+    struct redis *r = open_at(server, user, timeout_ms);
+    pthread_create(&server->thread, NULL, serve, server);
+    return r;
 }
 
 static void stop(struct server *server, struct redis *r)
@@ -158,6 +165,26 @@ TEST(refusals_and_silence_become_errors_within_the_timeout)
     CHECK_INT(redis_get(r, "k", &value, &err), STATUS_UNAVAILABLE);
     CHECK(clock_monotonic_ms() - before_ms < 2000);
     stop(&silent, r);
+    buf_deinit(&value);
+}
+
+TEST(a_redis_that_takes_connections_and_hangs_is_asked_ever_more_seldom)
+{
+    struct server hanging = {.fd = -1}; /* nobody accepts: the kernel connects all the same */
+    struct buf value;
+    buf_init(&value, 100);
+    struct redis *r = open_at(&hanging, "", 50);
+    REQUIRE(r != NULL);
+    int waits = 0;
+    uint64_t begun_ms = clock_monotonic_ms(), before_ms;
+    while ((before_ms = clock_monotonic_ms()) < begun_ms + 1200) {
+        CHECK_INT(redis_get(r, "k", &value, NULL), STATUS_UNAVAILABLE);
+        waits += clock_monotonic_ms() - before_ms >= 40;
+        clock_sleep_ms(1);
+    }
+    CHECK(waits >= 1 && waits <= 4); /* at 0, 150, 400 and 850 ms, and not every 150 */
+    redis_destroy(r);
+    close(hanging.fd);
     buf_deinit(&value);
 }
 
