@@ -65,6 +65,14 @@ static int sync_folder(const struct folder_store *f, const char *path, struct er
     return rc;
 }
 
+/* Makes the name of the file `path` durable. */
+static int sync_name(const struct folder_store *f, const char *path, struct error *err)
+{
+    char parent[PATH_SIZE];
+    snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(path, '/') - path), path);
+    return sync_folder(f, parent, err);
+}
+
 /* Makes one folder whose parent exists, and its entry in the parent durable. */
 static int make_folder(const struct folder_store *f, char *path, struct error *err)
 {
@@ -159,8 +167,9 @@ static bool file_equals(int fd, const void *data, size_t size)
     }
 }
 
-static int describe_existing(const char *path, const void *data, size_t size,
-                             struct store_result *result, struct error *err)
+/* Who named it may have died, or failed, before the name was durable. */
+static int describe_existing(const struct folder_store *f, const char *path, const void *data,
+                             size_t size, struct store_result *result, struct error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat info;
@@ -173,7 +182,7 @@ static int describe_existing(const char *path, const void *data, size_t size,
         result->outcome = file_equals(fd, data, size) ? STORE_EXISTS : STORE_DIFFERS;
     }
     close(fd);
-    return rc;
+    return rc == 0 ? sync_name(f, path, err) : rc;
 }
 
 /* Gives the finished file its name unless that is taken. Some file systems have no hard links;
@@ -193,13 +202,11 @@ static int publish(const struct folder_store *f, const char *incoming, const cha
                    const void *data, size_t size, struct store_result *result, struct error *err)
 {
     if (name_once(incoming, path) != 0) {
-        return errno == EEXIST ? describe_existing(path, data, size, result, err)
+        return errno == EEXIST ? describe_existing(f, path, data, size, result, err)
                                : system_error(err, "name object", path, errno);
     }
-    char parent[PATH_SIZE];
-    snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(path, '/') - path), path);
     *result = (struct store_result){.outcome = STORE_CREATED, .size = size};
-    return sync_folder(f, parent, err);
+    return sync_name(f, path, err);
 }
 
 /* ---- The interface ----------------------------------------------------------------------------
@@ -217,7 +224,7 @@ static int put(struct store *s, const char *key, const void *data, size_t size,
         return rc;
     }
     if (access(path, F_OK) == 0) {
-        return describe_existing(path, data, size, result, err);
+        return describe_existing(f, path, data, size, result, err);
     }
     rc = make_parents(f, incoming, err);
     rc = rc == 0 ? make_parents(f, path, err) : rc;

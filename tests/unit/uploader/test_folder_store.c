@@ -2,13 +2,29 @@
 #include "uploader/folder_store.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <stdbool.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/harness/test.h"
 #include "tests/support/scratch.h"
 
 #define KEY "pictures/ab/abcdef.png"
+
+static bool no_folder_syncs;
+
+/* In place of the C library's. */
+int fsync(int fd)
+{
+    struct stat info;
+    if (no_folder_syncs && fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
 
 struct fixture {
     struct scratch scratch;
@@ -83,6 +99,20 @@ TEST(the_same_object_again_exists)
     CHECK_INT(put_text(&f, KEY, "picture"), 0);
     CHECK_INT(f.result.outcome, STORE_EXISTS);
     CHECK_INT(f.result.size, 7);
+    teardown(&f);
+}
+
+TEST(a_name_that_is_not_synced_is_no_success)
+{
+    struct fixture f;
+    setup(&f);
+    CHECK_INT(put_text(&f, "pictures/ab/other.png", "picture"), 0);
+    no_folder_syncs = true;
+    CHECK_INT(put_text(&f, KEY, "picture"), STATUS_IO);
+    CHECK_INT(put_text(&f, KEY, "picture"), STATUS_IO); /* it has its name, for now */
+    no_folder_syncs = false;
+    CHECK_INT(put_text(&f, KEY, "picture"), 0);
+    CHECK_INT(f.result.outcome, STORE_EXISTS);
     teardown(&f);
 }
 
