@@ -359,6 +359,17 @@ int s3_store_judge(long http_status, const char *what, const char *body, struct 
 /* ---- The interface ----------------------------------------------------------------------------
  */
 
+/* As s3_store_judge, of a request that reads. Whether a refused object is there cannot be told: to
+ * take it for missing would fail the jobs of a key that may write and not read. */
+static int judge_reading(long http_status, const char *what, const char *body, struct error *err)
+{
+    int rc = s3_store_judge(http_status, what, body, err);
+    return http_status == 403
+               ? error_wrap(err, "the key needs s3:GetObject, and s3:ListBucket of the bucket, "
+                                 "without which AWS refuses objects that are not there")
+               : rc;
+}
+
 static int head(struct s3_store *s, const char *key, uint64_t *size, struct error *err)
 {
     const struct request request = {.method = "HEAD", .key = key};
@@ -366,7 +377,7 @@ static int head(struct s3_store *s, const char *key, uint64_t *size, struct erro
     struct buf what;
     buf_init(&what, URL_BYTES_MAX);
     int rc = perform(s, &request, &http_status, &what, err);
-    rc = rc == 0 ? s3_store_judge(http_status, what.data, "", err) : rc;
+    rc = rc == 0 ? judge_reading(http_status, what.data, "", err) : rc;
     buf_deinit(&what);
     if (rc == 0) {
         curl_off_t length = -1;
@@ -444,7 +455,7 @@ static int get(struct store *store, const char *key, void **data, size_t *size, 
         rc = ERROR(err, STATUS_TOO_LARGE, "%s: the object has more than %d bytes", what.data,
                    STORE_OBJECT_BYTES_MAX);
     }
-    rc = rc == 0 ? s3_store_judge(http_status, what.data, s->answer, err) : rc;
+    rc = rc == 0 ? judge_reading(http_status, what.data, s->answer, err) : rc;
     if (rc == STATUS_NOT_FOUND && strstr(s->answer, "NoSuchBucket") != NULL) {
         rc = no_bucket(s, err);
     }

@@ -233,9 +233,13 @@ def test_a_picture_that_the_store_never_takes_fails_its_job(uploader, s3):
     wait_committed(uploader)
 
 
-def test_a_job_whose_earlier_picture_never_came_fails_and_is_named(uploader):
+def test_a_job_whose_earlier_picture_never_came_fails_once_the_store_says_so(uploader, s3):
     last = make_results(2)[1]
+    s3.fault = "no_list"
     uploader.topics.send("results", last)
+    wait_until(lambda: "s3:ListBucket" in uploader.uploader.log(), 10)
+    assert uploader.topics.statuses(last.envelope.job_id) == []
+    s3.fault = None
     status = wait_terminal(uploader, last.envelope.job_id)
     assert status.state == messages.State.STATE_FAILED
     assert status.reason == wait_dead_letter(uploader).reason == "picture_missing"

@@ -9,6 +9,8 @@ Faults are set as attributes while it runs:
                    "error"      every request answers 500
                    "slow_down"  every request answers 503 SlowDown
                    "denied"     every request answers 403 AccessDenied
+                   "no_list"    HEAD and GET of an object that is not there answer 403, as AWS
+                                does to a key without s3:ListBucket
                    "no_bucket"  every request answers 404 NoSuchBucket
                    "too_large"  every PUT answers 400 EntityTooLarge, with a text that is no UTF-8
                    "reset"      a PUT's connection is reset when half of its body is here
@@ -239,7 +241,7 @@ class RequestHandler(BaseHTTPRequestHandler):
             if key == "":
                 self.answer(200)
             elif key not in objects:
-                self.answer(404)
+                self.answer(403 if self.s3.fault == "no_list" else 404)
             else:
                 self.answer(200, ETag=f'"{objects[key].etag}"',
                             Content_Length=str(len(objects[key].body)))
@@ -247,7 +249,9 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         def get(objects, key, _):
-            if key not in objects:
+            if key not in objects and self.s3.fault == "no_list":
+                self.refuse(403, "AccessDenied", "access denied")
+            elif key not in objects:
                 self.refuse(404, "NoSuchKey", "the specified key does not exist")
             else:
                 self.answer(200, objects[key].body, Content_Type=objects[key].content_type)
