@@ -658,6 +658,11 @@ size_t consumer_partitions(const struct consumer *c, const char *topic, int32_t 
             found++;
         }
     }
+    if (found > max) {
+        log_warn("more partitions than can be used; the others stand still",
+                 "topic=%s partitions=%zu used=%zu", topic, found, max);
+        found = max;
+    }
     return found;
 }
 

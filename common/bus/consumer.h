@@ -100,7 +100,7 @@ bool consumer_is_committed(const struct consumer *c);
 int consumer_count_attempt(struct consumer *c, const struct record *r, uint32_t *attempt,
                            struct error *err);
 
-/* Partitions of `topic` held now; returns how many (at most max are written). */
+/* Partitions of `topic` held now, max of them at most; returns how many were written. */
 size_t consumer_partitions(const struct consumer *c, const char *topic, int32_t *partitions,
                            size_t max);
 bool consumer_is_joined(const struct consumer *c); /* has had an assignment */

@@ -250,6 +250,9 @@ TEST(a_poll_ends_when_a_record_arrives_or_a_thread_wakes_it)
 
     int32_t partitions[8];
     CHECK_INT(consumer_partitions(c, "t.wake", partitions, 8), 3);
+    partitions[2] = -1;
+    CHECK_INT(consumer_partitions(c, "t.wake", partitions, 2), 2);
+    CHECK_INT(partitions[2], -1);
     CHECK_INT(consumer_partitions(c, "t.other", partitions, 8), 0);
     CHECK(!consumer_is_fatal(c, &err));
     consumer_destroy(c, 10000);
