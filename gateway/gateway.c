@@ -63,13 +63,16 @@ static void on_progress(void *user, const Crafterse__V1__Progress *progress)
 static void on_worker(void *user, const Crafterse__V1__WorkerAnnouncement *announcement)
 {
     struct gateway *g = user;
-    model_table_fold(g->models, announcement, clock_unix_ms());
+    /* Our own clock for what is heard now; the worker's only for what was said before we came. */
+    uint64_t now_ms = clock_steady_ms();
+    uint64_t said_ms = announcement->last_seen_ms < now_ms ? announcement->last_seen_ms : now_ms;
+    model_table_fold(g->models, announcement, bus_is_caught_up(g->bus) ? now_ms : said_ms, now_ms);
 }
 
 static void on_goodbye(void *user, const char *worker_id)
 {
     struct gateway *g = user;
-    model_table_goodbye(g->models, worker_id, clock_unix_ms());
+    model_table_goodbye(g->models, worker_id, clock_steady_ms());
 }
 
 static void on_finished(void *user, const struct job *job)
@@ -227,11 +230,12 @@ static void slow_tick(struct run *run)
         log_error("API keys unchanged: the new file is refused", "reason=%s", LOG_QUOTED(err.text));
     }
     job_table_forget_old(g->jobs, now_ms);
-    model_table_forget_old(g->models, now_ms);
+    model_table_forget_old(g->models, clock_steady_ms());
     events_beat(g);
     struct job_counts counts = job_table_counts(g->jobs);
     gateway_metrics_levels(http_server_connections(g->http), http_server_body_bytes(g->http),
-                           g->stream_count, &counts, model_table_workers_live(g->models, now_ms));
+                           g->stream_count, &counts,
+                           model_table_workers_live(g->models, clock_steady_ms()));
     if (bus_is_fatal(g->bus, &err)) {
         log_error("Kafka's client cannot go on; leaving to be started again", "reason=%s",
                   LOG_QUOTED(err.text));

@@ -179,7 +179,8 @@ static const struct field fields[] = {
 static void add_model_problem(struct field_reader *r, const cJSON *value)
 {
     struct model_view views[MODELS_SHOWN_MAX];
-    size_t count = model_table_list(r->limits->models, r->limits->now_ms, views, MODELS_SHOWN_MAX);
+    size_t count =
+        model_table_list(r->limits->models, r->limits->steady_ms, views, MODELS_SHOWN_MAX);
     const char *names[MODELS_SHOWN_MAX];
     for (size_t i = 0; i < count; i++) {
         names[i] = views[i].model->name;
@@ -193,11 +194,11 @@ static int resolve_model(struct field_reader *r, const cJSON *value)
     bool is_named = value != NULL && !cJSON_IsNull(value);
     const char *name = is_named && cJSON_IsString(value) ? value->valuestring : NULL;
     struct model_view view;
-    if (!model_table_find(limits->models, NULL, limits->model_default, limits->now_ms, &view)) {
+    if (!model_table_find(limits->models, NULL, limits->model_default, limits->steady_ms, &view)) {
         return STATUS_UNAVAILABLE;
     }
     if (is_named &&
-        (name == NULL || !model_table_find(limits->models, name, NULL, limits->now_ms, &view) ||
+        (name == NULL || !model_table_find(limits->models, name, NULL, limits->steady_ms, &view) ||
          strcmp(view.model->name, name) != 0)) {
         add_model_problem(r, value);
         return 0;

@@ -28,7 +28,8 @@ struct generation_limits {
     int64_t prompt_characters_max;
     int64_t pictures_max;
     bool embedded;
-    uint64_t now_ms; /* Unix time */
+    uint64_t now_ms;    /* Unix time */
+    uint64_t steady_ms; /* clock_steady_ms */
 };
 
 struct generation_request {

@@ -67,10 +67,9 @@ static void remove_worker(struct model_table *t, size_t index)
     t->workers[index] = t->workers[--t->count];
 }
 
-static bool is_known(const struct model_table *t, const Crafterse__V1__WorkerAnnouncement *worker,
-                     uint64_t now_ms)
+static bool is_known(const struct model_table *t, uint64_t seen_ms, uint64_t now_ms)
 {
-    return now_ms < worker->last_seen_ms + MODEL_TABLE_LIVE_MS + t->grace_ms;
+    return now_ms < seen_ms + MODEL_TABLE_LIVE_MS + t->grace_ms;
 }
 
 static bool is_live(const Crafterse__V1__WorkerAnnouncement *worker, uint64_t now_ms)
@@ -93,23 +92,23 @@ static bool forget_longest_gone(struct model_table *t, uint64_t now_ms)
 }
 
 void model_table_fold(struct model_table *t, const Crafterse__V1__WorkerAnnouncement *announcement,
-                      uint64_t now_ms)
+                      uint64_t seen_ms, uint64_t now_ms)
 {
     if (announcement->worker_id[0] == '\0' || announcement->pool_paused ||
-        !is_known(t, announcement, now_ms)) {
+        !is_known(t, seen_ms, now_ms)) {
         return;
     }
     size_t index = find_worker(t, announcement->worker_id);
     if (index < t->count) {
         free_announcement(t->workers[index]);
-        t->workers[index] = copy(announcement);
+    } else if (t->count == WORKERS_MAX && !forget_longest_gone(t, now_ms)) {
         return;
+    } else {
+        index = t->count++;
+        t->workers = xrealloc(t->workers, t->count * sizeof(t->workers[0]));
     }
-    if (t->count == WORKERS_MAX && !forget_longest_gone(t, now_ms)) {
-        return;
-    }
-    t->workers = xrealloc(t->workers, (t->count + 1) * sizeof(t->workers[0]));
-    t->workers[t->count++] = copy(announcement);
+    t->workers[index] = copy(announcement);
+    t->workers[index]->last_seen_ms = seen_ms;
 }
 
 void model_table_goodbye(struct model_table *t, const char *worker_id, uint64_t now_ms)
@@ -123,7 +122,7 @@ void model_table_goodbye(struct model_table *t, const char *worker_id, uint64_t 
 void model_table_forget_old(struct model_table *t, uint64_t now_ms)
 {
     for (size_t i = t->count; i > 0; i--) {
-        if (!is_known(t, t->workers[i - 1], now_ms)) {
+        if (!is_known(t, t->workers[i - 1]->last_seen_ms, now_ms)) {
             remove_worker(t, i - 1);
         }
     }
@@ -163,7 +162,7 @@ static size_t sorted_workers(const struct model_table *t, uint64_t now_ms, size_
 {
     size_t count = 0;
     for (size_t i = 0; i < t->count; i++) {
-        if (!is_known(t, t->workers[i], now_ms)) {
+        if (!is_known(t, t->workers[i]->last_seen_ms, now_ms)) {
             continue;
         }
         size_t at = count++;

@@ -23,9 +23,10 @@ struct model_table;
 struct model_table *model_table_create(uint64_t grace_ms);
 void model_table_destroy(struct model_table *t);
 
-/* Takes a copy. now_ms is Unix time. */
+/* Takes a copy. All times here are clock_steady_ms, so that a wall clock that is set makes no
+ * worker come or go; seen_ms: when this was heard, or said when that was before we came. */
 void model_table_fold(struct model_table *t, const Crafterse__V1__WorkerAnnouncement *announcement,
-                      uint64_t now_ms);
+                      uint64_t seen_ms, uint64_t now_ms);
 void model_table_goodbye(struct model_table *t, const char *worker_id, uint64_t now_ms);
 void model_table_forget_old(struct model_table *t, uint64_t now_ms);
 

@@ -51,7 +51,7 @@ void models_list(struct operation *op)
 {
     const struct gateway *g = op->gateway;
     struct model_view views[MODELS_MAX], chosen;
-    uint64_t now_ms = clock_unix_ms();
+    uint64_t now_ms = clock_steady_ms();
     size_t count = model_table_list(g->models, now_ms, views, MODELS_MAX);
     bool has_default = model_table_find(g->models, NULL, g->config->model_default, now_ms, &chosen);
     cJSON *root = cJSON_CreateObject();

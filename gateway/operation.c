@@ -108,7 +108,7 @@ bool operation_check_capacity(struct operation *op)
 struct job_view operation_view(const struct gateway *g, const struct job *job)
 {
     uint64_t now_ms = clock_unix_ms();
-    struct pool_speed speed = model_table_pool(g->models, job_pool_name(job), now_ms);
+    struct pool_speed speed = model_table_pool(g->models, job_pool_name(job), clock_steady_ms());
     return (struct job_view){.public_url = g->public_url,
                              .cdn_base_url = g->cdn_base_url,
                              .second_cdn_base_url = g->config->second_cdn_base_url,

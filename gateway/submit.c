@@ -168,6 +168,7 @@ static bool read_body(struct operation *op)
         .pictures_max = g->config->pictures_max,
         .embedded = g->context->kafka->embedded,
         .now_ms = clock_unix_ms(),
+        .steady_ms = clock_steady_ms(),
     };
     struct problem_list problems; /* large: not cleared */
     problems.count = 0;

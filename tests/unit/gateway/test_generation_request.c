@@ -50,7 +50,7 @@ static void announce(const char *worker, const char *name, const char *digest)
     announcement.n_models = 1;
     announcement.models = &list;
     announcement.last_seen_ms = NOW_MS;
-    model_table_fold(models, &announcement, NOW_MS);
+    model_table_fold(models, &announcement, NOW_MS, NOW_MS);
 }
 
 /* Reads a body under the limits of a small gateway with the models "demo" and "pixel". */
@@ -70,7 +70,8 @@ static int read_with(const char *body, bool embedded)
                                              .prompt_characters_max = 100,
                                              .pictures_max = 4,
                                              .embedded = embedded,
-                                             .now_ms = NOW_MS};
+                                             .now_ms = NOW_MS,
+                                             .steady_ms = NOW_MS};
     memset(&problems, 0, sizeof(problems));
     int result = generation_request_read(&request, root, &limits, &problems);
     cJSON_Delete(root);
@@ -335,7 +336,8 @@ TEST(without_any_worker_nothing_can_be_resolved)
                                              .model_default = "",
                                              .prompt_characters_max = 100,
                                              .pictures_max = 4,
-                                             .now_ms = NOW_MS};
+                                             .now_ms = NOW_MS,
+                                             .steady_ms = NOW_MS};
     memset(&problems, 0, sizeof(problems));
     CHECK_INT(generation_request_read(&request, root, &limits, &problems), STATUS_UNAVAILABLE);
     generation_request_deinit(&request);
@@ -357,7 +359,8 @@ TEST(bodies_with_random_damage_are_judged_without_harm)
                                              .model_default = "",
                                              .prompt_characters_max = 100,
                                              .pictures_max = 4,
-                                             .now_ms = NOW_MS};
+                                             .now_ms = NOW_MS,
+                                             .steady_ms = NOW_MS};
     int judged = 0;
     for (int round = 0; round < 5000; round++) {
         char body[sizeof(whole)];

@@ -33,7 +33,7 @@ static void fold(struct model_table *table, struct worker worker)
     announcement.started_ms = worker.started_ms;
     announcement.seconds_per_picture = worker.seconds;
     announcement.draining = worker.draining;
-    model_table_fold(table, &announcement, NOW_MS);
+    model_table_fold(table, &announcement, announcement.last_seen_ms, NOW_MS);
 }
 
 TEST(models_are_listed_by_name_with_their_live_workers)
