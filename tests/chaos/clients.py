@@ -265,6 +265,7 @@ def wait_ends(fleet, ledger, timeout):
     clients = {key: Client(fleet, ledger, key) for key in fleet.keys}
     deadline = time.monotonic() + timeout
     waiting = {(order.id, turn) for order in ledger.orders.values()
+               if not (order.has_ended and fleet.forgets_jobs)
                for turn in range(len(fleet.gateways))}
     while waiting and time.monotonic() < deadline:
         for job_id, turn in sorted(waiting):
