@@ -200,11 +200,11 @@ void operation_with_job(struct operation *op, void (*then)(struct operation *op,
 
 /* ---- Answering with a job ------------------------------------------------------------------- */
 
-static void answer_now(struct operation *op, const struct job *job, bool has_waited)
+static void answer_now(struct operation *op, const struct job *job)
 {
     const struct job_view view = operation_view(op->gateway, job);
     char wait[32];
-    if (has_waited) {
+    if (op->wait_s > 0) {
         snprintf(wait, sizeof(wait), "wait=%u", op->wait_s);
         http_answer_header(op->request, "Preference-Applied", wait);
     }
@@ -221,7 +221,7 @@ static void on_job_changed(struct job_watcher *watcher)
     if (job_is_terminal(job)) {
         job_unwatch(watcher);
         op->deadline_ms = 0;
-        answer_now(op, job, true);
+        answer_now(op, job);
     }
 }
 
@@ -229,7 +229,7 @@ static void on_wait_passed(struct operation *op)
 {
     struct job *job = op->watcher.job;
     job_unwatch(&op->watcher);
-    answer_now(op, job, true);
+    answer_now(op, job);
 }
 
 void operation_answer_job(struct operation *op, struct job *job, unsigned status_open)
@@ -239,12 +239,13 @@ void operation_answer_job(struct operation *op, struct job *job, unsigned status
     op->status_open = status_open;
     op->wait_s = prefer != NULL ? text_prefer_wait(prefer) : 0;
     op->wait_s = op->wait_s > limit_s ? (unsigned)limit_s : op->wait_s;
-    if (op->wait_s == 0 || job_is_terminal(job) || op->gateway->is_draining) {
-        answer_now(op, job, op->wait_s > 0);
+    uint64_t wait_ms = op->wait_s * 1000ULL > op->hold_ms ? op->wait_s * 1000ULL : op->hold_ms;
+    if (wait_ms == 0 || job_is_terminal(job) || op->gateway->is_draining) {
+        answer_now(op, job);
         return;
     }
     op->watcher.changed = on_job_changed;
     job_watch(job, &op->watcher);
     op->passed = on_wait_passed;
-    op->deadline_ms = clock_monotonic_ms() + op->wait_s * 1000ULL;
+    op->deadline_ms = clock_monotonic_ms() + wait_ms;
 }

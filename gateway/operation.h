@@ -65,6 +65,7 @@ struct operation {
     void (*found)(struct operation *op, struct job *job);
     struct job_watcher watcher;
     unsigned wait_s, status_open;
+    unsigned hold_ms; /* submit.c: the answer with a job may wait for its end for so long */
     struct submission *submission; /* submit.c */
     struct trace_context trace;    /* submit.c: what the job's spans are children of */
     const char *tracestate;        /* submit.c: the client's; NULL = none */

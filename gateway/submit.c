@@ -24,6 +24,8 @@
 #include "gateway/picture_plan.h"
 
 #define IDEMPOTENCY_KEY_MAX 255
+/* A router ends an order whose pictures are there as fast as it reads it: worth waiting for. */
+#define HIT_HOLD_MS 1000
 
 struct submission {
     struct generation_request request;
@@ -42,8 +44,7 @@ struct submission {
     Crafterse__V1__Image **image_list;
     Crafterse__V1__Envelope envelope;
     Crafterse__V1__Job job;
-    Crafterse__V1__Status ended; /* of a job whose pictures are there already */
-    bool is_hit;
+    bool is_hit; /* its pictures are there already */
 };
 
 static void wake_seconds(struct gateway *g, const char *job_id);
@@ -274,19 +275,21 @@ static void fill_job(struct submission *s)
     s->job.cache = s->request.cache;
     s->job.cache_key = s->plan.cache_key;
     s->job.on_deadline = s->request.on_deadline;
+    s->job.is_drawn = s->is_hit;
     s->job.accepted_ms = clock_unix_ms();
 }
 
-static void fill_end(struct submission *s)
+static Crafterse__V1__Status make_end(struct submission *s)
 {
-    crafterse__v1__status__init(&s->ended);
-    s->ended.envelope = &s->envelope;
-    s->ended.state = CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
-    s->ended.n_images = s->job.n_images;
-    s->ended.images = s->image_list;
-    s->ended.key_id = s->key_id;
-    s->ended.model = s->request.generation.model;
-    s->ended.steps = s->request.generation.steps;
+    Crafterse__V1__Status ended = CRAFTERSE__V1__STATUS__INIT;
+    ended.envelope = &s->envelope;
+    ended.state = CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
+    ended.n_images = s->job.n_images;
+    ended.images = s->image_list;
+    ended.key_id = s->key_id;
+    ended.model = s->request.generation.model;
+    ended.steps = s->request.generation.steps;
+    return ended;
 }
 
 /* ---- Sending and answering ------------------------------------------------------------------ */
@@ -364,15 +367,11 @@ static void on_delivered(void *user, const struct error *err, const struct produ
     log_set_job(job_id, 0, s->traceparent);
     if (err == NULL) {
         fault_point("gateway.reported");
-        uint64_t now_ms = clock_unix_ms();
         if (!s->is_idempotent) {
-            job_table_fold_request(g->jobs, &s->job, now_ms);
-            if (s->is_hit) {
-                job_table_fold_status(g->jobs, &s->ended, now_ms);
-            }
+            job_table_fold_request(g->jobs, &s->job, clock_unix_ms());
         }
         gateway_metrics_accepted(clock_monotonic_seconds() - s->sent_s);
-        log_info(s->is_hit ? "job answered from the cache" : "job accepted",
+        log_info(s->is_hit ? "job accepted, its pictures are in the cache" : "job accepted",
                  "key=%s pictures=%" PRIu32, s->key_id, s->request.generation.n);
     } else {
         span_fail(s->send, status_name(err->status), err->text);
@@ -390,19 +389,21 @@ static void on_delivered(void *user, const struct error *err, const struct produ
 }
 
 /* Its pictures are there: nothing is promised that Kafka would have to keep, so the client need not
- * wait for it; other gateways are told, so that they know the job. Not with an Idempotency-Key: two
- * orders under one key at two gateways are told apart by what Kafka has. False when too many wait
- * for Kafka at the moment: then the answer waits like any other. */
+ * wait for it; other gateways are told, so that they know the job. Not with an Idempotency-Key:
+ * which of two orders under one key has it, at two gateways, is decided on `requests` alone. False
+ * also when too many wait for Kafka at the moment: then it is sent as any other, and the router
+ * ends it. */
 static bool answer_hit(struct operation *op)
 {
     struct gateway *g = op->gateway;
     struct submission *s = op->submission;
     uint64_t now_ms = s->envelope.sent_ms = clock_unix_ms();
-    if (s->is_idempotent || bus_tell_hit(g->bus, &s->ended, NULL) != 0) {
+    Crafterse__V1__Status ended = make_end(s);
+    if (s->is_idempotent || bus_tell_hit(g->bus, &ended, NULL) != 0) {
         return false;
     }
     job_table_fold_request(g->jobs, &s->job, now_ms);
-    struct job *job = job_table_fold_status(g->jobs, &s->ended, now_ms);
+    struct job *job = job_table_fold_status(g->jobs, &ended, now_ms);
     log_debug("job answered from the cache", "job=%s trace_id=%.32s key=%s pictures=%" PRIu32,
               s->job_id, s->traceparent + 3, s->key_id, s->request.generation.n);
     destroy(op);
@@ -415,7 +416,7 @@ static void begin_send(struct operation *op)
 {
     struct submission *s = op->submission;
     char topic[TOPIC_NAME_MAX];
-    if (op->span == NULL || s->is_hit) {
+    if (op->span == NULL) {
         return;
     }
     topic_name(op->gateway->context->kafka, TOPIC_REQUESTS, "", topic);
@@ -430,20 +431,16 @@ static void send_job(struct operation *op)
     struct submission *s = op->submission;
     struct error err;
     fill_job(s);
-    if (s->is_hit) {
-        fill_end(s);
-        if (answer_hit(op)) {
-            return;
-        }
+    if (s->is_hit && answer_hit(op)) {
+        return;
     }
+    op->hold_ms = s->is_hit ? HIT_HOLD_MS : 0;
     begin_send(op);
     fault_point("gateway.before_send");
-    ProtobufCMessage *message = s->is_hit ? &s->ended.base : &s->job.base;
     s->sent_s = clock_monotonic_seconds();
     s->is_sent = true;
     operation_retain(op);
-    if (bus_send(op->gateway->bus, s->is_hit ? TOPIC_STATUS : TOPIC_REQUESTS, message, on_delivered,
-                 op, &err) != 0) {
+    if (bus_send(op->gateway->bus, TOPIC_REQUESTS, &s->job.base, on_delivered, op, &err) != 0) {
         on_delivered(op, &err, NULL);
         return;
     }
@@ -570,10 +567,6 @@ static void on_read_back(struct operation *op, bool reached)
         on_accept_passed(op);
         destroy(op);
         return;
-    }
-    if (s->is_hit && is_same_order(job, s)) {
-        /* Only its end is on the topics; the answer says what was ordered. */
-        job_table_fold_request(op->gateway->jobs, &s->job, clock_unix_ms());
     }
     (void)answer_same_order(op);
 }

@@ -3,8 +3,8 @@
  * The order of things is the guarantee: nothing is answered with 2xx before Kafka's delivery report
  * (acks=all) of the order. When the report does not come in time the answer is 503, and the job may
  * still happen; with an Idempotency-Key a retry finds it instead of making a second one. An order
- * whose pictures are all there already is answered at once: its end goes to `status` behind the
- * answer, or, with an Idempotency-Key, before it. */
+ * whose pictures are all there already is answered at once, and its end goes to `hits` behind the
+ * answer; with an Idempotency-Key it is sent as any other, and the router ends it. */
 #ifndef GATEWAY_SUBMIT_H
 #define GATEWAY_SUBMIT_H
 

@@ -171,7 +171,7 @@ def check(fleet, ledger, poisoned=(), refusals_are_wrong=True):
         verdict.wrong += ledger.wrongs
     known = set(ledger.orders)
     check_ends(verdict, evidence)
-    # Every cache hit was answered: its end stands in `hits` or `status` alone.
+    # Every cache hit was answered: its end stands in `hits` alone.
     for job_id in set(evidence.ends) - set(evidence.requests) - known:
         if evidence.ends[job_id].state != State.STATE_SUCCEEDED:
             verdict.wrong.append(f"{job_id} ended and was never ordered")

@@ -1,5 +1,6 @@
 """Any gateway answers for any job: it knows what is on the topics, and nothing else."""
 
+import hashlib
 import json
 import threading
 import time
@@ -7,6 +8,7 @@ import uuid
 
 import pytest
 
+from support import messages
 from support.gateway import Gateway
 from support.processes import BUILD, wait_until
 
@@ -83,6 +85,34 @@ def test_of_two_orders_under_one_key_in_one_moment_one_is_refused(both):
         accepted = next(answer.json() for answer in answers if answer.status_code == 202)
         hashes = {client.wait(accepted["id"])["images"][0]["content_hash"] for client in both}
         assert hashes == {accepted["images"][0]["content_hash"]}, "not the order that was accepted"
+
+
+def test_requests_decide_also_when_the_pictures_of_one_are_in_the_cache(stack, both):
+    body = {"prompt": "cached", "seed": 1, **SMALL}
+    for client in both:
+        client.wait(client.post(body).json()["id"])
+    answer = both[0].post(body, Idempotency_Key=str(uuid.uuid4()))
+    assert answer.status_code == 200 and answer.json()["images"][0]["url"]
+    hit, = [job for job in stack.topics.read("requests", messages.Job)
+            if job.envelope.job_id == answer.json()["id"]]
+    end, = stack.topics.statuses(hit.envelope.job_id)
+    assert hit.is_drawn and end.envelope.sender.startswith("router")
+    # What two gateways write in one moment, in both orders.
+    for first_is_hit in (True, False):
+        drawn = messages.Job()
+        drawn.CopyFrom(hit)
+        drawn.is_drawn, drawn.images[0].object_key = False, ""
+        drawn.images[0].content_hash = hashlib.sha256(b"another order").hexdigest()
+        orders = [hit, drawn] if first_is_hit else [drawn, hit]
+        job_id, now_ms = str(uuid.uuid4()), int(time.time() * 1000)
+        for job in orders:
+            job.envelope.job_id, job.accepted_ms = job_id, now_ms
+            stack.topics.send("requests", job)
+        hashes = {client.wait(job_id)["images"][0]["content_hash"] for client in both}
+        assert hashes == {orders[0].images[0].content_hash}
+        time.sleep(0.5)
+        told = stack.topics.statuses(job_id)
+        assert {status.images[0].content_hash for status in told} == hashes
 
 
 def test_one_idempotency_key_is_one_job_at_both(stack, both):
