@@ -380,7 +380,6 @@ int bus_start(struct bus **out, uv_loop_t *loop, const struct bus_options *optio
         return result;
     }
     producer_prepare(b->producer, b->names[TOPIC_REQUESTS]);
-    producer_prepare(b->producer, b->names[TOPIC_STATUS]);
     producer_prepare(b->producer, b->names[TOPIC_HITS]);
     producer_prepare(b->producer, b->names[TOPIC_CONTROL]);
     producer_prepare(b->producer, b->names[TOPIC_INPUTS]);
