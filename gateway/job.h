@@ -3,8 +3,8 @@
  * first terminal state wins for ever. Any gateway that reads the same topics answers the same.
  *
  * Memory is bounded: finished jobs are forgotten after the retention time, or oldest first when
- * the table is full; what was forgotten is remembered as a hash, so that its owner gets 410 and
- * not 404. Jobs that somebody watches are kept.
+ * the table is full; what was forgotten last (some 50,000 jobs) is remembered as a hash, so that
+ * its owner gets 410 and not 404. Jobs that somebody watches are kept.
  *
  * A gateway that starts must not take the order of a job that it has forgotten for one that waits.
  * So it folds what is on `status` and `hits` first, and then an order from before its start counts

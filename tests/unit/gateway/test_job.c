@@ -272,6 +272,24 @@ TEST(cache_hits_do_not_hide_an_order_that_waits)
     job_table_destroy(table);
 }
 
+TEST(nearly_all_of_the_last_fifty_thousand_are_known_to_be_forgotten)
+{
+    enum { ENDED = 50000 };
+    struct job_table *table = make_table(100);
+    unsigned known = 0;
+    for (unsigned i = 0; i < ENDED + 100; i++) {
+        sample_status(table, sample_id(i), (struct sample_status){STATE(FAILED), 1, 0, "x", NULL});
+    }
+    for (unsigned i = 0; i < ENDED; i++) {
+        known += job_table_is_forgotten(table, sample_id(i), "studio", NOW_MS);
+    }
+    CHECK(known > ENDED * 95 / 100);
+    for (unsigned i = ENDED - 10000; i < ENDED; i++) {
+        CHECK(job_table_is_forgotten(table, sample_id(i), "studio", NOW_MS));
+    }
+    job_table_destroy(table);
+}
+
 TEST(hits_do_not_push_out_what_is_known_of_keys)
 {
     struct job_table *table = make_table(100);
