@@ -138,6 +138,19 @@ def test_a_member_that_leaves_hands_over_at_once(group):
     assert len(group.said("effect")) == 2 * PARTITIONS
 
 
+def test_a_partition_that_moves_brings_no_attempt_with_it(group):
+    """Nobody has failed at what a living member has in hand when another one joins."""
+    group.fill(PARTITIONS)
+    settings = {"MEMBER_WORK": "10m", "MEMBER_IN_HAND": str(PARTITIONS)}
+    first = group.join(**settings)
+    group.wait_for(lambda: len(group.said("start", [first])) == PARTITIONS)
+    heir = group.join(**settings)
+    group.wait_for(lambda: len(group.said("start", [heir])) == PARTITIONS // 2)
+    assert {attempt for *_, attempt in group.said("start", [heir])} == {1}
+    for member in (first, heir):
+        member.kill()
+
+
 def test_a_long_record_costs_neither_membership_nor_its_neighbours(group):
     """Longer than the session and the poll interval: the member stays, the other partitions go on,
     and the record is worked on once."""
