@@ -155,38 +155,6 @@ TEST(the_descriptor_tells_when_a_record_waits)
     follower_destroy(f);
 }
 
-TEST(a_follower_goes_quietly_when_the_broker_is_gone)
-{
-    struct follower *f = NULL;
-    struct error err = {0};
-    struct record r;
-    REQUIRE(set_up());
-    log_init("test", "test", LOG_ERROR);
-    REQUIRE(follower_create(&f, &kafka, topics, 2, FOLLOWER_AT_ONCE, 10000, &err) == 0);
-    producer_destroy(producer, 5000);
-    embedded_broker_stop(broker);
-    CHECK_INT(follower_mark(f, 300), 0);
-    while (follower_next(f, 100, &r)) {
-    }
-    uint64_t before_ms = clock_monotonic_ms();
-    follower_destroy(f);
-    CHECK(clock_monotonic_ms() - before_ms < 3000);
-}
-
-TEST(without_a_broker_creation_fails_in_time_and_can_be_retried)
-{
-    struct follower *f = NULL;
-    struct error err = {0};
-    struct kafka_config nowhere = kafka;
-    nowhere.brokers = "127.0.0.1:1";
-    uint64_t before_ms = clock_monotonic_ms();
-    CHECK_INT(follower_create(&f, &nowhere, topics, 2, FOLLOWER_AT_ONCE, 500, &err),
-              STATUS_UNAVAILABLE);
-    CHECK(err.retriable);
-    CHECK(f == NULL);
-    CHECK(clock_monotonic_ms() - before_ms < 6000);
-}
-
 TEST(a_topic_that_is_last_comes_after_all_that_the_others_hold)
 {
     const struct follower_topic ordered[] = {
@@ -245,6 +213,38 @@ TEST(a_topic_that_is_last_need_not_hold_anything)
     }
     CHECK(has_come);
     follower_destroy(f);
+}
+
+TEST(a_follower_goes_quietly_when_the_broker_is_gone)
+{
+    struct follower *f = NULL;
+    struct error err = {0};
+    struct record r;
+    REQUIRE(set_up());
+    log_init("test", "test", LOG_ERROR);
+    REQUIRE(follower_create(&f, &kafka, topics, 2, FOLLOWER_AT_ONCE, 10000, &err) == 0);
+    producer_destroy(producer, 5000);
+    embedded_broker_stop(broker);
+    CHECK_INT(follower_mark(f, 300), 0);
+    while (follower_next(f, 100, &r)) {
+    }
+    uint64_t before_ms = clock_monotonic_ms();
+    follower_destroy(f);
+    CHECK(clock_monotonic_ms() - before_ms < 3000);
+}
+
+TEST(without_a_broker_creation_fails_in_time_and_can_be_retried)
+{
+    struct follower *f = NULL;
+    struct error err = {0};
+    struct kafka_config nowhere = kafka;
+    nowhere.brokers = "127.0.0.1:1";
+    uint64_t before_ms = clock_monotonic_ms();
+    CHECK_INT(follower_create(&f, &nowhere, topics, 2, FOLLOWER_AT_ONCE, 500, &err),
+              STATUS_UNAVAILABLE);
+    CHECK(err.retriable);
+    CHECK(f == NULL);
+    CHECK(clock_monotonic_ms() - before_ms < 6000);
 }
 
 TEST_MAIN()
