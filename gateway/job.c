@@ -59,7 +59,7 @@ struct job_table {
     size_t pool_count;
     struct job_list working, finished;
     size_t total, ended[4];
-    uint64_t drawn_ms; /* when the youngest job was accepted that was drawn and forgotten */
+    uint64_t ordered_ms; /* when the youngest forgotten job was accepted, cache hits aside */
     /* Hashes, in the row that they say, the latest first. Ids that an Idempotency-Key made have
      * rows of their own, as cache hits come by the thousand and a key may come again. */
     uint64_t (*forgotten[2])[FORGOTTEN_IN_ROW];
@@ -265,18 +265,18 @@ static bool was_forgotten(const struct job_table *t, const char *id, const char 
     return false;
 }
 
-/* A cache hit was never in a queue, and has no order on `requests`. */
-static bool was_drawn(const struct job *job)
+/* Only of what a gateway answered from its cache there is no order on `requests`; its end says what
+ * was ordered instead. */
+static bool has_order(const struct job *job)
 {
-    return job->has_request || job->state != SUCCEEDED || job->at_ms[MOMENT_QUEUED] != 0 ||
-           job->at_ms[MOMENT_DISPATCHED] != 0 || job->at_ms[MOMENT_RUNNING] != 0;
+    return job->has_request || job->model == NULL;
 }
 
 static void forget(struct job_table *t, struct job *job)
 {
     note_forgotten(t, job);
-    if (was_drawn(job) && job->at_ms[MOMENT_ACCEPTED] > t->drawn_ms) {
-        t->drawn_ms = job->at_ms[MOMENT_ACCEPTED];
+    if (has_order(job) && job->at_ms[MOMENT_ACCEPTED] > t->ordered_ms) {
+        t->ordered_ms = job->at_ms[MOMENT_ACCEPTED];
     }
     if (job_is_terminal(job)) {
         t->ended[ended_index(job->state)]--;
@@ -415,7 +415,7 @@ static bool may_wait(const struct job_table *t, const Crafterse__V1__Job *reques
 {
     bool is_of_the_past = request->accepted_ms < t->options.began_ms;
     return request->accepted_ms + REQUEST_MS_MAX >= now_ms &&
-           !(is_of_the_past && request->accepted_ms <= t->drawn_ms) &&
+           !(is_of_the_past && request->accepted_ms <= t->ordered_ms) &&
            !was_forgotten(t, request->envelope->job_id, request->key_id);
 }
 

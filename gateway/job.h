@@ -8,8 +8,8 @@
  *
  * A gateway that starts must not take the order of a job that it has forgotten for one that waits.
  * So it folds what is on `status` and `hits` first, and then an order from before its start counts
- * only if it has a state, or is younger than every job that was drawn and forgotten: ahead of it
- * nothing is left without a state.
+ * only if it has a state, or is younger than every order that was forgotten (not cache hits): ahead
+ * of it nothing is left without a state.
  *
  * Pure (no I/O; the caller passes the time). Thread rule: the loop thread only. */
 #ifndef GATEWAY_JOB_H

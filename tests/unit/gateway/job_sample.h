@@ -98,6 +98,31 @@ static inline struct job *sample_status(struct job_table *table, const char *id,
     return job_table_fold_status(table, &status, NOW_MS);
 }
 
+/* The end of an order of two pictures that another gateway answered from its cache. */
+static inline struct job *sample_hit(struct job_table *table, const char *id)
+{
+    char text[3][200];
+    snprintf(text[0], 200, "%s", id);
+    snprintf(text[1], 200, "ab/x.png");
+    snprintf(text[2], 200, "demo");
+    Crafterse__V1__Envelope envelope;
+    Crafterse__V1__Image image, *images[2] = {&image, &image};
+    Crafterse__V1__Status status;
+    crafterse__v1__envelope__init(&envelope);
+    crafterse__v1__image__init(&image);
+    crafterse__v1__status__init(&status);
+    envelope.job_id = text[0];
+    envelope.sent_ms = NOW_MS;
+    image.object_key = text[1];
+    status.envelope = &envelope;
+    status.state = STATE(SUCCEEDED);
+    status.n_images = 2;
+    status.images = images;
+    status.model = text[2];
+    status.steps = 30;
+    return job_table_fold_status(table, &status, NOW_MS);
+}
+
 static inline struct job *sample_progress(struct job_table *table, const char *id, uint32_t attempt,
                                           uint32_t step, uint32_t elapsed_ms)
 {

@@ -1,6 +1,5 @@
 #include "gateway/job.h"
 
-#include "common/base/borrow.h"
 #include "tests/harness/test.h"
 #include "tests/unit/gateway/job_sample.h"
 
@@ -215,44 +214,40 @@ TEST(finished_jobs_are_forgotten_and_only_their_key_is_told)
     job_table_destroy(table);
 }
 
-TEST(a_gateway_that_starts_takes_no_forgotten_job_for_one_that_waits)
+/* More than what is remembered of forgotten jobs. */
+#define MANY_ENDED 200000
+
+static void check_none_is_revived(bool were_queued)
 {
-    /* More than the slots of what was forgotten hold. */
-    enum { ENDED = 200000 };
     struct job_table *table = job_table_create(&(struct job_table_options){
         .jobs_max = 100, .retention_ms = HOUR_MS, .began_ms = NOW_MS + 1000});
-    for (unsigned i = 0; i < ENDED; i++) {
-        sample_status(table, sample_id(i), (struct sample_status){STATE(QUEUED), 1, 0, NULL, NULL});
+    for (unsigned i = 0; i < MANY_ENDED; i++) {
+        if (were_queued) {
+            sample_status(table, sample_id(i),
+                          (struct sample_status){STATE(QUEUED), 1, 0, NULL, NULL});
+        }
         sample_status(table, sample_id(i),
                       (struct sample_status){STATE(SUCCEEDED), 1, 0, NULL, "ab/x.png"});
     }
-    sample_status(table, sample_id(ENDED), (struct sample_status){STATE(QUEUED), 1, 0, NULL, NULL});
-    for (unsigned i = 0; i <= ENDED; i++) {
+    sample_status(table, sample_id(MANY_ENDED),
+                  (struct sample_status){STATE(QUEUED), 1, 0, NULL, NULL});
+    for (unsigned i = 0; i <= MANY_ENDED; i++) {
         sample_request(table, sample_id(i), "studio", false);
     }
     CHECK_INT(job_table_counts(table).waiting, 1); /* the one that is queued */
     job_table_destroy(table);
 }
 
+TEST(a_gateway_that_starts_takes_no_forgotten_job_for_one_that_waits)
+{
+    check_none_is_revived(true);
+    check_none_is_revived(false); /* with a key, and pictures in the cache: the router ends it */
+}
+
 TEST(a_cache_hit_of_another_gateway_is_told_in_full)
 {
     struct job_table *table = make_table(100);
-    Crafterse__V1__Envelope envelope;
-    Crafterse__V1__Image image[2], *images[2] = {&image[0], &image[1]};
-    Crafterse__V1__Status status;
-    crafterse__v1__envelope__init(&envelope);
-    crafterse__v1__image__init(&image[0]);
-    crafterse__v1__image__init(&image[1]);
-    crafterse__v1__status__init(&status);
-    envelope.job_id = borrow_text(sample_id(1));
-    envelope.sent_ms = NOW_MS;
-    status.envelope = &envelope;
-    status.state = STATE(SUCCEEDED);
-    status.images = images;
-    status.n_images = 2;
-    status.model = borrow_text("demo");
-    status.steps = 30;
-    struct job *job = job_table_fold_status(table, &status, NOW_MS);
+    struct job *job = sample_hit(table, sample_id(1));
     REQUIRE(job != NULL);
     CHECK_INT(job->n, 2);
     CHECK_INT(job->steps, 30);
@@ -265,8 +260,7 @@ TEST(cache_hits_do_not_hide_an_order_that_waits)
     struct job_table *table = job_table_create(&(struct job_table_options){
         .jobs_max = 100, .retention_ms = HOUR_MS, .began_ms = NOW_MS + 1000});
     for (unsigned i = 0; i < 500; i++) {
-        sample_status(table, sample_id(i),
-                      (struct sample_status){STATE(SUCCEEDED), 0, 0, NULL, "ab/x.png"});
+        sample_hit(table, sample_id(i));
     }
     CHECK(sample_request(table, sample_id(500), "studio", false) != NULL);
     job_table_destroy(table);
@@ -296,8 +290,7 @@ TEST(hits_do_not_push_out_what_is_known_of_keys)
     const char *named = "00000000-0000-8000-8000-000000000000"; /* no time in it */
     sample_status(table, named, (struct sample_status){STATE(FAILED), 1, 0, "x", NULL});
     for (unsigned i = 0; i < 200000; i++) {
-        sample_status(table, sample_id(i),
-                      (struct sample_status){STATE(SUCCEEDED), 0, 0, NULL, "ab/x.png"});
+        sample_hit(table, sample_id(i));
     }
     CHECK(job_table_find(table, named) == NULL);
     CHECK(job_table_is_forgotten(table, named, "studio", NOW_MS));
