@@ -519,6 +519,24 @@ static void finish(struct job_table *t, struct job *job, const Crafterse__V1__St
     t->ended[ended_index(job->state)]++;
 }
 
+static uint64_t earlier(uint64_t at_ms, uint32_t by_ms)
+{
+    return at_ms > by_ms ? at_ms - by_ms : 1;
+}
+
+/* A worker's word can be on `status` before the router's, which is written in the same moment as the
+ * job itself: clients are told of the steps before all the same. */
+static void fill_moments(struct job *job)
+{
+    uint64_t *at_ms = job->at_ms;
+    if (at_ms[MOMENT_RUNNING] != 0 && at_ms[MOMENT_DISPATCHED] == 0) {
+        at_ms[MOMENT_DISPATCHED] = earlier(at_ms[MOMENT_RUNNING], job->timings.dispatch_ms);
+    }
+    if (at_ms[MOMENT_DISPATCHED] != 0 && at_ms[MOMENT_QUEUED] == 0) {
+        at_ms[MOMENT_QUEUED] = earlier(at_ms[MOMENT_DISPATCHED], job->timings.queue_ms);
+    }
+}
+
 struct job *job_table_fold_status(struct job_table *t, const Crafterse__V1__Status *status,
                                   uint64_t now_ms)
 {
@@ -553,6 +571,7 @@ struct job *job_table_fold_status(struct job_table *t, const Crafterse__V1__Stat
         job->at_ms[is_end ? MOMENT_FINISHED : (enum job_moment)status->state] = sent_ms;
     }
     fold_timings(&job->timings, status->timings);
+    fill_moments(job);
     copy_images(job, status->images, status->n_images);
     if (is_end) {
         finish(t, job, status);

@@ -75,9 +75,11 @@ static inline struct job *sample_status(struct job_table *table, const char *id,
     snprintf(text[3], 200, "%064d", 7);
     Crafterse__V1__Envelope envelope;
     Crafterse__V1__Image image, *images = &image;
+    Crafterse__V1__Timings timings;
     Crafterse__V1__Status status;
     crafterse__v1__envelope__init(&envelope);
     crafterse__v1__image__init(&image);
+    crafterse__v1__timings__init(&timings);
     crafterse__v1__status__init(&status);
     envelope.job_id = text[0];
     envelope.attempt = sample.attempt;
@@ -88,6 +90,11 @@ static inline struct job *sample_status(struct job_table *table, const char *id,
     status.message = text[1];
     status.pool = pool;
     status.key_id = key;
+    if (sample.state == STATE(RUNNING)) {
+        timings.queue_ms = 3;
+        timings.dispatch_ms = 2;
+        status.timings = &timings;
+    }
     if (sample.object_key != NULL) {
         image.object_key = text[2];
         image.content_hash = text[3];

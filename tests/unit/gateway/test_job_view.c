@@ -99,6 +99,21 @@ TEST(a_whole_life_is_told_in_order)
     job_table_destroy(table);
 }
 
+TEST(steps_are_told_whose_records_come_after_the_next_ones)
+{
+    struct job_table *table = make_table();
+    const char *id = sample_id(1);
+    struct job *job = sample_request(table, id, "studio", false);
+    sample_status(table, id, (struct sample_status){STATE(RUNNING), 1, NOW_MS + 30, NULL, NULL});
+    CHECK(sample_status(table, id,
+                        (struct sample_status){STATE(DISPATCHED), 0, NOW_MS + 20, NULL, NULL}) ==
+          NULL);
+    CHECK_STR(names_after(job, NULL), "accepted queued dispatched started");
+    CHECK_INT(job->at_ms[MOMENT_DISPATCHED], NOW_MS + 30 - 2); /* the worker says how long ago */
+    CHECK_INT(job->at_ms[MOMENT_QUEUED], NOW_MS + 30 - 5);
+    job_table_destroy(table);
+}
+
 TEST(last_event_id_resumes_after_that_event)
 {
     struct job_table *table = make_table();
