@@ -325,30 +325,13 @@ static void serve_retry(struct dispatch *d)
     }
 }
 
-/* An order that was cancelled or has expired while its run, which others waited for, was to be
- * tried again: they have left, or are told by this that the run is no more. */
-static bool find_stopped_run(const struct dispatch *d, const Crafterse__V1__Job *job,
-                             struct stage_end *end)
-{
-    Crafterse__V1__State state = ledger_state(d->stage->ledger, job->envelope->job_id);
-    *end = (struct stage_end){.state = state,
-                              .reason = "run_stopped",
-                              .message = "nobody waits for its pictures any more"};
-    return job->envelope->attempt > 0 && (state == CRAFTERSE__V1__STATE__STATE_CANCELLED ||
-                                          state == CRAFTERSE__V1__STATE__STATE_EXPIRED);
-}
-
-/* Whether the job needs no worker: it has moved on, or it is over; *end is then what is to be said
- * of it, and *says whether anything is. */
+/* Whether the job needs no worker: it has moved on, and there is nothing to say (*says = false), or
+ * it is over, and *end is to be said of it. */
 static bool is_settled(const struct dispatch *d, const Crafterse__V1__Job *job,
                        struct stage_end *end, bool *says)
 {
-    if (stage_is_past(d->stage, job)) {
-        *says = find_stopped_run(d, job, end);
-        return true;
-    }
-    *says = true;
-    return stage_is_over(d->stage, job, clock_unix_ms(), end);
+    *says = !stage_is_past(d->stage, job);
+    return !*says || stage_is_over(d->stage, job, clock_unix_ms(), end);
 }
 
 /* The job's time in the queue, from its record's writing till now; the caller ends it. */

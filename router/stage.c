@@ -73,15 +73,6 @@ static bool is_shared(const struct stage *stage, const Crafterse__V1__Job *job)
     return cancellations_is_shared(stage->cancellations, job->envelope->job_id, job->accepted_ms);
 }
 
-/* The job has ended as an order, and its run has not: others share it. */
-static bool run_goes_on(const struct stage *stage, const Crafterse__V1__Job *job)
-{
-    Crafterse__V1__State state = ledger_state(stage->ledger, job->envelope->job_id);
-    return (state == CRAFTERSE__V1__STATE__STATE_CANCELLED ||
-            state == CRAFTERSE__V1__STATE__STATE_EXPIRED) &&
-           is_shared(stage, job);
-}
-
 bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job)
 {
     const char *job_id = job->envelope->job_id;
@@ -93,7 +84,8 @@ bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job)
     if (ledger_attempt(stage->ledger, job_id) > job->envelope->attempt) {
         return state >= CRAFTERSE__V1__STATE__STATE_RUNNING;
     }
-    return state > CRAFTERSE__V1__STATE__STATE_RUNNING && !run_goes_on(stage, job);
+    return state > CRAFTERSE__V1__STATE__STATE_RUNNING &&
+           !ledger_run_continues(stage->ledger, job_id);
 }
 
 bool stage_is_over(const struct stage *stage, const Crafterse__V1__Job *job, uint64_t now_ms,

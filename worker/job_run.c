@@ -118,22 +118,15 @@ static bool is_cancelled(const struct job_run_tools *tools, const Crafterse__V1_
     return cancellations_has(tools->cancellations, job->envelope->job_id, job->accepted_ms);
 }
 
-/* An end of the order, which its run may outlive. */
-static bool is_order_only(Crafterse__V1__State state)
-{
-    return state == CRAFTERSE__V1__STATE__STATE_CANCELLED ||
-           state == CRAFTERSE__V1__STATE__STATE_EXPIRED;
-}
-
 /* Nothing more is to be drawn: the job has ended, and not only as an order of a run that others
- * wait for; nor was it an earlier order under the same id that has. */
+ * wait for; nor was it an earlier order under the same id that has. That others wait is the end's
+ * own word: their SHARE stands on another topic, which may be read later. */
 static bool is_over(const struct job_run_tools *tools, const Crafterse__V1__Job *job)
 {
     const char *job_id = job->envelope->job_id;
-    Crafterse__V1__State state = ledger_state(tools->ledger, job_id);
-    return ledger_is_terminal(state) && !fault_breaks("skip_dedup") &&
+    return ledger_is_terminal(ledger_state(tools->ledger, job_id)) && !fault_breaks("skip_dedup") &&
            !ledger_ended_before(tools->ledger, job_id, job->accepted_ms) &&
-           !(is_order_only(state) && is_shared(tools, job));
+           !ledger_run_continues(tools->ledger, job_id);
 }
 
 /* Its worker was killed between telling of the next attempt and its commit. */
@@ -213,13 +206,6 @@ static void leave_run(struct job_run *run)
 
 static void skip_run(struct job_run *run)
 {
-    /* An order that ended before its run: whoever still counts on the run is told that it stopped.
-     */
-    Crafterse__V1__State state = ledger_state(run->tools->ledger, run->job->envelope->job_id);
-    if (is_order_only(state)) {
-        report_status(run->tools->desk, run->entry, &run->about, state, "run_stopped",
-                      "nobody waits for its pictures any more");
-    }
     outbox_end(run->entry);
     count_outcome(run, OUTCOME_SKIPPED);
     log_info("job skipped: it has ended, or waits for its next attempt", NULL);

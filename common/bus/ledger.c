@@ -15,7 +15,8 @@ struct entry {
     char job_id[JOB_ID_SIZE]; /* "" = free */
     Crafterse__V1__State state;
     uint32_t attempt;
-    bool waits;              /* for its next attempt */
+    bool waits; /* for its next attempt */
+    bool run_continues;
     uint64_t ended_ms;       /* when its end was told, by the last who told it; 0 = it has none */
     uint64_t rendered_bytes; /* its pictures', while it is RENDERED */
 };
@@ -120,9 +121,12 @@ static void keep_state(struct ledger *l, struct entry *entry, const Crafterse__V
 
 static void keep_end(struct entry *entry, const Crafterse__V1__Status *status)
 {
-    uint64_t sent_ms = status->envelope->sent_ms;
-    if (ledger_is_terminal(status->state) && sent_ms > entry->ended_ms) {
-        entry->ended_ms = sent_ms;
+    if (!ledger_is_terminal(status->state)) {
+        return;
+    }
+    entry->run_continues = status->run_continues;
+    if (status->envelope->sent_ms > entry->ended_ms) {
+        entry->ended_ms = status->envelope->sent_ms;
     }
 }
 
@@ -137,6 +141,7 @@ bool ledger_fold(struct ledger *l, const Crafterse__V1__Status *status)
         struct entry *entry = add(l, job_id);
         entry->attempt = status->envelope->attempt;
         entry->ended_ms = 0;
+        entry->run_continues = false;
         keep_state(l, entry, status);
         keep_end(entry, status);
         return true;
@@ -167,6 +172,12 @@ bool ledger_is_waiting(const struct ledger *l, const char *job_id)
 {
     uint32_t index = l->slots[find_slot(l, job_id)];
     return index != NONE && l->entries[index].waits;
+}
+
+bool ledger_run_continues(const struct ledger *l, const char *job_id)
+{
+    uint32_t index = l->slots[find_slot(l, job_id)];
+    return index != NONE && l->entries[index].run_continues;
 }
 
 uint32_t ledger_attempt(const struct ledger *l, const char *job_id)

@@ -26,6 +26,9 @@ Crafterse__V1__State ledger_state(const struct ledger *l, const char *job_id);
 uint32_t ledger_attempt(const struct ledger *l, const char *job_id);
 /* That attempt has failed, and the next one waits in retry.<pool>. */
 bool ledger_is_waiting(const struct ledger *l, const char *job_id);
+/* Its end was its order's only: what was told last of its run is that others wait for it
+ * (Status.run_continues). */
+bool ledger_run_continues(const struct ledger *l, const char *job_id);
 /* Bytes of the pictures of all jobs that are RENDERED: drawn, and not known to be stored. */
 uint64_t ledger_rendered_bytes(const struct ledger *l);
 /* What is known of the job is an earlier order's, which had ended when this one was accepted (Unix

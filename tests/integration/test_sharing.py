@@ -19,10 +19,12 @@ def order(client, seed, seconds, **fields):
                          steps=int(seconds * 1000 / STEP_MS), **fields)["id"]
 
 
-def runs_of(stack, jobs):
-    """How often a worker started on any of the jobs."""
-    return sum(status.state == State.STATE_RUNNING
-               for job in jobs for status in stack.topics.statuses(job))
+def check_runs(stack, jobs, count):
+    """So often a worker started on any of the jobs."""
+    told = [(jobs.index(job) + 1, State.Name(s.state), s.reason, s.envelope.sender)
+            for job in jobs for s in stack.topics.statuses(job)]
+    runs = sum(state == "STATE_RUNNING" for _, state, _, _ in told)
+    assert runs == count, "\n".join(map(str, told))
 
 
 def wait_running(client, job):
@@ -52,14 +54,14 @@ def test_equal_orders_run_once_and_all_get_the_picture(stack, client):
     ends = stack.check_one_end(jobs)
     assert {end["state"] for end in ends.values()} == {"succeeded"}
     assert len({end["url"] for end in ends.values()}) == 1
-    assert runs_of(stack, jobs) == 1
+    check_runs(stack, jobs, 1)
 
 
 def test_pictures_that_differ_do_not_share(stack, client):
     jobs = [order(client, 10, 0.2), order(client, 11, 0.2), order(client, 10, 0.25)]
     ends = stack.check_one_end(jobs)
     assert len({end["url"] for end in ends.values()}) == 3
-    assert runs_of(stack, jobs) == 3
+    check_runs(stack, jobs, 3)
 
 
 def test_who_bypasses_the_cache_draws_anew(stack, client):
@@ -67,7 +69,7 @@ def test_who_bypasses_the_cache_draws_anew(stack, client):
     wait_running(client, first)
     second = order(client, 20, 1, cache="bypass")
     stack.check_one_end([first, second])
-    assert runs_of(stack, [first, second]) == 2
+    check_runs(stack, [first, second], 2)
 
 
 def test_cancelling_a_joined_order_ends_it_alone(stack, client):
@@ -75,7 +77,7 @@ def test_cancelling_a_joined_order_ends_it_alone(stack, client):
     client.cancel(second)
     assert client.wait(second)["state"] == "cancelled"
     assert client.wait(first)["state"] == "succeeded"
-    assert runs_of(stack, [first, second]) == 1
+    check_runs(stack, [first, second], 1)
     wait_until(lambda: first in controls(stack, messages.ControlKind.Value("CONTROL_RELEASE")), 10)
 
 
@@ -86,7 +88,7 @@ def test_cancelling_the_first_order_leaves_its_run_to_the_others(stack, client):
     ends = stack.check_one_end([first, second])
     assert ends[second]["state"] == "succeeded"
     assert ends[first]["images"][0]["url"] is None
-    assert runs_of(stack, [first, second]) == 1
+    check_runs(stack, [first, second], 1)
 
 
 def test_the_run_stops_when_the_last_order_has_left(stack, client):
@@ -111,7 +113,7 @@ def test_the_first_orders_deadline_ends_it_alone(stack, client):
     first, second = two_on_one_run(stack, client, 60, 3, deadline=1.5)
     assert client.wait(first)["state"] == "expired"
     assert client.wait(second)["state"] == "succeeded"
-    assert runs_of(stack, [first, second]) == 1
+    check_runs(stack, [first, second], 1)
 
 
 def test_a_router_that_starts_anew_remembers_who_waits_for_whom(stack, client):
@@ -120,7 +122,7 @@ def test_a_router_that_starts_anew_remembers_who_waits_for_whom(stack, client):
     stack.restart("router").wait_ready()
     ends = stack.check_one_end([first, second])
     assert {end["state"] for end in ends.values()} == {"succeeded"}
-    assert runs_of(stack, [first, second]) == 1
+    check_runs(stack, [first, second], 1)
 
 
 def test_a_worker_that_dies_costs_the_run_and_no_order(stack, client):

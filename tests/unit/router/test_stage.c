@@ -4,6 +4,7 @@
 
 #define DAY_MS (24ULL * 3600 * 1000)
 #define ACCEPTED_MS (100 * DAY_MS)
+#define STATE(name) CRAFTERSE__V1__STATE__STATE_##name
 
 struct fixture {
     struct stage stage;
@@ -91,14 +92,21 @@ TEST(what_was_said_of_an_earlier_order_under_the_same_key_is_not_said_of_this_on
     unmake(&f);
 }
 
-static void succeed(struct fixture *f, uint64_t sent_ms)
+struct told {
+    Crafterse__V1__State state;
+    uint64_t sent_ms;
+    bool run_continues;
+};
+
+static void tell(struct fixture *f, struct told told)
 {
     Crafterse__V1__Envelope envelope = f->envelope;
     Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
-    envelope.sent_ms = sent_ms;
+    envelope.sent_ms = told.sent_ms;
     envelope.attempt = 1;
     status.envelope = &envelope;
-    status.state = CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
+    status.state = told.state;
+    status.run_continues = told.run_continues;
     (void)ledger_fold(f->stage.ledger, &status);
 }
 
@@ -107,9 +115,23 @@ TEST(the_end_of_an_earlier_order_under_the_same_key_is_no_end_of_this_one)
     struct fixture f;
     make(&f);
     CHECK(!stage_is_past(&f.stage, &f.job));
-    succeed(&f, ACCEPTED_MS - 1);
+    tell(&f, (struct told){STATE(SUCCEEDED), ACCEPTED_MS - 1, false});
     CHECK(!stage_is_past(&f.stage, &f.job));
-    succeed(&f, ACCEPTED_MS + 1);
+    tell(&f, (struct told){STATE(SUCCEEDED), ACCEPTED_MS + 1, false});
+    CHECK(stage_is_past(&f.stage, &f.job));
+    unmake(&f);
+}
+
+TEST(a_cancelled_order_whose_run_others_wait_for_is_tried_again)
+{
+    struct fixture f;
+    make(&f);
+    f.envelope.attempt = 1; /* which failed */
+    tell(&f, (struct told){STATE(RUNNING), ACCEPTED_MS + 1, false});
+    tell(&f, (struct told){STATE(CANCELLED), ACCEPTED_MS + 2, true});
+    CHECK(!stage_is_past(&f.stage, &f.job));
+    CHECK_STR(over_after(&f, 3), ""); /* though neither CANCEL nor SHARE is read yet */
+    tell(&f, (struct told){STATE(CANCELLED), ACCEPTED_MS + 3, false});
     CHECK(stage_is_past(&f.stage, &f.job));
     unmake(&f);
 }

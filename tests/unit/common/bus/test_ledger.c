@@ -107,6 +107,38 @@ TEST(an_end_from_before_an_order_was_accepted_is_an_earlier_orders)
     ledger_destroy(l);
 }
 
+static void cancel(struct ledger *l, bool run_continues)
+{
+    char id[] = "a";
+    Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
+    Crafterse__V1__Status status = CRAFTERSE__V1__STATUS__INIT;
+    envelope.job_id = id;
+    status.envelope = &envelope;
+    status.state = CRAFTERSE__V1__STATE__STATE_CANCELLED;
+    status.run_continues = run_continues;
+    (void)ledger_fold(l, &status);
+}
+
+TEST(a_run_outlives_its_order_until_it_has_an_end_of_its_own)
+{
+    struct ledger *l = ledger_create(1);
+    CHECK(!ledger_run_continues(l, "a"));
+    CHECK(fold(l, "a", RUNNING, 1));
+    CHECK(!ledger_run_continues(l, "a"));
+    cancel(l, true);
+    CHECK(ledger_is_terminal(ledger_state(l, "a")));
+    CHECK(!fold(l, "a", RENDERED, 1));
+    CHECK(ledger_run_continues(l, "a"));
+    cancel(l, false); /* the run's own: nobody waits any more */
+    CHECK(!ledger_run_continues(l, "a"));
+    CHECK(fold(l, "b", RUNNING, 1)); /* takes the place of "a" */
+    cancel(l, true);
+    CHECK(ledger_run_continues(l, "a"));
+    CHECK(!fold(l, "a", SUCCEEDED, 1)); /* the run's pictures are stored */
+    CHECK(!ledger_run_continues(l, "a"));
+    ledger_destroy(l);
+}
+
 static void render(struct ledger *l, const char *job_id, uint32_t attempt, uint64_t bytes)
 {
     char id[16];
