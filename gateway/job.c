@@ -524,8 +524,8 @@ static uint64_t earlier(uint64_t at_ms, uint32_t by_ms)
     return at_ms > by_ms ? at_ms - by_ms : 1;
 }
 
-/* A worker's word can be on `status` before the router's, which is written in the same moment as the
- * job itself: clients are told of the steps before all the same. */
+/* A worker's word can be on `status` before the router's, which is written in the same moment as
+ * the job itself: clients are told of the steps before all the same. */
 static void fill_moments(struct job *job)
 {
     uint64_t *at_ms = job->at_ms;
