@@ -45,6 +45,13 @@ struct job_list {
     size_t count;
 };
 
+/* A model's name, once for all jobs that have it. */
+struct model_name {
+    struct model_name *next;
+    size_t jobs;
+    char text[];
+};
+
 struct job_pool {
     char name[POOL_NAME_SIZE];
     struct job_list waiting[2]; /* interactive, batch */
@@ -54,6 +61,8 @@ struct job_pool {
 struct job_table {
     struct job_table_options options;
     struct job **buckets;
+    struct job *spare; /* forgotten ones, by chain: cold memory that nothing else should be given */
+    struct model_name *models;
     size_t bucket_mask;
     struct job_pool pools[POOLS_MAX]; /* 0: pool not known */
     size_t pool_count;
@@ -109,14 +118,70 @@ struct job_table *job_table_create(const struct job_table_options *options)
     return t;
 }
 
-static void free_job(struct job *job)
+static void drop_images(struct job *job)
+{
+    if (job->images != &job->single) {
+        xfree(job->images);
+    }
+    job->images = NULL;
+    job->image_count = 0;
+}
+
+static void drop_model(struct job_table *t, struct job *job)
+{
+    struct model_name **link = &t->models;
+    if (job->model == NULL) {
+        return;
+    }
+    while ((*link)->text != job->model) {
+        link = &(*link)->next;
+    }
+    struct model_name *name = *link;
+    if (--name->jobs == 0) {
+        *link = name->next;
+        xfree(name);
+    }
+    job->model = NULL;
+}
+
+static void set_model(struct job_table *t, struct job *job, const char *model)
+{
+    drop_model(t, job);
+    struct model_name *name = t->models;
+    while (name != NULL && strcmp(name->text, model) != 0) {
+        name = name->next;
+    }
+    if (name == NULL) {
+        size_t size = strlen(model) + 1;
+        name = xcalloc(1, sizeof(*name) + size);
+        memcpy(name->text, model, size);
+        name->next = t->models;
+        t->models = name;
+    }
+    name->jobs++;
+    job->model = name->text;
+}
+
+static void free_job(struct job_table *t, struct job *job)
 {
     ASSERT(job->watchers == NULL);
-    xfree(job->model);
-    xfree(job->images);
+    drop_model(t, job);
+    drop_images(job);
     xfree(job->message);
     xfree(job->progress.preview);
-    xfree(job);
+    job->chain = t->spare;
+    t->spare = job;
+}
+
+static struct job *new_job(struct job_table *t)
+{
+    struct job *job = t->spare;
+    if (job == NULL) {
+        return xcalloc(1, sizeof(*job));
+    }
+    t->spare = job->chain;
+    memset(job, 0, sizeof(*job));
+    return job;
 }
 
 void job_table_destroy(struct job_table *t)
@@ -128,8 +193,13 @@ void job_table_destroy(struct job_table *t)
         while (t->buckets[i] != NULL) {
             struct job *job = t->buckets[i];
             t->buckets[i] = job->chain;
-            free_job(job);
+            free_job(t, job);
         }
+    }
+    while (t->spare != NULL) {
+        struct job *job = t->spare;
+        t->spare = job->chain;
+        xfree(job);
     }
     xfree(t->buckets);
     xfree(t->forgotten[0]);
@@ -288,7 +358,7 @@ static void forget(struct job_table *t, struct job *job)
     *link = job->chain;
     take_out(job);
     t->total--;
-    free_job(job);
+    free_job(t, job);
 }
 
 bool job_table_is_forgotten(const struct job_table *t, const char *id, const char *key_id,
@@ -359,7 +429,7 @@ static void make_room(struct job_table *t)
 static struct job *add(struct job_table *t, const char *id, uint64_t accepted_ms)
 {
     make_room(t);
-    struct job *job = xcalloc(1, sizeof(*job));
+    struct job *job = new_job(t);
     memcpy(job->id, id, strlen(id) + 1);
     job->n = 1;
     job->at_ms[MOMENT_ACCEPTED] = accepted_ms;
@@ -394,9 +464,11 @@ static void copy_images(struct job *job, Crafterse__V1__Image *const *images, si
     if (count == 0) {
         return;
     }
-    xfree(job->images);
-    job->images = xcalloc(count, sizeof(job->images[0]));
-    job->image_count = count;
+    if (count != job->image_count) {
+        drop_images(job);
+        job->images = count == 1 ? &job->single : xcalloc(count, sizeof(job->images[0]));
+        job->image_count = count;
+    }
     for (size_t i = 0; i < count; i++) {
         struct picture *picture = &job->images[i];
         copy_text(picture->content_hash, sizeof(picture->content_hash), images[i]->content_hash);
@@ -448,8 +520,7 @@ struct job *job_table_fold_request(struct job_table *t, const Crafterse__V1__Job
     job->deadline_ms = request->envelope->deadline_ms;
     job->at_ms[MOMENT_ACCEPTED] = request->accepted_ms;
     copy_text(job->key_id, sizeof(job->key_id), request->key_id);
-    xfree(job->model);
-    job->model = xstrdup(generation->model);
+    set_model(t, job, generation->model);
     if (job->image_count == 0) {
         copy_images(job, request->images, request->n_images);
     }
@@ -511,7 +582,7 @@ static void finish(struct job_table *t, struct job *job, const Crafterse__V1__St
         job->seed = job->images[0].seed;
     }
     if (!job->has_request && status->model[0] != '\0') { /* a cache hit of another gateway */
-        job->model = xstrdup(status->model);
+        set_model(t, job, status->model);
         job->steps = status->steps;
         job->n = (uint32_t)job->image_count;
         job->deadline_ms = status->envelope->deadline_ms;

@@ -68,7 +68,7 @@ struct job {
     uint64_t seed;
     uint64_t deadline_ms;         /* 0 = none */
     uint64_t at_ms[MOMENT_COUNT]; /* Unix time; 0 = not (known to have) happened */
-    char *model;                  /* NULL = not known */
+    const char *model;            /* NULL = not known */
     struct picture *images;
     size_t image_count;
     struct job_progress progress;
@@ -82,6 +82,7 @@ struct job {
     struct job_list *list;
     struct job *previous, *next, *chain;
     struct job_watcher *watchers;
+    struct picture single; /* what images points to when there is one */
 };
 
 struct job_table;
