@@ -1,7 +1,8 @@
 """Fixtures: real servers, started once for all tests, and stacks of our services.
 
 Every test that asks for `stack` shares one running stack of its module; tests that break things
-make their own with `make_stack`. Each has its own topics, so nothing leaks from test to test.
+make their own with `make_stack`. Each has its own topics and each module a Redis and an S3 server
+that start empty, so nothing leaks from module to module.
 """
 
 import os
@@ -42,7 +43,7 @@ def own_kafka(tmp_path):
     node.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def redis(tmp_path_factory):
     """A real Redis."""
     node = nodes.Redis(tmp_path_factory.mktemp("redis")).start()
@@ -58,7 +59,7 @@ def own_redis(tmp_path):
     node.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_s3():
     server = S3Server().start()
     yield server
@@ -114,13 +115,18 @@ def make_stack(kafka, tmp_path):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Keeps what a failed test left behind: its folder moves to build/test/failed/."""
+    """Keeps what a failed test left behind, its own and its module's: copied to
+    build/test/failed/."""
     outcome = yield
     report = outcome.get_result()
-    folder = item.funcargs.get("tmp_path") if hasattr(item, "funcargs") else None
-    if report.when == "call" and report.failed and folder is not None:
-        keep = Path(__file__).resolve().parents[2] / "build/test/failed" / item.name
-        shutil.rmtree(keep, ignore_errors=True)
-        shutil.copytree(folder, keep, dirs_exist_ok=True,
-                        ignore=shutil.ignore_patterns("kafka-data"))
-        report.sections.append(("logs", f"kept in {keep}"))
+    if report.when != "call" or not report.failed:
+        return
+    made = getattr(item, "funcargs", {})
+    shared = made.get("stack")
+    keep = Path(__file__).resolve().parents[2] / "build/test/failed" / item.name
+    shutil.rmtree(keep, ignore_errors=True)
+    for folder in (made.get("tmp_path"), shared.folder if isinstance(shared, Stack) else None):
+        if folder is not None:
+            shutil.copytree(folder, keep, dirs_exist_ok=True,
+                            ignore=shutil.ignore_patterns("kafka-data"))
+    report.sections.append(("logs", f"kept in {keep}"))

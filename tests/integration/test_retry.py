@@ -91,11 +91,11 @@ def test_those_that_are_due_are_tried_in_the_order_of_their_time(stack, client):
     client.draw("the worker is there", seed=40, **SMALL)
     job = next(iter(stack.topics.read("requests", messages.Job)))
     job.pool, job.envelope.attempt = "default", 1
-    # The only worker is busy until all of them are due.
-    busy = client.submit("busy", seed=41, width=64, height=64, steps=60)["id"]
+    # The only worker is busy until all of them are due, and they are written before any is.
+    busy = client.submit("busy", seed=41, width=64, height=64, steps=200)["id"]
     client.wait_for(busy, "running")
     now_ms, ids = int(time.time() * 1000), {}
-    for due_ms in (700, 200, 500, 100, 600, 300):
+    for due_ms in (3700, 3200, 3500, 3100, 3600, 3300):
         job.envelope.job_id = str(uuid.uuid4())
         job.not_before_ms = now_ms + due_ms
         job.images[0].content_hash = secrets.token_hex(32)
@@ -106,6 +106,7 @@ def test_those_that_are_due_are_tried_in_the_order_of_their_time(stack, client):
         return sorted((s.envelope.sent_ms, ids[s.envelope.job_id]) for s in
                       stack.topics.read("status", messages.Status)
                       if s.state == State.STATE_RUNNING and s.envelope.job_id in ids)
+    assert time.time() * 1000 < now_ms + min(ids.values())
     wait_until(lambda: len(started()) == len(ids), 20)
     assert [due_ms for _, due_ms in started()] == sorted(ids.values())
 

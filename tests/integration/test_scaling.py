@@ -45,22 +45,21 @@ def test_lag_grows_with_one_worker_and_falls_with_three(make_stack, capsys):
                        service_settings={"worker": {"STEP_TIME": f"{STEP_MS}ms"}})
     spec = scaled_object()
     assert replicas_by_keda(stack, spec) == (1, 0)
-    # A job takes 0.4 s: five a second are twice what one worker draws.
+    # A job takes 0.4 s: fifteen at once are six seconds of one worker.
     lags, told, ordered = [], [], 0
 
-    def run(seconds, rate):
+    def order(count):
         nonlocal ordered
-        for _ in range(int(seconds * rate)):
-            started = time.monotonic()
-            submit(stack, make_job(steps=20))
-            ordered += 1
-            time.sleep(max(0, 1 / rate - (time.monotonic() - started)))
+        jobs = [make_job(steps=20) for _ in range(count)]
+        stack.topics.write_all("requests", [job.SerializeToString() for job in jobs])
+        ordered += count
+        wait_until(lambda: stack.topics.lag("requests", "router") == 0, 20)
         replicas, lag = replicas_by_keda(stack, spec)
         lags.append(lag)
         told.append(replicas)
 
-    run(3, 5)
-    run(3, 5)
+    order(15)
+    order(15)
     assert lags[1] > lags[0] > 1, f"with one worker: {lags}"
     assert told[1] == spec["maxReplicaCount"]
     stack.add("worker2").start()
@@ -68,7 +67,7 @@ def test_lag_grows_with_one_worker_and_falls_with_three(make_stack, capsys):
     for name in ("worker2", "worker3"):
         stack.services[name].wait_ready()
     wait_until(lambda: replicas_by_keda(stack, spec)[1] < lags[1] / 2, 60)
-    run(2, 2)
+    order(4)
     wait_until(lambda: replicas_by_keda(stack, spec) == (1, 0), 60)
     wait_until(lambda: drawn(stack) >= ordered, 10)
     with capsys.disabled():

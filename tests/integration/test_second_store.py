@@ -66,6 +66,7 @@ def test_without_the_second_nobody_waits_and_it_is_mended(pair, s3, second):
     assert bodies(second, "copies") == {}
     second.fault = None
     wait_until(lambda: bodies(s3, "pictures") == bodies(second, "copies"), 30)
+    wait_until(lambda: pair.topics.lag("repairs", "uploader") == 0, 10)
     assert pair.uploader.metric("crafterse_uploader_repairs_total", outcome="copied") == 2
 
 

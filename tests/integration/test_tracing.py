@@ -11,7 +11,7 @@ from support.processes import wait_until
 RECEIVER = OtlpReceiver().start()
 STACK = {"settings": {"OTEL_EXPORTER_OTLP_ENDPOINT": RECEIVER.endpoint,
                       "OTEL_EXPORTER_OTLP_HEADERS": "x-key=a%20secret",
-                      "OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_BSP_EXPORT_TIMEOUT": "1500"}}
+                      "OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_BSP_EXPORT_TIMEOUT": "5000"}}
 SMALL = {"width": 64, "height": 64, "steps": 2}
 # Every span of a job that goes well, with its parent.
 TREE = {"POST /v1/generations": ("gateway", None),
@@ -59,8 +59,9 @@ def test_one_trace_shows_a_job_from_the_request_to_the_upload(stack, client, rec
     trace_id, answer = post(client, "a traced helmet", tracestate="vendor=a1,other=b2")
     assert answer.headers["traceresponse"].split("-")[1] == trace_id
     job = client.wait(answer.json()["id"])
-    spans = wait_until(lambda: len(receiver.trace(trace_id)) >= len(TREE) and
-                       receiver.trace(trace_id), 15)
+    wait_until(lambda: len(receiver.trace(trace_id)) >= len(TREE), 15,
+               lambda: pytest.fail(f"only {receiver.trace(trace_id)}"))
+    spans = receiver.trace(trace_id)
     by_name = {span.name: span for span in spans}
     assert len(spans) == len(by_name) == len(TREE), spans
     for name, (service, parent) in TREE.items():
@@ -118,7 +119,7 @@ def test_what_is_not_sampled_or_has_no_receiver_costs_no_job(stack, client, rece
     _, lost = post(client, "a lost helmet")
     assert client.wait(lost.json()["id"])["state"] == "succeeded"
     for name, service in stack.services.items():
-        wait_until(lambda s=service: s.metric("crafterse_trace_dropped_spans_total") > 0, 10)
+        wait_until(lambda s=service: s.metric("crafterse_trace_dropped_spans_total") > 0, 20)
         assert service.is_ready(), name
     assert not receiver.trace(trace_id)
     assert messages.State.STATE_SUCCEEDED in {
