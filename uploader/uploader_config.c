@@ -107,8 +107,7 @@ const struct config_option uploader_config_options[] = {
      .min = 1,
      .max = 64,
      .help = "Pictures stored at the same time; as many again, and at least 12, may wait until "
-             "they are "
-             "tried again, or behind their job's. Each may take up to 32 MiB of memory."},
+             "they are tried again, or behind their job's. Each may take up to 32 MiB of memory."},
     {.name = "RETRY_MAX",
      .type = CONFIG_DURATION,
      .offset = AT(retry_max_ms),
