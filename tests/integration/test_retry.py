@@ -94,13 +94,14 @@ def test_those_that_are_due_are_tried_in_the_order_of_their_time(stack, client):
     # The only worker is busy until all of them are due, and they are written before any is.
     busy = client.submit("busy", seed=41, width=64, height=64, steps=200)["id"]
     client.wait_for(busy, "running")
-    now_ms, ids = int(time.time() * 1000), {}
+    now_ms, ids, payloads = int(time.time() * 1000), {}, []
     for due_ms in (3700, 3200, 3500, 3100, 3600, 3300):
         job.envelope.job_id = str(uuid.uuid4())
         job.not_before_ms = now_ms + due_ms
         job.images[0].content_hash = secrets.token_hex(32)
         ids[job.envelope.job_id] = due_ms
-        stack.topics.send("retry.default", job)
+        payloads.append(job.SerializeToString())
+    stack.topics.write_all("retry.default", payloads)
 
     def started():
         return sorted((s.envelope.sent_ms, ids[s.envelope.job_id]) for s in

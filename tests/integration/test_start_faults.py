@@ -2,6 +2,7 @@
 soon as it is put right."""
 
 import io
+import os
 import random
 import subprocess
 import time
@@ -137,7 +138,10 @@ def test_a_full_disk_delays_pictures_and_loses_none(make_stack, tmp_path):
                    input=FULL_DISK, text=True, check=True)
     flag = tmp_path / "full"
     stack = make_stack(start=False, worker_binary=ZERO_WORKER)
-    stack.uploader.environment.update({"LD_PRELOAD": str(library), "FULL_DISK": str(flag)})
+    # A sanitizer wants to be the first library, but need not.
+    sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+    stack.uploader.environment.update({"LD_PRELOAD": str(library), "FULL_DISK": str(flag),
+                                       "ASAN_OPTIONS": sanitizer})
     stack.start()
     flag.touch()
     job = stack.client.submit("no room", seed=1, **SMALL)["id"]
