@@ -31,6 +31,8 @@
 #define REVOKE_COMMIT_MS 2000
 #define ATTEMPT_TIMEOUT_MS 10000
 #define LOAD_TIMEOUT_MS 1000 /* the main loop stands still for so long when Kafka is away */
+#define REJOIN_FIRST_MS 5000
+#define REJOINS_MAX 3 /* after 5, 20 and 80 s */
 
 METRIC_DEFINE_COUNTER(metric_commits_total, "crafterse_kafka_commits_total", "",
                       "Commit requests that succeeded.");
@@ -55,7 +57,10 @@ struct consumer {
     bool look_again;                   /* a record may wait though no signal will come */
     bool rebalanced_now, joined, counts_attempts;
     uint64_t last_poll_ms;
-    char problem[160]; /* what the broker said last; "" = nothing */
+    char problem[160];                       /* what the broker said last; "" = nothing */
+    rd_kafka_topic_partition_list_t *topics; /* subscribed to */
+    uint64_t rejoin_at_ms;                   /* monotonic; 0 = there is no reason to */
+    int rejoins;                             /* since it last held something of every topic */
     void (*rebalanced)(void *user, const struct consumer *c);
     void *user;
 };
@@ -328,6 +333,51 @@ static void unassign(struct consumer *c, rd_kafka_topic_partition_list_t *list, 
     }
 }
 
+/* A topic of which this member holds nothing; NULL = there is none. */
+static const char *find_missed_topic(const struct consumer *c)
+{
+    for (int i = 0; i < c->topics->cnt; i++) {
+        const char *topic = c->topics->elems[i].topic;
+        size_t k = 0;
+        while (k < c->count && strcmp(c->partitions[k]->topic, topic) != 0) {
+            k++;
+        }
+        if (k == c->count) {
+            return topic;
+        }
+    }
+    return NULL;
+}
+
+/* Brokers hear of a new topic one after the other. When the member that shares out the partitions
+ * asks one that has not heard yet, nobody gets any of that topic, and librdkafka 2.0.2 never looks
+ * again, as it has known the topic all along. A group with more members than partitions looks the
+ * same from here, so a member joins anew only a few times. */
+static void plan_rejoin(struct consumer *c)
+{
+    c->rejoin_at_ms = 0;
+    if (find_missed_topic(c) == NULL) {
+        c->rejoins = 0;
+    } else if (c->rejoins < REJOINS_MAX) {
+        c->rejoin_at_ms = clock_monotonic_ms() + ((uint64_t)REJOIN_FIRST_MS << (2 * c->rejoins));
+    }
+}
+
+static void rejoin_when_due(struct consumer *c)
+{
+    const char *topic = find_missed_topic(c);
+    if (c->rejoin_at_ms == 0 || clock_monotonic_ms() < c->rejoin_at_ms || topic == NULL) {
+        return;
+    }
+    c->rejoin_at_ms = 0;
+    c->rejoins++;
+    log_info("joining the group anew, it may have missed a topic", "topic=%s", topic);
+    rd_kafka_resp_err_t code = rd_kafka_subscribe(c->rk, c->topics);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        log_warn("cannot join the group anew", "code=%s", rd_kafka_err2name(code));
+    }
+}
+
 static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
                          rd_kafka_topic_partition_list_t *list, void *opaque)
 {
@@ -336,6 +386,7 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
     bool cooperative = protocol != NULL && strcmp(protocol, "COOPERATIVE") == 0;
     if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
         assign(c, list, cooperative);
+        plan_rejoin(c);
     } else if (code == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
         unassign(c, list, cooperative);
     } else {
@@ -383,13 +434,10 @@ static rd_kafka_conf_t *make_conf(const struct kafka_config *kafka, const char *
 
 static int subscribe(struct consumer *c, const struct consumer_options *options, struct error *err)
 {
-    rd_kafka_topic_partition_list_t *list =
-        rd_kafka_topic_partition_list_new((int)options->topic_count);
     for (size_t i = 0; i < options->topic_count; i++) {
-        rd_kafka_topic_partition_list_add(list, options->topics[i], RD_KAFKA_PARTITION_UA);
+        rd_kafka_topic_partition_list_add(c->topics, options->topics[i], RD_KAFKA_PARTITION_UA);
     }
-    rd_kafka_resp_err_t code = rd_kafka_subscribe(c->rk, list);
-    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_resp_err_t code = rd_kafka_subscribe(c->rk, c->topics);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
         return kafka_client_error(err, code, "group %s cannot subscribe", options->group);
     }
@@ -410,9 +458,11 @@ int consumer_create(struct consumer **out, const struct kafka_config *kafka,
     c->user = options->user;
     c->counts_attempts = options->counts_attempts;
     c->last_poll_ms = clock_monotonic_ms();
+    c->topics = rd_kafka_topic_partition_list_new((int)options->topic_count);
     c->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (c->event_fd < 0) {
         rd_kafka_conf_destroy(conf);
+        rd_kafka_topic_partition_list_destroy(c->topics);
         xfree(c);
         return ERROR(err, STATUS_IO, "no eventfd for the consumer: %s", strerror(errno));
     }
@@ -421,6 +471,7 @@ int consumer_create(struct consumer **out, const struct kafka_config *kafka,
     c->rk = kafka_client_open(RD_KAFKA_CONSUMER, conf, kafka, err);
     if (c->rk == NULL) {
         close(c->event_fd);
+        rd_kafka_topic_partition_list_destroy(c->topics);
         xfree(c);
         return err->status;
     }
@@ -482,6 +533,7 @@ void consumer_destroy(struct consumer *c, int timeout_ms)
                            left_ms > 1000 ? left_ms : 1000);
     }
     close(c->event_fd);
+    rd_kafka_topic_partition_list_destroy(c->topics);
     xfree(c->partitions);
     xfree(c);
 }
@@ -508,6 +560,7 @@ static void serve(struct consumer *c)
     }
     rd_kafka_queue_poll_callback(c->commit_queue, 0);
     commit_dirty(c);
+    rejoin_when_due(c);
     if (c->rebalanced_now) {
         c->rebalanced_now = false;
         c->look_again = true;
