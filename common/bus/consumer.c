@@ -365,11 +365,14 @@ static void plan_rejoin(struct consumer *c)
 
 static void rejoin_when_due(struct consumer *c)
 {
-    const char *topic = find_missed_topic(c);
-    if (c->rejoin_at_ms == 0 || clock_monotonic_ms() < c->rejoin_at_ms || topic == NULL) {
+    if (c->rejoin_at_ms == 0 || clock_monotonic_ms() < c->rejoin_at_ms) {
         return;
     }
     c->rejoin_at_ms = 0;
+    const char *topic = find_missed_topic(c);
+    if (topic == NULL) {
+        return;
+    }
     c->rejoins++;
     log_info("joining the group anew, it may have missed a topic", "topic=%s", topic);
     rd_kafka_resp_err_t code = rd_kafka_subscribe(c->rk, c->topics);
