@@ -74,6 +74,13 @@ static const char *base_of(const struct picture *picture, const struct job_view 
     return is_elsewhere ? view->second_cdn_base_url : view->cdn_base_url;
 }
 
+static bool has_succeeded(const struct job *job)
+{
+    return job->state == CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
+}
+
+/* The pictures of an order that was answered from the cache are stored before it has an end, which
+ * may be a cancellation all the same. */
 static void add_images(struct json_writer *json, const struct job *job, const struct job_view *view)
 {
     json_writer_open_array(json, "images");
@@ -81,7 +88,7 @@ static void add_images(struct json_writer *json, const struct job *job, const st
         const struct picture *picture = &job->images[i];
         json_writer_open_object(json, NULL);
         json_writer_integer(json, "index", i);
-        add_url(json, "url", base_of(picture, view), picture->object_key);
+        add_url(json, "url", base_of(picture, view), has_succeeded(job) ? picture->object_key : "");
         json_writer_integer(json, "seed", picture->seed);
         json_writer_integer(json, "width", picture->width);
         json_writer_integer(json, "height", picture->height);
@@ -110,11 +117,6 @@ static void add_timings(struct json_writer *json, const struct job_timings *timi
     json_writer_integer(json, "upload_ms", timings->upload_ms);
     json_writer_integer(json, "total_ms", timings->total_ms);
     json_writer_close_object(json);
-}
-
-static bool has_succeeded(const struct job *job)
-{
-    return job->state == CRAFTERSE__V1__STATE__STATE_SUCCEEDED;
 }
 
 static void add_progress(struct json_writer *json, const struct job *job,

@@ -263,4 +263,17 @@ TEST(a_finished_job_names_its_pictures)
     job_table_destroy(table);
 }
 
+TEST(a_job_that_was_cancelled_shows_no_picture_though_there_is_one)
+{
+    struct job_table *table = make_table();
+    struct job *job = sample_request(table, sample_id(1), "studio", false);
+    sample_status(table, job->id,
+                  (struct sample_status){STATE(CANCELLED), 0, NOW_MS, "x", "ab/x.png"});
+    char *body = job_view_body(job, &view);
+    CHECK(strstr(body, "x.png") == NULL);
+    CHECK(strstr(body, "\"content_hash\"") != NULL);
+    xfree(body);
+    job_table_destroy(table);
+}
+
 TEST_MAIN()
