@@ -1,4 +1,4 @@
-"""Fixtures: real servers, started once for all tests, and stacks of our services.
+"""Fixtures: real servers, one Kafka for all tests, and stacks of our services.
 
 Every test that asks for `stack` shares one running stack of its module; tests that break things
 make their own with `make_stack`. Each has its own topics and each module a Redis and an S3 server

@@ -11,7 +11,7 @@ from support.processes import wait_until
 RECEIVER = OtlpReceiver().start()
 STACK = {"settings": {"OTEL_EXPORTER_OTLP_ENDPOINT": RECEIVER.endpoint,
                       "OTEL_EXPORTER_OTLP_HEADERS": "x-key=a%20secret",
-                      "OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_BSP_EXPORT_TIMEOUT": "5000"}}
+                      "OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_BSP_EXPORT_TIMEOUT": "1500"}}
 SMALL = {"width": 64, "height": 64, "steps": 2}
 # Every span of a job that goes well, with its parent.
 TREE = {"POST /v1/generations": ("gateway", None),
@@ -119,7 +119,7 @@ def test_what_is_not_sampled_or_has_no_receiver_costs_no_job(stack, client, rece
     _, lost = post(client, "a lost helmet")
     assert client.wait(lost.json()["id"])["state"] == "succeeded"
     for name, service in stack.services.items():
-        wait_until(lambda s=service: s.metric("crafterse_trace_dropped_spans_total") > 0, 20)
+        wait_until(lambda s=service: s.metric("crafterse_trace_dropped_spans_total") > 0, 10)
         assert service.is_ready(), name
     assert not receiver.trace(trace_id)
     assert messages.State.STATE_SUCCEEDED in {
