@@ -47,6 +47,9 @@ class Topics:
         failures = []
         name = self.name(topic)
         extra = {} if partition is None else {"partition": partition}
+        # librdkafka looks only once a second for the partition of a record that was written before
+        # it knew a broker.
+        producer.list_topics(name, timeout=30)
         producer.produce(name, value=payload, key=key,
                          on_delivery=lambda error, _: failures.append(error), **extra)
         producer.flush(30)
