@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "common/base/hash.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
 
@@ -72,14 +73,9 @@ bool flights_run_key(Crafterse__V1__Image *const *images, size_t count, char key
     return true;
 }
 
-/* FNV-1a */
 static size_t bucket_of(const struct flights *f, const char *text)
 {
-    uint64_t hash = 14695981039346656037u;
-    for (; *text != '\0'; text++) {
-        hash = (hash ^ (uint8_t)*text) * 1099511628211u;
-    }
-    return (size_t)(hash % f->capacity);
+    return (size_t)(hash_text(text) % f->capacity);
 }
 
 static struct entry *find_job(const struct flights *f, const char *job_id)

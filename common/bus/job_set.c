@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "common/base/hash.h"
 #include "common/base/panic.h"
 
 #define NONE SIZE_MAX
@@ -19,15 +20,6 @@ struct job_set {
     struct slot *slots;
     size_t *buckets;
 };
-
-static uint64_t hash_text(const char *text)
-{
-    uint64_t hash = 14695981039346656037u; /* FNV-1a */
-    for (; *text != '\0'; text++) {
-        hash = (hash ^ (uint8_t)*text) * 1099511628211u;
-    }
-    return hash;
-}
 
 struct job_set *job_set_create(size_t capacity)
 {
