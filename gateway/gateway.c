@@ -20,6 +20,7 @@
 #include "gateway/events.h"
 #include "gateway/gateway_metrics.h"
 #include "gateway/inputs.h"
+#include "gateway/job_fold.h"
 #include "gateway/jobs.h"
 #include "gateway/models.h"
 #include "gateway/objects.h"
@@ -44,20 +45,20 @@ struct run {
 static void on_request(void *user, const Crafterse__V1__Job *job)
 {
     struct gateway *g = user;
-    (void)job_table_fold_request(g->jobs, job, clock_unix_ms());
+    (void)job_fold_request(g->jobs, job, clock_unix_ms());
     picture_plan_learn(g->looks, job);
 }
 
 static void on_status(void *user, const Crafterse__V1__Status *status)
 {
     struct gateway *g = user;
-    (void)job_table_fold_status(g->jobs, status, clock_unix_ms());
+    (void)job_fold_status(g->jobs, status, clock_unix_ms());
 }
 
 static void on_progress(void *user, const Crafterse__V1__Progress *progress)
 {
     struct gateway *g = user;
-    (void)job_table_fold_progress(g->jobs, progress, clock_unix_ms());
+    (void)job_fold_progress(g->jobs, progress, clock_unix_ms());
 }
 
 static void on_worker(void *user, const Crafterse__V1__WorkerAnnouncement *announcement)

@@ -1,15 +1,8 @@
-/* What is known of every job: folds `requests`, `status` and `progress` into one entry a job, by
- * the rules that every reader shares (docs/ARCHITECTURE.md): states only move forward, and the
- * first terminal state wins for ever. Any gateway that reads the same topics answers the same.
+/* What a gateway knows of every job: one entry a job, which job_fold.h makes from the topics.
  *
  * Memory is bounded: finished jobs are forgotten after the retention time, or oldest first when
- * the table is full; what was forgotten last (some 50,000 jobs) is remembered as a hash, so that
+ * the table is full; what was forgotten last is remembered as a hash (forgotten_jobs.h), so that
  * its owner gets 410 and not 404. Jobs that somebody watches are kept.
- *
- * A gateway that starts must not take the order of a job that it has forgotten for one that waits.
- * So it folds what is on `status` and `hits` first, and then an order from before its start counts
- * only if it has a state, or is younger than every order that was forgotten (not cache hits): ahead
- * of it nothing is left without a state.
  *
  * Pure (no I/O; the caller passes the time). Thread rule: the loop thread only. */
 #ifndef GATEWAY_JOB_H
@@ -21,9 +14,7 @@
 
 #include "common/base/id.h"
 #include "gateway/auth.h"
-#include "gateway/model_table.h"
 #include "gateway/picture_cache.h"
-#include "proto/job.pb-c.h"
 #include "proto/status.pb-c.h"
 
 typedef Crafterse__V1__State job_state;
@@ -55,7 +46,7 @@ struct job_timings {
 
 struct job_watcher;
 
-/* Read-only outside job.c, but for what jobs.c keeps of cancelling. */
+/* Read-only outside job.c and job_fold.c, but for what jobs.c keeps of cancelling. */
 struct job {
     char id[ID_SIZE];
     char key_id[AUTH_KEY_ID_SIZE]; /* "" = not known yet */
@@ -99,15 +90,6 @@ struct job_table_options {
 struct job_table *job_table_create(const struct job_table_options *options);
 void job_table_destroy(struct job_table *t); /* no watchers may be left */
 
-/* Fold one message. Watchers of the job are told when something visible changed. The return value
- * is the job then, else NULL (late, duplicate, backwards). now_ms is Unix time. */
-struct job *job_table_fold_request(struct job_table *t, const Crafterse__V1__Job *request,
-                                   uint64_t now_ms);
-struct job *job_table_fold_status(struct job_table *t, const Crafterse__V1__Status *status,
-                                  uint64_t now_ms);
-struct job *job_table_fold_progress(struct job_table *t, const Crafterse__V1__Progress *progress,
-                                    uint64_t now_ms);
-
 struct job *job_table_find(struct job_table *t, const char *id);
 /* True when a job of this key is known to have been there, or its id is older than anything that
  * the table would still know. */
@@ -127,14 +109,6 @@ struct job_counts {
     size_t succeeded, failed, cancelled, expired; /* of those not yet forgotten */
 };
 struct job_counts job_table_counts(const struct job_table *t);
-
-struct job_estimate {
-    uint32_t queue_position;  /* 1 = next; 0 = does not wait, or its pool is not known yet */
-    double eta_seconds;       /* until the job is done; negative = cannot be told */
-    double remaining_seconds; /* of drawing, while it runs; negative = cannot be told */
-};
-struct job_estimate job_table_estimate(const struct job_table *t, const struct job *job,
-                                       const struct pool_speed *speed, uint64_t now_ms);
 
 /* Somebody who wants to know of visible changes. Embed it; changed is called inside fold and may
  * remove its own watcher, no other. A watched job stays in the table. */

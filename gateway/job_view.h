@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "common/base/buf.h"
-#include "gateway/job.h"
+#include "gateway/job_estimate.h"
 
 struct job_view {
     const char *public_url;   /* base of links, without '/' at the end */

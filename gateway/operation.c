@@ -112,7 +112,7 @@ struct job_view operation_view(const struct gateway *g, const struct job *job)
     return (struct job_view){.public_url = g->public_url,
                              .cdn_base_url = g->cdn_base_url,
                              .second_cdn_base_url = g->config->second_cdn_base_url,
-                             .estimate = job_table_estimate(g->jobs, job, &speed, now_ms),
+                             .estimate = job_estimate(job, &speed, now_ms),
                              .now_ms = now_ms};
 }
 

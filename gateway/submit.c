@@ -20,6 +20,7 @@
 #include "common/bus/bus_span.h"
 #include "gateway/gateway_metrics.h"
 #include "gateway/generation_request.h"
+#include "gateway/job_fold.h"
 #include "gateway/json_body.h"
 #include "gateway/picture_plan.h"
 
@@ -368,7 +369,7 @@ static void on_delivered(void *user, const struct error *err, const struct produ
     if (err == NULL) {
         fault_point("gateway.reported");
         if (!s->is_idempotent) {
-            job_table_fold_request(g->jobs, &s->job, clock_unix_ms());
+            job_fold_request(g->jobs, &s->job, clock_unix_ms());
         }
         gateway_metrics_accepted(clock_monotonic_seconds() - s->sent_s);
         log_info(s->is_hit ? "job accepted, its pictures are in the cache" : "job accepted",
@@ -402,8 +403,8 @@ static bool answer_hit(struct operation *op)
     if (s->is_idempotent || bus_tell_hit(g->bus, &ended, NULL) != 0) {
         return false;
     }
-    job_table_fold_request(g->jobs, &s->job, now_ms);
-    struct job *job = job_table_fold_status(g->jobs, &ended, now_ms);
+    job_fold_request(g->jobs, &s->job, now_ms);
+    struct job *job = job_fold_status(g->jobs, &ended, now_ms);
     log_debug("job answered from the cache", "job=%s trace_id=%.32s key=%s pictures=%" PRIu32,
               s->job_id, s->traceparent + 3, s->key_id, s->request.generation.n);
     destroy(op);

@@ -79,3 +79,18 @@ bool id_is_valid(const char *text)
            is_hex(text + 9, 4) && text[13] == '-' && is_hex(text + 14, 4) && text[18] == '-' &&
            is_hex(text + 19, 4) && text[23] == '-' && is_hex(text + 24, 12);
 }
+
+uint64_t id_time_ms(const char *id)
+{
+    uint64_t value = 0;
+    if (!id_is_valid(id) || id[14] != '7') {
+        return 0;
+    }
+    for (int i = 0; i < 13; i++) {
+        if (id[i] != '-') {
+            char digit = id[i];
+            value = value << 4 | (uint64_t)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+        }
+    }
+    return value;
+}

@@ -10,6 +10,8 @@
 
 void id_make(char id[ID_SIZE]);
 bool id_is_valid(const char *text); /* a UUID in lower-case text form */
+/* When an id of version 7 was made, in Unix time; 0 for all others. */
+uint64_t id_time_ms(const char *id);
 
 /* A random 64-bit value from the kernel. */
 uint64_t id_random(void);

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "gateway/job.h"
+#include "gateway/job_fold.h"
 
 #define NOW_MS 1795197909000ULL
 #define HOUR_MS (3600ULL * 1000)
@@ -53,7 +53,7 @@ static inline struct job *sample_request(struct job_table *table, const char *id
     job.accepted_ms = NOW_MS;
     job.job_class = is_batch ? CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH
                              : CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_INTERACTIVE;
-    return job_table_fold_request(table, &job, NOW_MS);
+    return job_fold_request(table, &job, NOW_MS);
 }
 
 struct sample_status {
@@ -102,7 +102,7 @@ static inline struct job *sample_status(struct job_table *table, const char *id,
         status.n_images = 1;
         status.images = &images;
     }
-    return job_table_fold_status(table, &status, NOW_MS);
+    return job_fold_status(table, &status, NOW_MS);
 }
 
 /* The end of an order of two pictures that another gateway answered from its cache. */
@@ -127,7 +127,7 @@ static inline struct job *sample_hit(struct job_table *table, const char *id)
     status.images = images;
     status.model = text[2];
     status.steps = 30;
-    return job_table_fold_status(table, &status, NOW_MS);
+    return job_fold_status(table, &status, NOW_MS);
 }
 
 static inline struct job *sample_progress(struct job_table *table, const char *id, uint32_t attempt,
@@ -148,7 +148,7 @@ static inline struct job *sample_progress(struct job_table *table, const char *i
     progress.steps = 20;
     progress.stage = stage;
     progress.elapsed_ms = elapsed_ms;
-    return job_table_fold_progress(table, &progress, NOW_MS);
+    return job_fold_progress(table, &progress, NOW_MS);
 }
 
 #endif

@@ -68,7 +68,7 @@ TEST(a_preview_comes_with_its_step_and_goes_when_the_job_is_done)
     progress.steps = 20;
     progress.preview.data = png;
     progress.preview.len = sizeof(png);
-    REQUIRE(job_table_fold_progress(table, &progress, NOW_MS) != NULL);
+    REQUIRE(job_fold_progress(table, &progress, NOW_MS) != NULL);
     CHECK_STR(names_after(job, "3-1-0-0"), "step preview");
     CHECK_STR(names_after(job, "3-1-0-5"), ""); /* who has the step has its preview */
 
@@ -83,7 +83,7 @@ TEST(a_preview_comes_with_its_step_and_goes_when_the_job_is_done)
 
     progress.step = 6;
     progress.preview.len = 0;
-    REQUIRE(job_table_fold_progress(table, &progress, NOW_MS) != NULL);
+    REQUIRE(job_fold_progress(table, &progress, NOW_MS) != NULL);
     CHECK_STR(names_after(job, "3-1-0-5"), "step");
     sample_status(table, job->id, (struct sample_status){STATE(FAILED), 1, NOW_MS, "x", NULL});
     CHECK(job->progress.preview == NULL);
