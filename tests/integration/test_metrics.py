@@ -54,8 +54,8 @@ def test_a_job_that_fails_is_counted_by_its_reason(stack, client):
 
 def test_a_worker_costs_its_price_for_as_long_as_it_runs(stack):
     worker = stack.services["worker1"]
-    cost = worker.metric("crafterse_worker_cost_dollars_total", provider="own")
     start = time.monotonic()
+    cost = worker.metric("crafterse_worker_cost_dollars_total", provider="own")
     time.sleep(1)
     more = worker.metric("crafterse_worker_cost_dollars_total", provider="own") - cost
     # 3.6 dollars an hour are a tenth of a cent a second.
