@@ -54,13 +54,23 @@ static const struct command {
     {{"replay", NULL},
      {"FROM", "UNTIL", "POOL"},
      admin_replay,
-     "draw what was ordered from one time to another (2026-11-20T18:05:00Z) once more, for a test"},
+     "draw what was ordered from one time to another once more, for a test"},
     {{"letters", NULL}, {NULL}, admin_letters, "list the dead letters"},
     {{"letters", "show"}, {"LETTER"}, admin_letter_show, "where one came from and what it holds"},
     {{"letters", "replay"}, {"LETTER"}, admin_letter_replay, "order its job again, under a new id"},
     {{"letters", "drop"}, {"LETTER"}, admin_letter_drop, "list it no more"},
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+int admin_check_pool(const struct admin *admin, const char *pool, struct error *err)
+{
+    for (size_t i = 0; i < admin->pool_count; i++) {
+        if (strcmp(admin->pools[i], pool) == 0) {
+            return STATUS_OK;
+        }
+    }
+    return ERROR(err, STATUS_INVALID, "pool \"%s\" is none of CRAFTERSE_POOLS", pool);
+}
 
 static int count_arguments(const struct command *command)
 {
@@ -83,15 +93,16 @@ static void print_command(FILE *out, const struct command *command)
     fprintf(out, "  %-24s %s\n", text, command->help);
 }
 
-static void print_help(void)
+static void print_help(FILE *out)
 {
-    printf("Usage: crafterse-admin COMMAND\n\n");
+    fprintf(out, "Usage: crafterse-admin COMMAND\n\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        print_command(stdout, &commands[i]);
+        print_command(out, &commands[i]);
     }
-    printf("\nIt speaks to Kafka alone, as the services' own environment says:\n\n");
-    config_print_help(stdout, admin_options);
-    config_print_help(stdout, kafka_config_options);
+    fprintf(out, "\nTimes are 2026-11-20T18:05:00Z (UTC) or seconds since 1970.\n");
+    fprintf(out, "\nIt speaks to Kafka alone, as the services' own environment says:\n\n");
+    config_print_help(out, admin_options);
+    config_print_help(out, kafka_config_options);
 }
 
 /* For words that are no command: those that begin with the same one. */
@@ -160,12 +171,16 @@ int main(int argc, char **argv)
         return EXIT_SUCCESS;
     }
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        print_help();
+        print_help(stdout);
         return EXIT_SUCCESS;
     }
-    const struct command *command = argc > 1 ? find(argc - 1, argv + 1, &own) : NULL;
+    if (argc == 1) {
+        print_help(stderr);
+        return EXIT_USAGE;
+    }
+    const struct command *command = find(argc - 1, argv + 1, &own);
     if (command == NULL) {
-        print_usage(argc > 1 ? argv[1] : "(none)");
+        print_usage(argv[1]);
         return EXIT_USAGE;
     }
     if (run(command, argv + 1 + own, &err) < 0) {

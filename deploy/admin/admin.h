@@ -24,6 +24,9 @@ struct admin {
     const char *arguments[ADMIN_ARGUMENTS_MAX]; /* all of them; argument is the first */
 };
 
+/* admin.c: the pool is one of CRAFTERSE_POOLS. */
+int admin_check_pool(const struct admin *admin, const char *pool, struct error *err) MUST_CHECK;
+
 /* queues.c: how many records wait in every queue, lane and topic of work, and how old the oldest
  * is. */
 int admin_queues(const struct admin *admin, struct error *err) MUST_CHECK;

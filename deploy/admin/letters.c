@@ -141,8 +141,8 @@ int admin_letters(const struct admin *admin, struct error *err)
 
 /* ---- One letter ------------------------------------------------------------------------------ */
 
-/* Reads the letter that the argument names: it is the only one of *letters then. NULL and *err when
- * there is none. letters_close either way. */
+/* Reads the letter that the argument names: it is the only one of *letters then, and may be one
+ * that nobody can read. NULL and *err when there is none. letters_close either way. */
 static const struct letter *open_named(struct letters *letters, const struct admin *admin,
                                        struct error *err)
 {
@@ -153,7 +153,7 @@ static const struct letter *open_named(struct letters *letters, const struct adm
     if (is_number && letters_open(letters, admin, offset, err) < 0) {
         return NULL;
     }
-    if (letters->count == 0 || letters->all[0].message == NULL) {
+    if (letters->count == 0) {
         ERROR(err, STATUS_NOT_FOUND, "there is no dead letter %s: crafterse-admin letters",
               admin->argument);
         return NULL;
@@ -164,14 +164,17 @@ static const struct letter *open_named(struct letters *letters, const struct adm
 /* The order inside, or NULL and *err. Free with codec_free. */
 static Crafterse__V1__Job *read_job(const struct letter *letter, struct error *err)
 {
-    const ProtobufCBinaryData *payload = &letter->message->payload;
-    Crafterse__V1__Job *job = (Crafterse__V1__Job *)codec_unpack(&crafterse__v1__job__descriptor,
-                                                                 payload->data, payload->len, err);
+    const Crafterse__V1__DeadLetter *message = letter->message;
+    Crafterse__V1__Job *job = NULL;
+    if (message != NULL) {
+        job = (Crafterse__V1__Job *)codec_unpack(&crafterse__v1__job__descriptor,
+                                                 message->payload.data, message->payload.len, err);
+    }
     if (job == NULL || job->generation == NULL || job->n_images == 0) {
         codec_free(job != NULL ? &job->base : NULL);
         ERROR(err, STATUS_UNSUPPORTED,
               "letter %" PRId64 " of topic %s holds no order that could be drawn", letter->offset,
-              letter->message->topic);
+              message != NULL ? message->topic : "-");
         return NULL;
     }
     return job;
@@ -196,6 +199,9 @@ static void print_letter(const struct letter *letter)
     const Crafterse__V1__DeadLetter *message = letter->message;
     struct error err;
     print_line(letter);
+    if (message == NULL) {
+        return;
+    }
     printf("from      %s, partition %" PRId32 ", offset %" PRId64 ", by %s\n", message->topic,
            message->partition, message->offset, message->service);
     printf("payload   %zu bytes\n", message->payload.len);

@@ -61,7 +61,7 @@ static void rename_pictures(const struct replay *replay, Crafterse__V1__Job *job
 
 static int send_copy(struct replay *replay, Crafterse__V1__Job *job, struct error *err)
 {
-    char topic[TOPIC_NAME_MAX], job_id[ID_SIZE], nobody[] = "crafterse-admin", empty[] = "";
+    char topic[TOPIC_NAME_MAX], job_id[ID_SIZE], nobody[] = "(replay)", empty[] = "";
     bool is_batch = job->job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
     Crafterse__V1__Job copy = *job;
@@ -107,14 +107,12 @@ static int visit(void *user, const struct record *record, struct error *err)
     return result;
 }
 
-static int check_pool(const struct admin *admin, const char *pool, struct error *err)
+static int check_order(const struct replay *replay, struct error *err)
 {
-    for (size_t i = 0; i < admin->pool_count; i++) {
-        if (strcmp(admin->pools[i], pool) == 0) {
-            return STATUS_OK;
-        }
-    }
-    return ERROR(err, STATUS_INVALID, "pool \"%s\" is none of CRAFTERSE_POOLS", pool);
+    return replay->from_ms < replay->until_ms
+               ? STATUS_OK
+               : ERROR(err, STATUS_INVALID, "FROM, %s, is not before UNTIL, %s",
+                       replay->admin->arguments[0], replay->admin->arguments[1]);
 }
 
 int admin_replay(const struct admin *admin, struct error *err)
@@ -123,7 +121,8 @@ int admin_replay(const struct admin *admin, struct error *err)
     int result;
     if ((result = parse_moment(admin->arguments[0], &replay.from_ms, err)) < 0 ||
         (result = parse_moment(admin->arguments[1], &replay.until_ms, err)) < 0 ||
-        (result = check_pool(admin, replay.pool, err)) < 0 ||
+        (result = check_order(&replay, err)) < 0 ||
+        (result = admin_check_pool(admin, replay.pool, err)) < 0 ||
         (result = producer_create(&replay.producer, admin->kafka, err)) < 0) {
         return result;
     }

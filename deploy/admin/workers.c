@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/borrow.h"
 #include "common/base/clock.h"
+#include "common/base/id.h"
 #include "common/base/panic.h"
 #include "common/bus/codec.h"
 #include "common/bus/producer.h"
@@ -15,6 +17,7 @@
 
 #define WORKERS_MAX 10000
 #define TIMEOUT_MS 15000
+#define PAUSE_ID_SIZE 128
 
 /* The last announcement of each worker; one that said goodbye has none. */
 struct roll {
@@ -77,10 +80,24 @@ static void print_worker(const Crafterse__V1__WorkerAnnouncement *worker, uint64
                                              : "idle");
 }
 
+static int call_roll(struct roll *roll, const struct admin *admin, struct error *err)
+{
+    *roll = (struct roll){.workers = xcalloc(WORKERS_MAX, sizeof(*roll->workers))};
+    return admin_read(admin, TOPIC_WORKERS, note, roll, err);
+}
+
+static void dismiss(struct roll *roll)
+{
+    while (roll->count > 0) {
+        strike(roll, 0);
+    }
+    xfree(roll->workers);
+}
+
 int admin_workers(const struct admin *admin, struct error *err)
 {
-    struct roll roll = {.workers = xcalloc(WORKERS_MAX, sizeof(*roll.workers))};
-    int result = admin_read(admin, TOPIC_WORKERS, note, &roll, err);
+    struct roll roll;
+    int result = call_roll(&roll, admin, err);
     if (result == STATUS_OK) {
         printf("%-28s %-12s %-24s %5s %10s  %s\n", "worker", "pool", "model", "lanes", "last seen",
                "job");
@@ -88,10 +105,21 @@ int admin_workers(const struct admin *admin, struct error *err)
             print_worker(roll.workers[i], clock_unix_ms());
         }
     }
-    while (roll.count > 0) {
-        strike(&roll, 0);
+    dismiss(&roll);
+    return result;
+}
+
+/* So that nobody believes to have been heard who has misspelt a name. */
+static int check_is_there(const struct admin *admin, const char *id, const char *complaint,
+                          struct error *err)
+{
+    struct roll roll;
+    int result = call_roll(&roll, admin, err);
+    if (result == STATUS_OK && find(&roll, id) == roll.count) {
+        result = ERROR(err, STATUS_NOT_FOUND, "\"%s\" %s: crafterse-admin workers", admin->argument,
+                       complaint);
     }
-    xfree(roll.workers);
+    dismiss(&roll);
     return result;
 }
 
@@ -100,7 +128,6 @@ int admin_workers(const struct admin *admin, struct error *err)
 static int send_control(const struct admin *admin, Crafterse__V1__Control *control,
                         struct error *err)
 {
-    char by[] = "crafterse-admin";
     char topic[TOPIC_NAME_MAX];
     struct producer *producer = NULL;
     topic_name(admin->kafka, TOPIC_CONTROL, "", topic);
@@ -108,11 +135,8 @@ static int send_control(const struct admin *admin, Crafterse__V1__Control *contr
     if (result < 0) {
         return result;
     }
-    const struct codec_target target = {topic, PRODUCER_PARTITION_BY_KEY, by};
-    char *before = control->requested_by;
-    control->requested_by = by;
+    const struct codec_target target = {topic, PRODUCER_PARTITION_BY_KEY, "crafterse-admin"};
     result = codec_send_wait(producer, &target, &control->base, TIMEOUT_MS, err);
-    control->requested_by = before;
     producer_destroy(producer, TIMEOUT_MS);
     return result;
 }
@@ -121,40 +145,37 @@ int admin_drain(const struct admin *admin, struct error *err)
 {
     Crafterse__V1__Control control = CRAFTERSE__V1__CONTROL__INIT;
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
-    char *worker_id = xstrdup(admin->argument);
+    char by[] = "crafterse-admin";
+    int result = check_is_there(admin, admin->argument, "is no worker that is there", err);
     control.envelope = &envelope;
     control.kind = CRAFTERSE__V1__CONTROL_KIND__CONTROL_DRAIN;
-    control.worker_id = worker_id;
-    int result = send_control(admin, &control, err);
-    if (result == STATUS_OK) {
-        printf("worker %s was told to finish its job and end\n", worker_id);
+    control.worker_id = borrow_text(admin->argument);
+    control.requested_by = by;
+    if (result == STATUS_OK && (result = send_control(admin, &control, err)) == STATUS_OK) {
+        printf("worker %s was told to finish its job and end\n", admin->argument);
     }
-    xfree(worker_id);
     return result;
 }
 
 /* The pool's record on `workers`, which is compacted: it stays until it is taken back. */
+static void name_pause(const struct admin *admin, char id[PAUSE_ID_SIZE])
+{
+    snprintf(id, PAUSE_ID_SIZE, "pool:%s", admin->argument);
+}
+
 static int send_pause(const struct admin *admin, bool is_paused, struct error *err)
 {
     Crafterse__V1__WorkerAnnouncement word = CRAFTERSE__V1__WORKER_ANNOUNCEMENT__INIT;
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
-    char topic[TOPIC_NAME_MAX], id[64];
-    char *pool = xstrdup(admin->argument);
-    char **none = NULL;
-    size_t count = 0, size = 0;
+    char topic[TOPIC_NAME_MAX], id[PAUSE_ID_SIZE];
+    size_t size = 0;
     struct producer *producer = NULL;
-    int result = topics_parse_pools(pool, &none, &count, err);
-    topics_free_pools(none, count);
-    if (result < 0 || count != 1) {
-        xfree(pool);
-        return result < 0 ? result : ERROR(err, STATUS_INVALID, "name one pool");
-    }
     topic_name(admin->kafka, TOPIC_WORKERS, "", topic);
-    snprintf(id, sizeof(id), "pool:%s", pool);
+    name_pause(admin, id);
     envelope.sent_ms = clock_unix_ms();
     word.envelope = &envelope;
     word.worker_id = id;
-    word.pool = pool;
+    word.pool = borrow_text(admin->argument);
     word.last_seen_ms = envelope.sent_ms;
     word.pool_paused = true;
     uint8_t *bytes = codec_pack(&word.base, &size);
@@ -163,20 +184,19 @@ static int send_pause(const struct admin *admin, bool is_paused, struct error *e
                                            .key = id,
                                            .payload = is_paused ? bytes : NULL,
                                            .size = is_paused ? size : 0};
-    result = producer_create(&producer, admin->kafka, err);
+    int result = producer_create(&producer, admin->kafka, err);
     if (result == STATUS_OK) {
         result = producer_send_wait(producer, &record, TIMEOUT_MS, err);
     }
     producer_destroy(producer, TIMEOUT_MS);
     xfree(bytes);
-    xfree(pool);
     return result;
 }
 
 int admin_pause(const struct admin *admin, struct error *err)
 {
-    int result = send_pause(admin, true, err);
-    if (result == STATUS_OK) {
+    int result = admin_check_pool(admin, admin->argument, err);
+    if (result == STATUS_OK && (result = send_pause(admin, true, err)) == STATUS_OK) {
         printf("pool %s starts no more jobs until: crafterse-admin resume %s\n", admin->argument,
                admin->argument);
     }
@@ -185,8 +205,10 @@ int admin_pause(const struct admin *admin, struct error *err)
 
 int admin_resume(const struct admin *admin, struct error *err)
 {
-    int result = send_pause(admin, false, err);
-    if (result == STATUS_OK) {
+    char id[PAUSE_ID_SIZE];
+    name_pause(admin, id);
+    int result = check_is_there(admin, id, "is no pool that is paused", err);
+    if (result == STATUS_OK && (result = send_pause(admin, false, err)) == STATUS_OK) {
         printf("pool %s starts jobs again\n", admin->argument);
     }
     return result;
@@ -194,16 +216,19 @@ int admin_resume(const struct admin *admin, struct error *err)
 
 int admin_cancel(const struct admin *admin, struct error *err)
 {
+    /* Not requested_by: whoever writes the job's end would take it for the key that ordered it. */
     Crafterse__V1__Control control = CRAFTERSE__V1__CONTROL__INIT;
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
-    char *job_id = xstrdup(admin->argument);
+    if (!id_is_valid(admin->argument)) {
+        return ERROR(err, STATUS_INVALID, "\"%s\" is no job's id: a UUID in lower case",
+                     admin->argument);
+    }
     control.envelope = &envelope;
     control.kind = CRAFTERSE__V1__CONTROL_KIND__CONTROL_CANCEL;
-    envelope.job_id = job_id;
+    envelope.job_id = borrow_text(admin->argument);
     int result = send_control(admin, &control, err);
     if (result == STATUS_OK) {
-        printf("job %s is to be cancelled\n", job_id);
+        printf("job %s is to be cancelled, if it has not ended\n", admin->argument);
     }
-    xfree(job_id);
     return result;
 }

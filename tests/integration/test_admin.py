@@ -1,5 +1,6 @@
 """crafterse-admin on a running system."""
 
+import signal
 import subprocess
 import time
 import uuid
@@ -136,7 +137,36 @@ def test_a_worker_drains_when_asked(stack, admin):
     wait_until(lambda: "worker1" not in admin("workers"), 10)
 
 
+def test_a_letter_that_nobody_can_read_can_be_dropped(stack, admin):
+    stack.topics.write("deadletter", b"not protobuf", "a key")
+    unreadable = wait_until(
+        lambda: [row for row in rows(admin("letters")) if "(not" in row], 10)[0][0]
+    assert "no order" in admin("letters", "replay", unreadable, fails=True)
+    admin("letters", "drop", unreadable)
+    assert unreadable not in [row[0] for row in rows(admin("letters"))]
+
+
+def test_who_ordered_still_sees_what_an_operator_has_cancelled(stack, client, admin):
+    """Also at a gateway that reads of the end first, and of the order only then."""
+    stack.router.child.send_signal(signal.SIGSTOP)  # so that it reads of all of it at once
+    jobs = [client.submit("unwanted", seed=i, width=64, height=64)["id"] for i in range(4)]
+    for job in jobs:
+        admin("cancel", job)
+    stack.router.child.send_signal(signal.SIGCONT)
+    for job in jobs:
+        assert client.wait(job)["state"] == "cancelled"
+    stack.gateway.stop_cleanly()
+    stack.restart("gateway").wait_ready()
+    assert {stack.client.get(job)["state"] for job in jobs} == {"cancelled"}
+
+
 def test_mistakes_are_named(admin, stack):
+    assert "Usage" in admin(fails=True)
     assert "--help" in admin("queue", fails=True)
     assert "cancel JOB" in admin("cancel", fails=True)
     assert "no dead letter" in admin("letters", "show", "xyz", fails=True)
+    assert "no job's id" in admin("cancel", "worker1", fails=True)
+    assert "no worker that is there" in admin("drain", "nobody", fails=True)
+    assert "none of CRAFTERSE_POOLS" in admin("pause", "defualt", fails=True)
+    assert "no pool that is paused" in admin("resume", "default", fails=True)
+    assert "not before" in admin("replay", 2, 1, "default", fails=True)
