@@ -119,19 +119,27 @@ static void add_timings(struct json_writer *json, const struct job_timings *timi
     json_writer_close_object(json);
 }
 
+/* Its deadline cut it short: the last of its pictures has not had all steps. */
+static bool is_partial(const struct job *job)
+{
+    return job->image_count > 0 && job->images[job->image_count - 1].partial_steps > 0;
+}
+
 static void add_progress(struct json_writer *json, const struct job *job,
                          const struct job_view *view)
 {
     bool is_current = job->progress.at_ms != 0 && job->progress.attempt == job->attempt;
     /* The order's number where it is known: it is the same at every gateway, progress is not. */
     uint32_t steps = job->steps > 0 ? job->steps : is_current ? job->progress.steps : 0;
+    uint32_t image = is_current ? job->progress.image_index : 0;
     uint32_t step = is_current ? job->progress.step : 0;
-    bool is_drawn = job->state == CRAFTERSE__V1__STATE__STATE_RENDERED || has_succeeded(job);
-    json_writer_integer(json, "image",
-                        is_drawn     ? job->n - 1
-                        : is_current ? job->progress.image_index
-                                     : 0);
-    json_writer_integer(json, "step", is_drawn ? steps : step);
+    if (job->state == CRAFTERSE__V1__STATE__STATE_RENDERED || has_succeeded(job)) {
+        /* Progress may be lost, and what a deadline cut short never came to its end. */
+        image = is_partial(job) ? (uint32_t)job->image_count - 1 : job->n - 1;
+        step = is_partial(job) ? job->images[image].partial_steps : steps;
+    }
+    json_writer_integer(json, "image", image);
+    json_writer_integer(json, "step", step);
     json_writer_integer(json, "steps", steps);
     uint64_t from = job->at_ms[MOMENT_ACCEPTED];
     uint64_t until = job_is_terminal(job) ? job->at_ms[MOMENT_FINISHED] : view->now_ms;
@@ -143,12 +151,6 @@ static void add_progress(struct json_writer *json, const struct job *job,
         json_writer_null(json, "queue_position");
     }
     add_seconds(json, "eta_seconds", view->estimate.eta_seconds);
-}
-
-/* Its deadline cut it short: the last of its pictures has not had all steps. */
-static bool is_partial(const struct job *job)
-{
-    return job->image_count > 0 && job->images[job->image_count - 1].partial_steps > 0;
 }
 
 static void add_end(struct json_writer *json, const struct job *job, const struct job_view *view)

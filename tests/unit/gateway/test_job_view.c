@@ -276,4 +276,22 @@ TEST(a_job_that_was_cancelled_shows_no_picture_though_there_is_one)
     job_table_destroy(table);
 }
 
+TEST(what_a_deadline_cut_short_tells_where_it_stopped)
+{
+    struct job_table *table = make_table();
+    struct job *job = run_to_the_end(table, sample_id(1));
+    job->n = 3; /* of which the first was the last to be begun */
+    job->images[0].partial_steps = 6;
+    char *body = job_view_body(job, &view);
+    CHECK_CONTAINS(body, "\"image\":0,\"step\":6,\"steps\":20,");
+    CHECK_CONTAINS(body, "\"partial\":true");
+    xfree(body);
+    job->images[0].partial_steps = 0;
+    body = job_view_body(job, &view);
+    CHECK_CONTAINS(body, "\"image\":2,\"step\":20,\"steps\":20,");
+    xfree(body);
+    job->n = 1;
+    job_table_destroy(table);
+}
+
 TEST_MAIN()
