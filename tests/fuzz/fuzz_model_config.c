@@ -44,9 +44,9 @@ static void open_schedulers(const char *text, size_t size)
         struct error err;
         struct json *json = NULL;
         struct scheduler *scheduler = NULL;
-        struct scheduler_settings settings = {.steps = 3};
+        struct scheduler_settings settings = {.steps = 3, .has_mask = size % 2 == 0};
         const struct scheduler_choice choice = {.name = i < 0 ? NULL : names[i],
-                                                .repair = SCHEDULER_REPAIRED_FOR_INPAINTING};
+                                                .is_repaired = true};
         if (json_parse(&json, "scheduler", text, size, &err) == STATUS_OK &&
             scheduler_open(&scheduler, json, &choice, &err) == STATUS_OK &&
             scheduler_check(scheduler, &settings, &err) == STATUS_OK &&

@@ -29,6 +29,7 @@ static struct scheduler_settings read_settings(const uint8_t *data)
         .sigmas = pick(scheduler_sigmas(), data[4]),
         .timestep_spacing = pick(spacings, data[5]),
         .strength = data[7] / 4 / 60.0,
+        .has_mask = data[7] / 2 % 2 == 0,
         .eta = data[6] % 2 == 0 ? 0.0 : data[6] / 200.0,
     };
 }
@@ -63,8 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     const char *text = (const char *)data + SETTINGS_SIZE, *name = pick(scheduler_names(), data[0]);
-    const struct scheduler_choice choice = {
-        .name = name, .repair = data[7] % 2 == 0 ? SCHEDULER_REPAIRED : SCHEDULER_AS_IT_IS};
+    const struct scheduler_choice choice = {.name = name, .is_repaired = data[7] % 2 == 0};
     const struct scheduler_settings settings = read_settings(data);
     if (json_parse(&json, "config", text, size - SETTINGS_SIZE, &err) == STATUS_OK &&
         scheduler_open(&scheduler, json, &choice, &err) == STATUS_OK) {

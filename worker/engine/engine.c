@@ -65,7 +65,10 @@ static int open_scheduler(struct scheduler **out, const struct components *compo
     int result = model_source_config(components->source, "scheduler", &config, err);
     if (result == STATUS_OK) {
         const struct scheduler_choice choice = {
-            .name = name, .class_name = components->scheduler_class, .repair = components->repair};
+            .name = name,
+            .class_name = components->scheduler_class,
+            .is_repaired = components->repairs_configs,
+        };
         result = scheduler_open(out, config, &choice, err);
     }
     json_close(config);
@@ -343,6 +346,7 @@ static struct scheduler *find_scheduler(const struct engine *engine,
         .steps = generation->steps,
         .begin = init_image_begin(engine->components, generation),
         .strength = init_image_part(engine->components, generation),
+        .has_mask = generation->mask_image != NULL,
         .sigmas = sigmas,
         .timestep_spacing = generation->timestep_spacing,
         .eta = generation->eta,

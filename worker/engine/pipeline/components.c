@@ -15,16 +15,16 @@
 static const struct {
     const char *class_name;
     enum pipeline_kind kind;
-    enum scheduler_repair repair;
+    bool repairs_configs;
 } pipelines[] = {
-    {"StableDiffusionPipeline", PIPELINE_SD, SCHEDULER_REPAIRED},
-    {"StableDiffusionImg2ImgPipeline", PIPELINE_SD, SCHEDULER_REPAIRED},
-    {"StableDiffusionInpaintPipeline", PIPELINE_SD, SCHEDULER_REPAIRED_FOR_INPAINTING},
-    {"LatentConsistencyModelPipeline", PIPELINE_SD, SCHEDULER_AS_IT_IS},
-    {"LatentConsistencyModelImg2ImgPipeline", PIPELINE_SD, SCHEDULER_AS_IT_IS},
-    {"StableDiffusionXLPipeline", PIPELINE_SDXL, SCHEDULER_AS_IT_IS},
-    {"StableDiffusionXLImg2ImgPipeline", PIPELINE_SDXL, SCHEDULER_AS_IT_IS},
-    {"StableDiffusionXLInpaintPipeline", PIPELINE_SDXL, SCHEDULER_AS_IT_IS},
+    {"StableDiffusionPipeline", PIPELINE_SD, true},
+    {"StableDiffusionImg2ImgPipeline", PIPELINE_SD, true},
+    {"StableDiffusionInpaintPipeline", PIPELINE_SD, true},
+    {"LatentConsistencyModelPipeline", PIPELINE_SD, false},
+    {"LatentConsistencyModelImg2ImgPipeline", PIPELINE_SD, false},
+    {"StableDiffusionXLPipeline", PIPELINE_SDXL, false},
+    {"StableDiffusionXLImg2ImgPipeline", PIPELINE_SDXL, false},
+    {"StableDiffusionXLInpaintPipeline", PIPELINE_SDXL, false},
 };
 
 static const struct {
@@ -45,7 +45,7 @@ static void read_pipeline_class(struct components *components, struct json *json
     for (size_t i = 0; i < sizeof(pipelines) / sizeof(pipelines[0]); i++) {
         if (strcmp(name, pipelines[i].class_name) == 0) {
             components->kind = pipelines[i].kind;
-            components->repair = pipelines[i].repair;
+            components->repairs_configs = pipelines[i].repairs_configs;
             components->is_latent_consistency = strncmp(name, "LatentConsistency", 17) == 0;
             return;
         }
@@ -198,7 +198,7 @@ static int open_unet(struct components *components, struct error *err)
         return result;
     }
     result = unet_config_read(&config, json, err);
-    if (result == STATUS_OK && components->repair != SCHEDULER_AS_IT_IS) {
+    if (result == STATUS_OK && components->repairs_configs) {
         repair_sample_size(&config, json);
     }
     json_close(json);

@@ -37,9 +37,9 @@ enum holding { HOLDING_FILE, HOLDING_F32, HOLDING_F16, HOLDING_BF16, HOLDING_INT
 
 struct components {
     enum pipeline_kind kind;
-    char scheduler_class[64];     /* in model_index.json; "" = not named there */
-    enum scheduler_repair repair; /* of the scheduler's config; and of the unet's sample_size */
-    bool is_latent_consistency;   /* the pipeline; see scheduler_settings.strength */
+    char scheduler_class[64];          /* in model_index.json; "" = not named there */
+    bool repairs_configs;              /* old ones: of the scheduler, and the unet's sample_size */
+    bool is_latent_consistency;        /* the pipeline; see scheduler_settings.strength */
     bool force_zeros_for_empty_prompt; /* never with PIPELINE_SD, which has no such option */
     int tokens;                        /* of an encoded prompt: 77 */
     int text_encoder_count;            /* tokenizers[i] belongs to text_encoders[i] */

@@ -27,6 +27,8 @@ _Static_assert(SCHEDULER_STEPS_MAX == SAMPLER_STEPS_MAX, "plans have room for ev
 
 struct scheduler {
     const struct sampler *sampler;
+    bool is_repaired;            /* see scheduler_choice */
+    bool mask_skips_runge_kutta; /* see scheduler_settings.has_mask */
     struct noise_schedule schedule;
     struct sampler_options config;  /* as the file says */
     struct sampler_options options; /* with the settings of the run */
@@ -170,8 +172,16 @@ static int choose_sampler(struct scheduler *scheduler, struct json *config,
                        choice->name, offer);
 }
 
+/* Whether the folder's own scheduler has skip_prk_steps: in its file, or as the class that does. */
+static bool has_skip_prk_steps(struct json *config, const struct scheduler_choice *choice)
+{
+    const char *own =
+        is_given(choice->class_name) ? choice->class_name : json_string(config, "_class_name", "");
+    return json_has(config, "skip_prk_steps") || strcmp(own, pndm_sampler.class_name) == 0;
+}
+
 static int read_config(struct scheduler *scheduler, struct json *config,
-                       enum scheduler_repair repair, struct error *err)
+                       const struct scheduler_choice *choice, struct error *err)
 {
     const struct sampler *sampler = scheduler->sampler;
     struct sampler_options *options = &scheduler->config;
@@ -182,12 +192,10 @@ static int read_config(struct scheduler *scheduler, struct json *config,
     options->clip = HUGE_VALF;
     noise_schedule_init(&scheduler->schedule, config, &sampler->defaults);
     sampler->read_options(config, &scheduler->schedule, options);
-    if (repair != SCHEDULER_AS_IT_IS) {
+    scheduler->is_repaired = choice->is_repaired;
+    if (choice->is_repaired) {
         scheduler->schedule.steps_offset = 1;
-        options->clip = HUGE_VALF;
-    }
-    if (repair == SCHEDULER_REPAIRED_FOR_INPAINTING) {
-        options->skip_runge_kutta = true;
+        scheduler->mask_skips_runge_kutta = has_skip_prk_steps(config, choice);
     }
     return json_finish(config, err);
 }
@@ -199,7 +207,7 @@ int scheduler_open(struct scheduler **out, struct json *config,
     struct scheduler *scheduler = xcalloc(1, sizeof(*scheduler));
     int result = choose_sampler(scheduler, config, choice, err);
     if (result == STATUS_OK) {
-        result = read_config(scheduler, config, choice->repair, err);
+        result = read_config(scheduler, config, choice, err);
     }
     if (result < 0) {
         scheduler_close(scheduler);
@@ -279,6 +287,11 @@ static int apply_settings(const struct scheduler *scheduler,
     const char *sigmas = settings->sigmas, *spacing = settings->timestep_spacing;
     int most = scheduler_steps_max(scheduler);
     *options = scheduler->config;
+    if (settings->has_mask) {
+        options->skip_runge_kutta |= scheduler->mask_skips_runge_kutta;
+    } else if (scheduler->is_repaired) {
+        options->clip = HUGE_VALF;
+    }
     options->eta = settings->eta;
     options->strength = settings->strength > 0.0 ? settings->strength : 1.0;
     if (settings->steps < 1 || settings->steps > most) {

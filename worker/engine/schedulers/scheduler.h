@@ -34,19 +34,15 @@
 
 struct scheduler;
 
-/* What a pipeline of diffusers changes in an old config when it is opened. */
-enum scheduler_repair {
-    SCHEDULER_AS_IT_IS, /* StableDiffusionXL and LatentConsistencyModel pipelines */
-    SCHEDULER_REPAIRED, /* StableDiffusionPipeline: steps_offset is 1, clip_sample false */
-    SCHEDULER_REPAIRED_FOR_INPAINTING, /* StableDiffusionInpaintPipeline: skip_prk_steps true too */
-};
-
 /* Which scheduler to make of a config. */
 struct scheduler_choice {
     const char *name; /* one of scheduler_names; NULL or "": the model's own, which is: */
     /* The class that model_index.json gives the scheduler; NULL or "": the config's _class_name. */
     const char *class_name;
-    enum scheduler_repair repair;
+    /* Whether old configs are repaired, as diffusers' StableDiffusion pipelines do it when they are
+     * opened, and those of StableDiffusionXL and LatentConsistencyModel do not: steps_offset is 1;
+     * and as scheduler_settings.has_mask says. */
+    bool is_repaired;
 };
 
 /* What one run asks for. Strings may be NULL or "": as the config says. */
@@ -57,6 +53,10 @@ struct scheduler_settings {
      * image-to-image, leave none out but make all steps down from that part of the timesteps they
      * were distilled on. Nothing to the others. */
     double strength;
+    /* The picture has a mask. Of a config that is repaired StableDiffusionInpaintPipeline, which
+     * makes such pictures, sets skip_prk_steps to true, where the model's own scheduler has it; the
+     * others set clip_sample to false. */
+    bool has_mask;
     /* "uniform", "karras", "exponential", "beta", "lu_lambdas", or "sgm_uniform", which is the
      * uniform kind with trailing timesteps. */
     const char *sigmas;

@@ -5,6 +5,8 @@
 
 #include "common/base/clock.h"
 #include "tests/harness/test.h"
+#include "tests/parity/parity_folder.h"
+#include "tests/support/scratch.h"
 #include "worker/engine/engine.h"
 
 #define SIDE 32
@@ -253,6 +255,42 @@ TEST(what_a_mask_keeps_stays_and_what_it_does_not_changes)
     picture_free(&first);
     picture_free(&second);
     engine_close(engine);
+}
+
+static bool count_steps(void *user, enum engine_stage stage, int step, int steps)
+{
+    (void)step;
+    *(int *)user = stage == ENGINE_STAGE_DENOISE ? steps : *(int *)user;
+    return stage != ENGINE_STAGE_DENOISE;
+}
+
+TEST(a_mask_gets_the_repairs_of_diffusers_inpainting_pipeline_in_any_stable_diffusion_folder)
+{
+    struct scratch scratch;
+    struct error err = {.text = ""};
+    char model[PATH_MAX], config[PATH_MAX];
+    scratch_create(&scratch);
+    snprintf(config, sizeof(config), "%s",
+             scratch_text(&scratch, "old.json", "{\"_class_name\":\"PNDMScheduler\"}"));
+    REQUIRE(realpath("tests/parity/models/sd15", model) != NULL);
+    const struct parity_changes changes = {.scheduler_config = config};
+    CHECK_INT(parity_folder_make(model, &scratch, "model", &changes, &err), STATUS_OK);
+    struct engine *engine = open_model(scratch_path(&scratch, "model"));
+    REQUIRE(engine != NULL);
+    struct generation generation = request();
+    struct picture picture;
+    int steps = 0;
+    generation.steps = 10;
+    generation.strength = 1;
+    CHECK_INT(engine_generate(engine, &generation, count_steps, &steps, NULL, &picture, &err),
+              STATUS_CANCELLED);
+    CHECK_INT(steps, 3 * 4 + 7); /* skip_prk_steps is false where it is not said */
+    generation.mask_image = &mask_image;
+    CHECK_INT(engine_generate(engine, &generation, count_steps, &steps, NULL, &picture, &err),
+              STATUS_CANCELLED);
+    CHECK_INT(steps, 11);
+    engine_close(engine);
+    scratch_remove(&scratch);
 }
 
 struct previews {

@@ -254,35 +254,60 @@ TEST(settings_last_for_one_run_and_sgm_uniform_is_trailing)
                       (struct scheduler_settings){.timestep_spacing = "trailing"});
 }
 
-/* The calls and the last timestep of ten steps. */
-static int count_repaired(const char *text, enum scheduler_repair repair, double *last)
+/* The calls and the last timestep of ten steps; and *sample after the first of them, which began at
+ * 3 and was predicted to be no noise. */
+struct repaired_run {
+    int count;
+    double last;
+    float sample;
+};
+
+static struct repaired_run run_repaired(const char *text, const char *name, bool is_repaired,
+                                        bool has_mask)
 {
     struct error err;
     struct json *config = NULL;
+    struct arena *arena = NULL;
     struct scheduler *scheduler = NULL;
-    const struct scheduler_choice choice = {.repair = repair};
+    struct repaired_run run = {.sample = 3.0F};
+    const float no_noise = 0.0F;
+    const struct scheduler_choice choice = {.name = name, .is_repaired = is_repaired};
+    const struct scheduler_settings settings = {.steps = 10, .has_mask = has_mask};
     CHECK_INT(json_parse(&config, "config", text, strlen(text), &err), STATUS_OK);
     CHECK_INT(scheduler_open(&scheduler, config, &choice, &err), STATUS_OK);
+    CHECK_INT(arena_create(&arena, "test", 1 << 20, &err), STATUS_OK);
     json_close(config);
-    CHECK_INT(set_steps(scheduler, 10, &err), STATUS_OK);
-    int count = scheduler_count(scheduler);
-    *last = scheduler_timestep(scheduler, count - 1);
+    CHECK_INT(scheduler_set(scheduler, &settings, &err), STATUS_OK);
+    run.count = scheduler_count(scheduler);
+    run.last = scheduler_timestep(scheduler, run.count - 1);
+    scheduler_begin(scheduler, arena, 1);
+    scheduler_step(scheduler, 0, &no_noise, &run.sample, NULL, 1);
     scheduler_close(scheduler);
-    return count;
+    arena_destroy(arena);
+    return run;
 }
 
-TEST(old_stable_diffusion_configs_are_repaired_when_asked_to)
+TEST(old_stable_diffusion_configs_are_repaired_as_the_pictures_pipeline_does)
 {
-    double last = -1;
     const char *ddim = "{\"_class_name\":\"DDIMScheduler\",\"clip_sample\":true}";
-    CHECK_INT(count_repaired(ddim, SCHEDULER_AS_IT_IS, &last), 10);
-    CHECK_NEAR(last, 0.0, 0.0);
-    CHECK_INT(count_repaired(ddim, SCHEDULER_REPAIRED, &last), 10);
-    CHECK_NEAR(last, 1.0, 0.0); /* steps_offset 1 */
     const char *pndm = "{\"_class_name\":\"PNDMScheduler\"}";
-    CHECK_INT(count_repaired(pndm, SCHEDULER_REPAIRED, &last), 3 * 4 + 7);
-    CHECK_INT(count_repaired(pndm, SCHEDULER_REPAIRED_FOR_INPAINTING, &last), 11);
-    CHECK_NEAR(last, 1.0, 0.0);
+    struct repaired_run run = run_repaired(ddim, NULL, false, true);
+    CHECK_INT(run.count, 10);
+    CHECK_NEAR(run.last, 0.0, 0.0);
+    CHECK(run.sample < 1.0F);
+    run = run_repaired(ddim, NULL, true, false);
+    CHECK_NEAR(run.last, 1.0, 0.0); /* steps_offset 1 */
+    CHECK(run.sample > 1.0F);       /* not clipped */
+    run = run_repaired(ddim, NULL, true, true);
+    CHECK_NEAR(run.last, 1.0, 0.0);
+    CHECK(run.sample < 1.0F); /* StableDiffusionInpaintPipeline leaves clip_sample */
+    CHECK_INT(run_repaired(pndm, NULL, true, false).count, 3 * 4 + 7);
+    run = run_repaired(pndm, NULL, true, true);
+    CHECK_INT(run.count, 11); /* without the steps of Runge and Kutta */
+    CHECK_NEAR(run.last, 1.0, 0.0);
+    CHECK_INT(run_repaired(pndm, NULL, false, true).count, 3 * 4 + 7);
+    /* A config that does not know the option is not given it. */
+    CHECK_INT(run_repaired(ddim, "pndm", true, true).count, 3 * 4 + 7);
 }
 
 /* Timesteps as LCMScheduler's and TCDScheduler's set_timesteps(steps, strength=) give them. */
