@@ -84,8 +84,7 @@ bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job)
     if (ledger_attempt(stage->ledger, job_id) > job->envelope->attempt) {
         return state >= CRAFTERSE__V1__STATE__STATE_RUNNING;
     }
-    return state > CRAFTERSE__V1__STATE__STATE_RUNNING &&
-           !ledger_run_continues(stage->ledger, job_id);
+    return ledger_is_terminal(state) && !ledger_run_continues(stage->ledger, job_id);
 }
 
 bool stage_is_over(const struct stage *stage, const Crafterse__V1__Job *job, uint64_t now_ms,

@@ -61,8 +61,9 @@ void stage_fail(struct stage *stage, struct outbox_entry *entry, const char *job
 /* A later stage holds the job already, or it is over: its record needs nothing more. RUNNING is
  * the first state that proves it: QUEUED and DISPATCHED are sent together with the record that
  * they tell of, so they may exist without it after a crash. A record of a job that is to be tried
- * again is past when a later attempt runs than those that it counts. An end that was told before
- * the job was accepted is an earlier order's (ledger.h), and proves nothing. */
+ * again is past when a later attempt runs than those that it counts: a lane that moves has the same
+ * attempt made twice, and what one of them has RENDERED may be lost with its worker. An end that
+ * was told before the job was accepted is an earlier order's (ledger.h), and proves nothing. */
 bool stage_is_past(const struct stage *stage, const Crafterse__V1__Job *job);
 
 /* Cancelled, past its deadline, or soon to be deleted from its topic? Fills *end. */

@@ -82,6 +82,15 @@ void job_decide(const Crafterse__V1__Job *job, const struct job_view *view, stru
     d->verdict = JOB_RUN;
 }
 
+uint32_t job_attempt(const Crafterse__V1__Job *job, uint32_t counted, uint32_t known)
+{
+    uint32_t before = job->envelope->attempt;
+    if (counted > 0) {
+        return before + counted;
+    }
+    return known > before ? known : before + 1;
+}
+
 struct drawer_request job_request(const Crafterse__V1__Job *job, const struct inputs *inputs,
                                   size_t index)
 {

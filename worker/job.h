@@ -44,4 +44,10 @@ void job_decide(const Crafterse__V1__Job *job, const struct job_view *view,
 struct drawer_request job_request(const Crafterse__V1__Job *job, const struct inputs *inputs,
                                   size_t index);
 
+/* The number of the attempt that begins. counted: the starts from this lane, of which Kafka keeps
+ * count; 0 = it did not answer. known: the latest attempt that `status` tells of. A number below
+ * that would not be believed: the order's way into retry.<pool> would end there, as another
+ * worker's. */
+uint32_t job_attempt(const Crafterse__V1__Job *job, uint32_t counted, uint32_t known);
+
 #endif

@@ -129,6 +129,15 @@ static bool is_over(const struct job_run_tools *tools, const Crafterse__V1__Job 
            !ledger_run_continues(tools->ledger, job_id);
 }
 
+/* The latest that is known to have begun; 0 = none, or only an earlier order's. */
+static uint32_t known_attempt(const struct job_run_tools *tools, const Crafterse__V1__Job *job)
+{
+    const char *job_id = job->envelope->job_id;
+    return ledger_ended_before(tools->ledger, job_id, job->accepted_ms)
+               ? 0
+               : ledger_attempt(tools->ledger, job_id);
+}
+
 /* Its worker was killed between telling of the next attempt and its commit. */
 static bool is_waiting(const struct job_run_tools *tools, const Crafterse__V1__Job *job)
 {
@@ -300,8 +309,7 @@ static bool count_attempt(struct job_run *run)
         /* A crash in this attempt will not be counted; that is no reason not to work. */
         log_warn("attempt not counted", "reason=%s", LOG_QUOTED(err.text));
     }
-    /* Kafka counts the starts from this lane; those before came with the job. */
-    run->about.attempt = run->job->envelope->attempt + (attempt > 0 ? attempt : 1);
+    run->about.attempt = job_attempt(run->job, attempt, known_attempt(run->tools, run->job));
     const Crafterse__V1__Envelope *envelope = run->job->envelope;
     log_set_job(envelope->job_id, run->about.attempt, envelope->traceparent);
     attempt_history_complete(run->tools->history, run->job, run->about.attempt);

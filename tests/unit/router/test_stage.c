@@ -136,4 +136,22 @@ TEST(a_cancelled_order_whose_run_others_wait_for_is_tried_again)
     unmake(&f);
 }
 
+/* A lane that moved has had the same attempt made twice. Whoever rendered it may have been killed
+ * before its picture was in Kafka; the other one failed, and the order is in retry.<pool> alone. */
+TEST(an_order_to_be_tried_again_is_not_past_because_its_attempt_was_also_rendered)
+{
+    struct fixture f;
+    make(&f);
+    f.envelope.attempt = 1;
+    tell(&f, (struct told){STATE(RUNNING), ACCEPTED_MS + 1, false});
+    tell(&f, (struct told){STATE(RENDERED), ACCEPTED_MS + 2, false});
+    CHECK(!stage_is_past(&f.stage, &f.job));
+    f.envelope.attempt = 0; /* its record in a queue: a worker has it since */
+    CHECK(stage_is_past(&f.stage, &f.job));
+    f.envelope.attempt = 1;
+    tell(&f, (struct told){STATE(SUCCEEDED), ACCEPTED_MS + 3, false});
+    CHECK(stage_is_past(&f.stage, &f.job));
+    unmake(&f);
+}
+
 TEST_MAIN()

@@ -158,4 +158,18 @@ TEST(each_picture_of_a_job_has_its_own_seed)
     CHECK_STR(job_request(&s.job, &none, 1).prompt, "a sword");
 }
 
+TEST(an_attempt_that_is_not_counted_has_no_number_below_one_that_was_told)
+{
+    struct sample s;
+    make(&s);
+    CHECK_INT(job_attempt(&s.job, 1, 0), 1);
+    CHECK_INT(job_attempt(&s.job, 2, 1), 2);
+    CHECK_INT(job_attempt(&s.job, 0, 0), 1);
+    CHECK_INT(job_attempt(&s.job, 0, 2), 2);
+    s.envelope.attempt = 2; /* back from retry.<pool> */
+    CHECK_INT(job_attempt(&s.job, 1, 2), 3);
+    CHECK_INT(job_attempt(&s.job, 0, 2), 3);
+    CHECK_INT(job_attempt(&s.job, 0, 3), 3);
+}
+
 TEST_MAIN()
