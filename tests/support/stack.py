@@ -192,6 +192,7 @@ class Stack:
         problems = []
         running = [service for service in self.services.values() if service.is_running()]
         for service in running:
+            service.port("metrics")  # one that has only just begun does not catch the signal yet
             service.child.terminate()
         for service in self.services.values():
             try:
