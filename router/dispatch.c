@@ -1,5 +1,5 @@
-/* The window is a list a class. Records may leave it from anywhere (a cancelled job in the middle):
- * the consumer commits only contiguous prefixes, so nothing before them is lost. */
+/* A window a class. Records may leave it from anywhere (a cancelled job in the middle): the
+ * consumer commits only contiguous prefixes, so nothing before them is lost. */
 #include "router/dispatch.h"
 
 #include <stdio.h>
@@ -12,6 +12,8 @@
 #include "common/bus/codec.h"
 #include "common/obs/metrics.h"
 #include "router/credit.h"
+#include "router/window.h"
+#include "router/workforce.h"
 
 #define WINDOW_MAX 256 /* records a class */
 #define IN_FLIGHT_MAX 512
@@ -23,20 +25,16 @@
 enum job_class { CLASS_INTERACTIVE, CLASS_BATCH, CLASS_COUNT };
 static const char *const class_names[CLASS_COUNT] = {"interactive", "batch"};
 
-struct waiting {
-    struct waiting *next;
-    struct record record;
-    Crafterse__V1__Job *job; /* owned */
-    enum job_class class;
-    char *leader;       /* owned: the job whose run it has joined; NULL in a window */
-    uint64_t joined_ms; /* monotonic */
-    bool alone;         /* has waited for another's run for too long, and joins none again */
-};
+static enum job_class class_of(const Crafterse__V1__Job *job)
+{
+    return job->job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH ? CLASS_BATCH
+                                                                       : CLASS_INTERACTIVE;
+}
 
-struct window {
+/* The head of a topic's records. */
+struct queue {
     char topic[TOPIC_NAME_MAX];
-    struct waiting *first, **end;
-    size_t count;
+    struct window window;
     struct metric *dispatched, *oldest_age;
 };
 
@@ -44,9 +42,10 @@ struct dispatch {
     struct stage *stage;
     const char *pool;
     char topic_jobs[TOPIC_NAME_MAX];
-    struct window windows[CLASS_COUNT];
-    struct window joined; /* jobs that share another's run; without a topic */
+    struct queue queues[CLASS_COUNT];
+    struct window joined; /* jobs that share another's run */
     struct window retry;  /* jobs whose next attempt is not due yet */
+    char topic_retry[TOPIC_NAME_MAX];
     struct credit *credit;
     size_t lane_count; /* 0 until the first reconciliation */
     bool is_paused;
@@ -56,16 +55,16 @@ struct dispatch {
 
 /* ---- Life ----------------------------------------------------------------------------------- */
 
-static void make_window(struct dispatch *d, enum job_class class, enum topic topic)
+static void make_queue(struct dispatch *d, enum job_class class, enum topic topic)
 {
-    struct window *w = &d->windows[class];
+    struct queue *q = &d->queues[class];
     char labels[96];
-    topic_name(d->stage->kafka, topic, d->pool, w->topic);
-    w->end = &w->first;
+    topic_name(d->stage->kafka, topic, d->pool, q->topic);
+    window_init(&q->window);
     snprintf(labels, sizeof(labels), "pool=\"%s\",class=\"%s\"", d->pool, class_names[class]);
-    w->dispatched = metric_create(METRIC_COUNTER, "crafterse_router_dispatched_total", labels,
+    q->dispatched = metric_create(METRIC_COUNTER, "crafterse_router_dispatched_total", labels,
                                   "Jobs sent to a lane.");
-    w->oldest_age =
+    q->oldest_age =
         metric_create(METRIC_GAUGE, "crafterse_router_oldest_job_age_seconds", labels,
                       "How long ago the oldest job that waits in the queue was accepted.");
 }
@@ -78,18 +77,18 @@ struct dispatch *dispatch_create(struct stage *stage, const struct dispatch_opti
     d->pool = options->pool;
     d->credit = credit_create(options->lane_credit, options->batch_floor);
     topic_name(stage->kafka, TOPIC_JOBS, d->pool, d->topic_jobs);
-    make_window(d, CLASS_INTERACTIVE, TOPIC_QUEUE_INTERACTIVE);
-    make_window(d, CLASS_BATCH, TOPIC_QUEUE_BATCH);
+    make_queue(d, CLASS_INTERACTIVE, TOPIC_QUEUE_INTERACTIVE);
+    make_queue(d, CLASS_BATCH, TOPIC_QUEUE_BATCH);
     snprintf(labels, sizeof(labels), "pool=\"%s\"", d->pool);
     d->seconds = metric_create(METRIC_HISTOGRAM, "crafterse_router_dispatch_seconds", labels,
                                "From admitted to sent to a lane.");
     d->unfinished = metric_create(METRIC_GAUGE, "crafterse_router_unfinished_jobs", labels,
                                   "Jobs that the pool's workers hold, as credit counts them.");
-    d->joined.end = &d->joined.first;
+    window_init(&d->joined);
+    window_init(&d->retry);
     d->shared = metric_create(METRIC_COUNTER, "crafterse_router_shared_jobs_total", labels,
                               "Jobs that got the pictures of another job's run.");
-    topic_name(stage->kafka, TOPIC_RETRY, d->pool, d->retry.topic);
-    d->retry.end = &d->retry.first;
+    topic_name(stage->kafka, TOPIC_RETRY, d->pool, d->topic_retry);
     d->paused = metric_create(METRIC_GAUGE, "crafterse_router_pool_paused", labels,
                               "1 while an operator has paused the pool.");
     d->retrying = metric_create(METRIC_GAUGE, "crafterse_router_retrying_jobs", labels,
@@ -99,73 +98,19 @@ struct dispatch *dispatch_create(struct stage *stage, const struct dispatch_opti
     return d;
 }
 
-static void forget_waiting(struct waiting *waiting)
-{
-    codec_free(&waiting->job->base);
-    xfree(waiting->leader);
-    xfree(waiting);
-}
-
-/* Unlinks *link from the window. */
-static struct waiting *unlink_waiting(struct window *w, struct waiting **link)
-{
-    struct waiting *waiting = *link;
-    *link = waiting->next;
-    if (waiting->next == NULL) {
-        w->end = link;
-    }
-    w->count--;
-    return waiting;
-}
-
-static void link_last(struct window *w, struct waiting *waiting)
-{
-    waiting->next = NULL;
-    *w->end = waiting;
-    w->end = &waiting->next;
-    w->count++;
-}
-
-static void link_first(struct window *w, struct waiting *waiting)
-{
-    waiting->next = w->first;
-    w->first = waiting;
-    if (waiting->next == NULL) {
-        w->end = &waiting->next;
-    }
-    w->count++;
-}
-
-/* Jobs to be tried again, in the order of their time, stand before those that were never tried. */
-static void link_by_time(struct window *w, struct waiting *waiting)
-{
-    uint64_t due_ms = waiting->job->not_before_ms;
-    struct waiting **link = &w->first;
-    while (*link != NULL && (*link)->job->not_before_ms != 0 &&
-           (*link)->job->not_before_ms <= due_ms) {
-        link = &(*link)->next;
-    }
-    waiting->next = *link;
-    *link = waiting;
-    if (waiting->next == NULL) {
-        w->end = &waiting->next;
-    }
-    w->count++;
-}
-
 static void drop_all(struct dispatch *d, struct window *w)
 {
     while (w->first != NULL) {
-        struct waiting *waiting = unlink_waiting(w, &w->first);
+        struct waiting *waiting = window_take(w, &w->first);
         consumer_drop(d->stage->consumer, &waiting->record);
-        forget_waiting(waiting);
+        window_free_waiting(waiting);
     }
 }
 
 void dispatch_drain(struct dispatch *d)
 {
     for (int i = 0; i < CLASS_COUNT; i++) {
-        drop_all(d, &d->windows[i]);
+        drop_all(d, &d->queues[i].window);
     }
     drop_all(d, &d->joined);
     drop_all(d, &d->retry);
@@ -232,96 +177,49 @@ void dispatch_reconcile(struct dispatch *d, const struct dispatch_lanes *lanes)
     metric_set(d->unfinished, (double)credit_total(d->credit));
 }
 
-/* A lane belongs to the live worker that announced it last: one that was killed still claims its
- * lanes until its ttl is over, while the one that took them over has spoken since. */
-struct lane_owner {
-    size_t worker;
-    uint64_t seen_ms; /* 0 = nobody's */
-};
-
-struct workforce {
-    struct lane_owner owners[CREDIT_LANES_MAX];
-    int32_t lanes[CREDIT_LANES_MAX]; /* grouped by worker */
-    struct credit_worker workers[CREDIT_LANES_MAX];
-    size_t count;
-};
-
-static void find_owners(const struct dispatch *d, struct workforce *force, uint64_t now_ms)
-{
-    size_t count;
-    const struct registry_worker *workers = registry_workers(d->stage->registry, &count);
-    for (size_t i = 0; i < count; i++) {
-        const Crafterse__V1__WorkerAnnouncement *a = workers[i].announcement;
-        if (strcmp(a->pool, d->pool) != 0 ||
-            !registry_is_live(d->stage->registry, &workers[i], now_ms)) {
-            continue;
-        }
-        for (size_t k = 0; k < a->n_lanes; k++) {
-            int32_t lane = a->lanes[k];
-            if (lane >= 0 && (size_t)lane < d->lane_count && lane < CREDIT_LANES_MAX &&
-                workers[i].seen_ms >= force->owners[lane].seen_ms) {
-                force->owners[lane].worker = i;
-                force->owners[lane].seen_ms = workers[i].seen_ms;
-            }
-        }
-    }
-}
-
-static void muster(const struct dispatch *d, struct workforce *force)
-{
-    size_t lane_max = d->lane_count < CREDIT_LANES_MAX ? d->lane_count : CREDIT_LANES_MAX;
-    size_t used = 0, registered;
-    memset(force, 0, sizeof(*force));
-    find_owners(d, force, clock_steady_ms());
-    (void)registry_workers(d->stage->registry, &registered);
-    for (size_t i = 0; i < registered && force->count < CREDIT_LANES_MAX; i++) {
-        struct credit_worker *worker = &force->workers[force->count];
-        worker->lanes = &force->lanes[used];
-        worker->lane_count = 0;
-        for (size_t lane = 0; lane < lane_max; lane++) {
-            if (force->owners[lane].seen_ms > 0 && force->owners[lane].worker == i) {
-                force->lanes[used++] = (int32_t)lane;
-                worker->lane_count++;
-            }
-        }
-        force->count += worker->lane_count > 0;
-    }
-}
-
 /* ---- The window ----------------------------------------------------------------------------- */
 
-static void fill_window(struct dispatch *d, struct window *w, size_t max)
+static struct window *window_of(struct dispatch *d, const Crafterse__V1__Job *job)
+{
+    return &d->queues[class_of(job)].window;
+}
+
+/* The next record of the topic; NULL when none waits. */
+static struct waiting *take(struct dispatch *d, const char *topic)
 {
     struct record record;
     struct error err;
-    while (w->count < max && consumer_take(d->stage->consumer, w->topic, 0, &record)) {
+    while (consumer_take(d->stage->consumer, topic, 0, &record)) {
         Crafterse__V1__Job *job =
             CODEC_UNPACK(Crafterse__V1__Job, crafterse__v1__job__descriptor, &record, &err);
-        if (job == NULL) {
-            stage_bury(d->stage, &record, "undecodable", err.text);
-            continue;
+        if (job != NULL) {
+            return window_make_waiting(&record, job);
         }
-        bool batch = job->job_class == CRAFTERSE__V1__JOB_CLASS__JOB_CLASS_BATCH;
-        struct waiting *waiting = xcalloc(1, sizeof(*waiting));
-        waiting->record = record;
-        waiting->job = job;
-        waiting->class = batch ? CLASS_BATCH : CLASS_INTERACTIVE;
-        if (w == &d->retry) {
-            link_by_time(w, waiting);
-        } else {
-            link_last(w, waiting);
+        stage_bury(d->stage, &record, "undecodable", err.text);
+    }
+    return NULL;
+}
+
+static void fill(struct dispatch *d)
+{
+    struct waiting *waiting;
+    for (int i = 0; i < CLASS_COUNT; i++) {
+        struct queue *q = &d->queues[i];
+        while (q->window.count < WINDOW_MAX && (waiting = take(d, q->topic)) != NULL) {
+            window_append(&q->window, waiting);
         }
+    }
+    while (d->retry.count < RETRY_MAX && (waiting = take(d, d->topic_retry)) != NULL) {
+        window_insert_by_time(&d->retry, waiting);
     }
 }
 
-/* Jobs whose next attempt is due go before those that were never tried: they have waited for
- * longer. */
 static void serve_retry(struct dispatch *d)
 {
     uint64_t now_ms = clock_unix_ms();
     while (d->retry.first != NULL && d->retry.first->job->not_before_ms <= now_ms) {
-        struct waiting *waiting = unlink_waiting(&d->retry, &d->retry.first);
-        link_by_time(&d->windows[waiting->class], waiting);
+        struct waiting *waiting = window_take(&d->retry, &d->retry.first);
+        window_insert_by_time(window_of(d, waiting->job), waiting);
     }
 }
 
@@ -343,7 +241,7 @@ static struct span *trace_wait(const struct dispatch *d, const struct waiting *w
         span_set_start(span, waiting->record.timestamp_ms * 1000000);
         span_set_text(span, "crafterse.job.id", waiting->job->envelope->job_id);
         span_set_text(span, "crafterse.pool", d->pool);
-        span_set_text(span, "crafterse.class", class_names[waiting->class]);
+        span_set_text(span, "crafterse.class", class_names[class_of(waiting->job)]);
         span_set_number(span, "crafterse.attempts_before", waiting->job->envelope->attempt);
     }
     return span;
@@ -364,7 +262,7 @@ static void end_waiting(struct dispatch *d, struct waiting *waiting, const struc
     outbox_end(entry);
     tracing_end(span);
     log_set_job(NULL, 0, NULL);
-    forget_waiting(waiting);
+    window_free_waiting(waiting);
 }
 
 /* ---- Sharing a run -------------------------------------------------------------------------- */
@@ -390,7 +288,7 @@ static void succeed(struct dispatch *d, struct waiting *waiting, const Crafterse
     log_set_job(job->envelope->job_id, job->envelope->attempt, job->envelope->traceparent);
     log_info("job has the pictures of another's run", "run=%s", run->envelope->job_id);
     log_set_job(NULL, 0, NULL);
-    forget_waiting(waiting);
+    window_free_waiting(waiting);
 }
 
 /* The job at the head of the window needs no worker of its own: it was taken out. */
@@ -406,20 +304,20 @@ static bool join(struct dispatch *d, struct window *w)
         return false;
     }
     if (flight.state == FLIGHT_SUCCEEDED) {
-        succeed(d, unlink_waiting(w, &w->first), flight.end);
+        succeed(d, window_take(w, &w->first), flight.end);
         return true;
     }
     if (d->joined.count >= JOINED_MAX) {
         return false;
     }
-    struct waiting *waiting = unlink_waiting(w, &w->first);
+    struct waiting *waiting = window_take(w, &w->first);
     waiting->leader = xstrdup(flight.job_id);
     waiting->joined_ms = clock_monotonic_ms();
     if (!cancellations_is_shared(d->stage->cancellations, flight.job_id,
                                  clock_unix_ms() - JOINED_MS_MAX)) {
         stage_control(d->stage, CRAFTERSE__V1__CONTROL_KIND__CONTROL_SHARE, flight.job_id);
     }
-    link_last(&d->joined, waiting);
+    window_append(&d->joined, waiting);
     return true;
 }
 
@@ -439,7 +337,7 @@ static bool is_joined(const struct dispatch *d, const char *leader)
 static void leave(struct dispatch *d, struct window *w, struct waiting **link,
                   const struct stage_end *end)
 {
-    struct waiting *waiting = unlink_waiting(w, link);
+    struct waiting *waiting = window_take(w, link);
     if (waiting->leader != NULL && !is_joined(d, waiting->leader)) {
         stage_control(d->stage, CRAFTERSE__V1__CONTROL_KIND__CONTROL_RELEASE, waiting->leader);
     }
@@ -471,7 +369,7 @@ static void serve_joined(struct dispatch *d)
             link = &(*link)->next;
             continue;
         }
-        struct waiting *waiting = unlink_waiting(w, link);
+        struct waiting *waiting = window_take(w, link);
         if (flight.state == FLIGHT_SUCCEEDED) {
             succeed(d, waiting, flight.end);
         } else if (flight.state == FLIGHT_FAILED) {
@@ -483,7 +381,7 @@ static void serve_joined(struct dispatch *d)
             xfree(waiting->leader);
             waiting->leader = NULL;
             waiting->alone = is_late;
-            link_first(&d->windows[waiting->class], waiting);
+            window_push(window_of(d, waiting->job), waiting);
         }
     }
 }
@@ -506,7 +404,7 @@ static bool cancel_in(struct dispatch *d, struct window *w, const char *job_id)
 bool dispatch_cancel(struct dispatch *d, const char *job_id)
 {
     for (int i = 0; i < CLASS_COUNT; i++) {
-        if (cancel_in(d, &d->windows[i], job_id)) {
+        if (cancel_in(d, &d->queues[i].window, job_id)) {
             return true;
         }
     }
@@ -520,16 +418,16 @@ static void drop_lost(struct dispatch *d, struct window *w)
             link = &(*link)->next;
             continue;
         }
-        struct waiting *waiting = unlink_waiting(w, link);
+        struct waiting *waiting = window_take(w, link);
         consumer_drop(d->stage->consumer, &waiting->record);
-        forget_waiting(waiting);
+        window_free_waiting(waiting);
     }
 }
 
 void dispatch_rebalanced(struct dispatch *d)
 {
     for (int i = 0; i < CLASS_COUNT; i++) {
-        drop_lost(d, &d->windows[i]);
+        drop_lost(d, &d->queues[i].window);
     }
     drop_lost(d, &d->joined);
     drop_lost(d, &d->retry);
@@ -537,9 +435,9 @@ void dispatch_rebalanced(struct dispatch *d)
 
 /* ---- Sending -------------------------------------------------------------------------------- */
 
-static void send_job(struct dispatch *d, struct window *w, int32_t lane)
+static void send_job(struct dispatch *d, struct queue *q, int32_t lane)
 {
-    struct waiting *waiting = unlink_waiting(w, &w->first);
+    struct waiting *waiting = window_take(&q->window, &q->window.first);
     Crafterse__V1__Job *job = waiting->job;
     uint64_t now_ms = clock_unix_ms();
     const struct outbox_target target = {
@@ -563,11 +461,11 @@ static void send_job(struct dispatch *d, struct window *w, int32_t lane)
     log_set_job(job->envelope->job_id, job->envelope->attempt, job->envelope->traceparent);
     log_info("job dispatched", "pool=%s lane=%d", d->pool, (int)lane);
     log_set_job(NULL, 0, NULL);
-    metric_increment(w->dispatched);
+    metric_increment(q->dispatched);
     if (job->queued_ms > 0 && now_ms >= job->queued_ms) {
         metric_observe(d->seconds, (double)(now_ms - job->queued_ms) / 1000.0);
     }
-    forget_waiting(waiting);
+    window_free_waiting(waiting);
 }
 
 /* Ends what needs no worker at the head of the window, so that it costs no credit. */
@@ -577,7 +475,7 @@ static bool head_is_due(struct dispatch *d, struct window *w)
     bool says;
     while (w->first != NULL) {
         if (is_settled(d, w->first->job, &end, &says)) {
-            end_waiting(d, unlink_waiting(w, &w->first), says ? &end : NULL);
+            end_waiting(d, window_take(w, &w->first), says ? &end : NULL);
         } else if (!join(d, w)) {
             return true;
         }
@@ -587,25 +485,23 @@ static bool head_is_due(struct dispatch *d, struct window *w)
 
 void dispatch_run(struct dispatch *d)
 {
-    struct window *interactive = &d->windows[CLASS_INTERACTIVE];
-    struct window *batch = &d->windows[CLASS_BATCH];
+    struct queue *interactive = &d->queues[CLASS_INTERACTIVE];
+    struct queue *batch = &d->queues[CLASS_BATCH];
     struct workforce force;
     bool mustered = false;
     int32_t lane;
 
     serve_joined(d);
-    fill_window(d, interactive, WINDOW_MAX);
-    fill_window(d, batch, WINDOW_MAX);
-    fill_window(d, &d->retry, RETRY_MAX);
+    fill(d);
     serve_retry(d);
     while (d->lane_count > 0 && stage_has_room(d->stage, IN_FLIGHT_MAX)) {
-        bool interactive_waits = head_is_due(d, interactive);
-        bool batch_waits = head_is_due(d, batch);
+        bool interactive_waits = head_is_due(d, &interactive->window);
+        bool batch_waits = head_is_due(d, &batch->window);
         if ((!interactive_waits && !batch_waits) || d->is_paused || d->stage->backlog.is_full) {
             return;
         }
         if (!mustered) {
-            muster(d, &force);
+            workforce_muster(&force, d->stage->registry, d->pool, d->lane_count, clock_steady_ms());
             mustered = true;
         }
         if (!credit_pick(d->credit, force.workers, force.count, &lane)) {
@@ -617,21 +513,25 @@ void dispatch_run(struct dispatch *d)
     }
 }
 
+static void set_oldest_age(const struct queue *q, uint64_t now_ms)
+{
+    uint64_t oldest_ms = now_ms;
+    for (const struct waiting *waiting = q->window.first; waiting != NULL;
+         waiting = waiting->next) {
+        uint64_t accepted_ms = waiting->job->accepted_ms;
+        oldest_ms = accepted_ms > 0 && accepted_ms < oldest_ms ? accepted_ms : oldest_ms;
+    }
+    metric_set(q->oldest_age, (double)(now_ms - oldest_ms) / 1000.0);
+}
+
 void dispatch_tick(struct dispatch *d)
 {
-    uint64_t now_ms = clock_unix_ms();
     metric_set(d->workers,
                (double)registry_live_count(d->stage->registry, d->pool, clock_steady_ms()));
     metric_set(d->unfinished, (double)credit_total(d->credit));
     for (int i = 0; i < CLASS_COUNT; i++) {
-        struct window *w = &d->windows[i];
-        sweep(d, w);
-        uint64_t oldest_ms = now_ms;
-        for (const struct waiting *waiting = w->first; waiting != NULL; waiting = waiting->next) {
-            uint64_t accepted_ms = waiting->job->accepted_ms;
-            oldest_ms = accepted_ms > 0 && accepted_ms < oldest_ms ? accepted_ms : oldest_ms;
-        }
-        metric_set(w->oldest_age, (double)(now_ms - oldest_ms) / 1000.0);
+        sweep(d, &d->queues[i].window);
+        set_oldest_age(&d->queues[i], clock_unix_ms());
     }
     sweep(d, &d->joined);
     sweep(d, &d->retry);
