@@ -31,10 +31,10 @@ static enum job_class class_of(const Crafterse__V1__Job *job)
                                                                        : CLASS_INTERACTIVE;
 }
 
-/* The head of a topic's records. */
+/* The head of a topic's records, and jobs of the class whose next attempt is not due yet. */
 struct queue {
     char topic[TOPIC_NAME_MAX];
-    struct window window;
+    struct window window, retry;
     struct metric *dispatched, *oldest_age;
 };
 
@@ -44,7 +44,6 @@ struct dispatch {
     char topic_jobs[TOPIC_NAME_MAX];
     struct queue queues[CLASS_COUNT];
     struct window joined; /* jobs that share another's run */
-    struct window retry;  /* jobs whose next attempt is not due yet */
     char topic_retry[TOPIC_NAME_MAX];
     struct credit *credit;
     size_t lane_count; /* 0 until the first reconciliation */
@@ -61,6 +60,7 @@ static void make_queue(struct dispatch *d, enum job_class class, enum topic topi
     char labels[96];
     topic_name(d->stage->kafka, topic, d->pool, q->topic);
     window_init(&q->window);
+    window_init(&q->retry);
     snprintf(labels, sizeof(labels), "pool=\"%s\",class=\"%s\"", d->pool, class_names[class]);
     q->dispatched = metric_create(METRIC_COUNTER, "crafterse_router_dispatched_total", labels,
                                   "Jobs sent to a lane.");
@@ -85,7 +85,6 @@ struct dispatch *dispatch_create(struct stage *stage, const struct dispatch_opti
     d->unfinished = metric_create(METRIC_GAUGE, "crafterse_router_unfinished_jobs", labels,
                                   "Jobs that the pool's workers hold, as credit counts them.");
     window_init(&d->joined);
-    window_init(&d->retry);
     d->shared = metric_create(METRIC_COUNTER, "crafterse_router_shared_jobs_total", labels,
                               "Jobs that got the pictures of another job's run.");
     topic_name(stage->kafka, TOPIC_RETRY, d->pool, d->topic_retry);
@@ -111,9 +110,9 @@ void dispatch_drain(struct dispatch *d)
 {
     for (int i = 0; i < CLASS_COUNT; i++) {
         drop_all(d, &d->queues[i].window);
+        drop_all(d, &d->queues[i].retry);
     }
     drop_all(d, &d->joined);
-    drop_all(d, &d->retry);
 }
 
 void dispatch_destroy(struct dispatch *d)
@@ -179,9 +178,14 @@ void dispatch_reconcile(struct dispatch *d, const struct dispatch_lanes *lanes)
 
 /* ---- The window ----------------------------------------------------------------------------- */
 
-static struct window *window_of(struct dispatch *d, const Crafterse__V1__Job *job)
+static struct queue *queue_of(struct dispatch *d, const Crafterse__V1__Job *job)
 {
-    return &d->queues[class_of(job)].window;
+    return &d->queues[class_of(job)];
+}
+
+static size_t count_retrying(const struct dispatch *d)
+{
+    return d->queues[CLASS_INTERACTIVE].retry.count + d->queues[CLASS_BATCH].retry.count;
 }
 
 /* The next record of the topic; NULL when none waits. */
@@ -209,17 +213,12 @@ static void fill(struct dispatch *d)
             window_append(&q->window, waiting);
         }
     }
-    while (d->retry.count < RETRY_MAX && (waiting = take(d, d->topic_retry)) != NULL) {
-        window_insert_by_time(&d->retry, waiting);
+    while (count_retrying(d) < RETRY_MAX && (waiting = take(d, d->topic_retry)) != NULL) {
+        window_insert_by_time(&queue_of(d, waiting->job)->retry, waiting);
     }
-}
-
-static void serve_retry(struct dispatch *d)
-{
-    uint64_t now_ms = clock_unix_ms();
-    while (d->retry.first != NULL && d->retry.first->job->not_before_ms <= now_ms) {
-        struct waiting *waiting = window_take(&d->retry, &d->retry.first);
-        window_insert_by_time(window_of(d, waiting->job), waiting);
+    for (int i = 0; i < CLASS_COUNT; i++) {
+        struct queue *q = &d->queues[i];
+        window_move_due(&q->window, &q->retry, clock_unix_ms(), WINDOW_MAX + RETRY_MAX);
     }
 }
 
@@ -307,7 +306,9 @@ static bool join(struct dispatch *d, struct window *w)
         succeed(d, window_take(w, &w->first), flight.end);
         return true;
     }
-    if (d->joined.count >= JOINED_MAX) {
+    /* One that has been run waits for nobody's run, as others may wait for its own: two that failed
+     * would wait for each other. */
+    if (d->joined.count >= JOINED_MAX || job->envelope->attempt > 0) {
         return false;
     }
     struct waiting *waiting = window_take(w, &w->first);
@@ -381,7 +382,7 @@ static void serve_joined(struct dispatch *d)
             xfree(waiting->leader);
             waiting->leader = NULL;
             waiting->alone = is_late;
-            window_push(window_of(d, waiting->job), waiting);
+            window_push(&queue_of(d, waiting->job)->window, waiting);
         }
     }
 }
@@ -404,11 +405,12 @@ static bool cancel_in(struct dispatch *d, struct window *w, const char *job_id)
 bool dispatch_cancel(struct dispatch *d, const char *job_id)
 {
     for (int i = 0; i < CLASS_COUNT; i++) {
-        if (cancel_in(d, &d->queues[i].window, job_id)) {
+        if (cancel_in(d, &d->queues[i].window, job_id) ||
+            cancel_in(d, &d->queues[i].retry, job_id)) {
             return true;
         }
     }
-    return cancel_in(d, &d->retry, job_id) || cancel_in(d, &d->joined, job_id);
+    return cancel_in(d, &d->joined, job_id);
 }
 
 static void drop_lost(struct dispatch *d, struct window *w)
@@ -428,9 +430,9 @@ void dispatch_rebalanced(struct dispatch *d)
 {
     for (int i = 0; i < CLASS_COUNT; i++) {
         drop_lost(d, &d->queues[i].window);
+        drop_lost(d, &d->queues[i].retry);
     }
     drop_lost(d, &d->joined);
-    drop_lost(d, &d->retry);
 }
 
 /* ---- Sending -------------------------------------------------------------------------------- */
@@ -493,7 +495,6 @@ void dispatch_run(struct dispatch *d)
 
     serve_joined(d);
     fill(d);
-    serve_retry(d);
     while (d->lane_count > 0 && stage_has_room(d->stage, IN_FLIGHT_MAX)) {
         bool interactive_waits = head_is_due(d, &interactive->window);
         bool batch_waits = head_is_due(d, &batch->window);
@@ -531,9 +532,9 @@ void dispatch_tick(struct dispatch *d)
     metric_set(d->unfinished, (double)credit_total(d->credit));
     for (int i = 0; i < CLASS_COUNT; i++) {
         sweep(d, &d->queues[i].window);
+        sweep(d, &d->queues[i].retry);
         set_oldest_age(&d->queues[i], clock_unix_ms());
     }
     sweep(d, &d->joined);
-    sweep(d, &d->retry);
-    metric_set(d->retrying, (double)d->retry.count);
+    metric_set(d->retrying, (double)count_retrying(d));
 }

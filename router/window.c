@@ -68,3 +68,10 @@ struct waiting *window_take(struct window *w, struct waiting **link)
     w->count--;
     return waiting;
 }
+
+void window_move_due(struct window *to, struct window *from, uint64_t now_ms, size_t max)
+{
+    while (from->first != NULL && from->first->job->not_before_ms <= now_ms && to->count < max) {
+        window_insert_by_time(to, window_take(from, &from->first));
+    }
+}

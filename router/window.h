@@ -38,6 +38,9 @@ void window_append(struct window *w, struct waiting *waiting);
 void window_push(struct window *w, struct waiting *waiting); /* before all others */
 /* Among those to be tried again, by its not_before_ms. */
 void window_insert_by_time(struct window *w, struct waiting *waiting);
+/* Moves those whose time has come, and whom `from` has in its order, while `to` has fewer than max.
+ */
+void window_move_due(struct window *to, struct window *from, uint64_t now_ms, size_t max);
 
 /* Unlinks *link, which then is the link to the next. */
 struct waiting *window_take(struct window *w, struct waiting **link);

@@ -102,6 +102,22 @@ def test_an_order_under_the_key_of_one_that_has_ended_and_is_forgotten_runs(stac
     wait_until(lambda: runs() == 2, 20)
 
 
+def test_two_runs_of_one_picture_that_failed_do_not_wait_for_each_other(stack):
+    """Two routers may start both at once; each is a run that the other could join."""
+    jobs = [make_job(), make_job()]
+    for job in jobs:
+        job.images[0].content_hash = jobs[0].images[0].content_hash
+        job.pool, job.envelope.attempt = "default", 1
+        job.not_before_ms = int(time.time() * 1000) + 500
+        told = messages.Status(state=State.STATE_RUNNING, pool="default", lane=-1,
+                               retry_at_ms=job.not_before_ms, images=job.images)
+        told.envelope.CopyFrom(job.envelope)
+        stack.topics.send("status", told)
+    for job in jobs:
+        stack.topics.send("retry.default", job)
+    wait_for_end(stack, [job.envelope.job_id for job in jobs], timeout=15)
+
+
 def time_of(statuses, state):
     return next(s.envelope.sent_ms for s in statuses if s.state == state)
 

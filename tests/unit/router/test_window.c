@@ -74,4 +74,26 @@ TEST(a_job_leaves_from_anywhere_and_the_end_stays_the_end)
     CHECK_INT(w.count, 0);
 }
 
+TEST(what_is_due_moves_while_there_is_room)
+{
+    struct window retry, window;
+    window_init(&retry);
+    window_init(&window);
+    window_append(&window, due_at(0, 1));
+    for (uint64_t due = 5; due > 0; due--) {
+        window_insert_by_time(&retry, due_at(10 * due, 10 * due));
+    }
+    window_move_due(&window, &retry, 39, 3);
+    CHECK_INT(window.count, 3); /* a paused pool's router does not take in all of retry.<pool> */
+    CHECK_INT(retry.count, 3);
+    window_move_due(&window, &retry, 39, 10);
+    CHECK_INT(window.count, 4);
+    CHECK_INT(take_first(&window), 10);
+    CHECK_INT(take_first(&window), 20);
+    CHECK_INT(take_first(&window), 30);
+    CHECK_INT(take_first(&window), 1);
+    CHECK_INT(take_first(&retry), 40);
+    CHECK_INT(take_first(&retry), 50);
+}
+
 TEST_MAIN()
