@@ -278,9 +278,12 @@ TEST(a_damaged_lora_does_not_keep_the_others_from_working)
     scratch_text(&scratch, "notes.txt", "not a LoRA");
     copy_lora("kohya", ".hidden.safetensors", SIZE_MAX);
     copy_lora("kohya", "below/deep.safetensors", SIZE_MAX);
+    copy_lora("kohya", "a\", Steps: 1.safetensors", SIZE_MAX);
+    CHECK_INT(mkfifo(scratch_path(&scratch, "pipe.safetensors"), 0600), 0);
     struct engine *engine = open_with(scratch.dir);
     REQUIRE(engine != NULL);
-    CHECK_INT(engine_info(engine)->lora_count, 4);
+    CHECK_INT(engine_info(engine)->lora_count, 5);
+    CHECK_CONTAINS(refusal(engine, "a\", Steps: 1", 1), "rename the file");
     CHECK_CONTAINS(refusal(engine, "short", 1), "\"short\" cannot be used: ");
     CHECK_CONTAINS(refusal(engine, "short", 1), "header claims");
     CHECK_CONTAINS(refusal(engine, "cut", 1), "past the");
@@ -346,7 +349,7 @@ TEST(more_loras_than_stay_open_take_turns)
 
 TEST(a_folder_that_is_missing_and_two_of_one_name_are_refused)
 {
-    static const char *const file[] = {GOLDEN_LORAS "/kohya.safetensors"};
+    const char *file[] = {GOLDEN_LORAS "/kohya.safetensors"};
     struct engine *engine = NULL;
     struct error err;
     struct engine_options options = {
@@ -362,6 +365,13 @@ TEST(a_folder_that_is_missing_and_two_of_one_name_are_refused)
     REQUIRE(engine_open(&engine, &options, &err) == 0);
     CHECK_INT(engine_info(engine)->lora_count, 1);
     engine_close(engine);
+    scratch_create(&scratch);
+    file[0] = scratch_path(&scratch, "folder.safetensors");
+    REQUIRE(mkdir(file[0], 0700) == 0);
+    CHECK_INT(engine_open(&engine, &options, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "folder.safetensors: not a regular file");
+    CHECK_INT(rmdir(file[0]), 0);
+    scratch_remove(&scratch);
 }
 
 TEST_MAIN()

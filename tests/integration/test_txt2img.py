@@ -209,8 +209,15 @@ def test_a_rounded_picture_says_its_precision_and_another_weights_digest(tmp_pat
      "/nonexistent/model_index.json"),
     (["--model", __file__, "--prompt", "x", "--output", "x.png"], 1,
      "not a safetensors file"),
+    # Said before the picture is drawn, so nothing else is.
     (["--model", MODEL, "--prompt", "x", "--output", "/nonexistent/x.png", "--steps", 1], 1,
      "/nonexistent/x.png: cannot create"),
+    (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--dump", "/tmp"], 1,
+     "/tmp: cannot create: Is a directory"),
+    (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--seeds", "1,2", "--batch", 5], 2,
+     "--batch counts seeds up and --seeds lists them: give one"),
+    (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--memory-limit", 1], 1,
+     "and there are 0.00: no picture fits"),
     (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--width", 33], 1,
      "width: 33 is not a multiple of"),
     (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--latents", "/nonexistent"], 1,
@@ -219,7 +226,8 @@ def test_a_rounded_picture_says_its_precision_and_another_weights_digest(tmp_pat
 def test_a_wrong_call_gets_one_clear_line(arguments, code, message):
     done = txt2img(*arguments, check=False)
     assert done.returncode == code
-    assert message in done.stderr.splitlines()[-1]
+    (line,) = done.stderr.splitlines()
+    assert message in line
     assert done.stdout == ""
 
 

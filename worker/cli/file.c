@@ -1,8 +1,11 @@
 #include "worker/cli/file.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/base/panic.h"
 
@@ -45,6 +48,21 @@ int file_read(const char *path, size_t size_max, uint8_t **bytes, size_t *size, 
         *bytes = NULL;
     }
     return result;
+}
+
+int file_check_writable(const char *path, struct error *err)
+{
+    struct stat info;
+    char *copy = xstrdup(path); /* dirname cuts it */
+    int why = 0;
+    if (stat(path, &info) == 0) {
+        why = S_ISDIR(info.st_mode) ? EISDIR : access(path, W_OK) < 0 ? errno : 0;
+    } else if (access(dirname(copy), W_OK | X_OK) < 0) {
+        why = errno;
+    }
+    xfree(copy);
+    return why == 0 ? STATUS_OK
+                    : ERROR(err, STATUS_IO, "%s: cannot create: %s", path, strerror(why));
 }
 
 int file_write(const char *path, const uint8_t *bytes, size_t size, struct error *err)

@@ -127,7 +127,7 @@ static int read_seeds(const struct row *row, const char *text, struct options *o
         }
         count++;
     } while (*rest != '\0');
-    options->batch = options->seed_count = count;
+    options->seed_count = count;
     return 0;
 }
 
@@ -294,6 +294,12 @@ static void print_help(void)
     printf("  %-23s %s\n  %-23s %s\n", "--help", "show this text", "--version", "show the version");
 }
 
+int options_pictures(const struct options *options)
+{
+    int count = options->seed_count > 0 ? options->seed_count : options->batch;
+    return count > 0 ? count : 1;
+}
+
 /* ---- The command line ------------------------------------------------------------------------ */
 
 static int check(const struct options *options)
@@ -309,7 +315,11 @@ static int check(const struct options *options)
             return EXIT_USAGE;
         }
     }
-    if (options->batch > 1 && (options->dump != NULL || options->latents != NULL)) {
+    if (options->batch > 0 && options->seed_count > 0) {
+        fprintf(stderr, "txt2img: --batch counts seeds up and --seeds lists them: give one\n");
+        return EXIT_USAGE;
+    }
+    if (options_pictures(options) > 1 && (options->dump != NULL || options->latents != NULL)) {
         fprintf(stderr,
                 "txt2img: --dump and --latents are for one picture, not with --batch or --seeds\n");
         return EXIT_USAGE;
@@ -343,7 +353,6 @@ int options_parse(struct options *options, int argc, char **argv)
 
     *options = (struct options){
         .generation = {.guidance = -1, .negative_prompt = "", .seed = id_random() >> 32},
-        .batch = 1,
     };
     engine_cache_folder(options->cache_folder, sizeof(options->cache_folder));
     options->engine.cache_folder = options->cache_folder;

@@ -20,7 +20,7 @@ struct options {
     struct picture_options pictures;
     struct lora_options loras;
     const char *latents, *dump, *output;
-    int batch;
+    int batch;                         /* 0: unsaid */
     uint64_t seeds[OPTIONS_SEEDS_MAX]; /* of --seeds, one a picture; 0 of them: counted up */
     int seed_count;
     bool estimate, timings;
@@ -33,5 +33,8 @@ struct options {
  * and --version, and after wrong usage, which is told on stderr. options_deinit in any case. */
 int options_parse(struct options *options, int argc, char **argv);
 void options_deinit(struct options *options);
+
+/* How many pictures to make. */
+int options_pictures(const struct options *options);
 
 #endif

@@ -72,7 +72,7 @@ static void on_preview(void *user, int step, int steps, const struct engine_pict
 /* "out.png" and 2 -> "out-2.png"; the path itself for a single picture. */
 static char *picture_path(const struct options *options, int number)
 {
-    if (options->batch == 1) {
+    if (options_pictures(options) == 1) {
         return xstrdup(options->output);
     }
     size_t size = strlen(options->output) + 16;
@@ -200,12 +200,25 @@ static int make_pictures(struct engine *engine, const struct options *options,
                                      generation->height, &latents, err);
         generation->latents = latents;
     }
-    for (int i = 1; result == STATUS_OK && i <= options->batch; i++) {
+    for (int i = 1; result == STATUS_OK && i <= options_pictures(options); i++) {
         generation->seed = options->seed_count > 0 ? options->seeds[i - 1] : generation->seed;
         result = make_picture(engine, options, generation, i, watch, err);
         generation->seed++;
     }
     xfree(latents);
+    return result;
+}
+
+/* Whether the files can be written, said before the hours that a picture may take. */
+static int check_outputs(const struct options *options, struct error *err)
+{
+    const char *paths[] = {options->output, options->dump, options->pictures.preview_path};
+    int result = STATUS_OK;
+    for (size_t i = 0; result == STATUS_OK && i < sizeof(paths) / sizeof(paths[0]); i++) {
+        if (paths[i] != NULL && !options->estimate) {
+            result = file_check_writable(paths[i], err);
+        }
+    }
     return result;
 }
 
@@ -271,7 +284,10 @@ int main(int argc, char **argv)
     stopwatch_start(&watch);
     int code = options_parse(&options, argc, argv);
     if (code < 0) {
-        int result = picture_options_load(&options.pictures, &err);
+        int result = check_outputs(&options, &err);
+        if (result == STATUS_OK) {
+            result = picture_options_load(&options.pictures, &err);
+        }
         if (result == STATUS_OK) {
             result = run(&options, &watch, &err);
         }

@@ -1,6 +1,7 @@
 #include "worker/engine/engine.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "worker/engine/config/json.h"
 #include "worker/engine/kernels/gemm.h"
 #include "worker/engine/kernels/product.h"
+#include "worker/engine/kernels/rounding.h"
 #include "worker/engine/lora/lora_library.h"
 #include "worker/engine/pipeline/components.h"
 #include "worker/engine/pipeline/conditioning.h"
@@ -42,6 +44,7 @@
 struct engine {
     struct engine_info info;
     struct engine_limits limits;
+    bool nothing_fits; /* into the memory, of whatever size */
     struct components *components;
     struct weight_cache *cache; /* of what they pack; may be NULL */
     struct lora_library *loras;
@@ -131,8 +134,10 @@ static void fill_info(struct engine *engine)
     struct engine_limits *limits = &engine->limits;
     limits->size_multiple = factor;
     limits->width_max = limits->height_max = SIDE_MAX;
-    if (!estimator_fit(&engine->estimator, components_holding(engine->components),
-                       defaults->guidance, &limits->width_max, &limits->height_max)) {
+    engine->nothing_fits =
+        !estimator_fit(&engine->estimator, components_holding(engine->components),
+                       defaults->guidance, &limits->width_max, &limits->height_max);
+    if (engine->nothing_fits) {
         limits->width_max = limits->height_max = factor; /* which engine_check will refuse too */
     }
     int side = components->unet.config.sample_size * factor;
@@ -463,13 +468,17 @@ static int check_memory(const struct engine *engine, const struct generation *ge
     if (result < 0 || estimate.peak <= estimate.limit) {
         return result;
     }
+    char offer[64] = "no picture fits";
+    if (!engine->nothing_fits) {
+        snprintf(offer, sizeof(offer), "up to %d x %d fits", engine->limits.width_max,
+                 engine->limits.height_max);
+    }
     return ERROR(err, STATUS_INVALID,
                  "width, height: a picture of %d x %d takes %.2f GB (weights %.2f, activations "
-                 "%.2f), and there are %.2f: up to %d x %d fits",
+                 "%.2f), and there are %.2f: %s",
                  generation->width, generation->height, (double)estimate.peak * 1e-9,
                  (double)estimate.weights * 1e-9, (double)estimate.activations * 1e-9,
-                 (double)estimate.limit * 1e-9, engine->limits.width_max,
-                 engine->limits.height_max);
+                 (double)estimate.limit * 1e-9, offer);
 }
 
 int engine_check(const struct engine *engine, const struct generation *generation,
@@ -624,8 +633,12 @@ static int copy_latents(const struct safetensors *file, const int64_t shape[3], 
                      "%s: latents has another shape than [1, %lld, %lld, %lld]", path,
                      (long long)shape[0], (long long)shape[1], (long long)shape[2]);
     }
-    *latents = xmalloc(entry->size);
-    memcpy(*latents, entry->data, entry->size);
+    float *values = memcpy(xmalloc(entry->size), entry->data, entry->size);
+    if (!isfinite(rounding_largest(values, (int64_t)(entry->size / sizeof(*values))))) {
+        xfree(values);
+        return ERROR(err, STATUS_CORRUPT, "%s: latents holds NaN or infinity", path);
+    }
+    *latents = values;
     return STATUS_OK;
 }
 

@@ -163,7 +163,7 @@ static int collect(struct checkpoint *checkpoint, struct error *err)
 static int refuse_other_formats(const char *path, struct error *err)
 {
     unsigned char start[8] = {0};
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     ssize_t got = descriptor >= 0 ? read(descriptor, start, sizeof(start)) : -1;
     if (descriptor >= 0) {
         close(descriptor);

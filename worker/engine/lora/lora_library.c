@@ -60,11 +60,16 @@ static int add_file(struct lora_library *library, const char *path, bool require
                     struct error *err)
 {
     struct item item = {.used = 0};
-    bool named = stem_of(path, item.name);
-    if (!named || stat(path, &item.found) < 0 || !S_ISREG(item.found.st_mode)) {
-        return !required ? STATUS_OK
-               : named   ? ERROR(err, STATUS_NOT_FOUND, "%s: %s", path, strerror(errno))
-                       : ERROR(err, STATUS_INVALID, "%s: a LoRA's name ends with %s", path, ending);
+    int result = STATUS_OK;
+    if (!stem_of(path, item.name)) {
+        result = ERROR(err, STATUS_INVALID, "%s: a LoRA's name ends with %s", path, ending);
+    } else if (stat(path, &item.found) < 0) {
+        result = ERROR(err, STATUS_NOT_FOUND, "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(item.found.st_mode)) {
+        result = ERROR(err, STATUS_INVALID, "%s: not a regular file", path);
+    }
+    if (result < 0) {
+        return required ? result : STATUS_OK;
     }
     if (library->count == FILES_MAX) {
         return ERROR(err, STATUS_TOO_LARGE, "%s: more than %d LoRAs", path, FILES_MAX);
@@ -135,6 +140,17 @@ static void fill_hash(const struct lora_file *file, struct engine_lora *info)
     snprintf(info->hash, sizeof(info->hash), "%s", stored);
 }
 
+/* What a prompt and the text of a picture say must end where the name ends. */
+static bool can_be_written(const char *name)
+{
+    for (const char *at = name; *at != '\0'; at++) {
+        if ((unsigned char)*at < ' ' || *at == 0x7f || strchr("<>:\"", *at) != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* A file that cannot be used is no reason not to open: it is listed with what is wrong. */
 static void describe(const struct lora_library *library, const struct item *item,
                      struct engine_lora *info)
@@ -143,8 +159,17 @@ static void describe(const struct lora_library *library, const struct item *item
     struct lora_file *file = NULL;
     *info = (struct engine_lora){.problem = NULL};
     snprintf(info->name, sizeof(info->name), "%s", item->name);
-    if (lora_file_open(&file, item->path, library->targets, &err) < 0 ||
-        model_digest(item->path, info->digest, &err) < 0) {
+    int result = lora_file_open(&file, item->path, library->targets, &err);
+    if (result == STATUS_OK) {
+        result = model_digest(item->path, info->digest, &err);
+    }
+    if (result == STATUS_OK && !can_be_written(item->name)) {
+        result = ERROR(&err, STATUS_INVALID,
+                       "%s: a name with <, >, :, quotes or control characters cannot be said in a "
+                       "prompt: rename the file",
+                       item->path);
+    }
+    if (result < 0) {
         info->problem = xstrdup(err.text);
     }
     fill_hash(file, info);

@@ -147,7 +147,7 @@ static int hash_file(struct digest *hash, const char *path, const char *name, st
 {
     char label[64];
     struct stat info;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     bool ok = descriptor >= 0 && fstat(descriptor, &info) == 0;
     if (ok) {
         int length = snprintf(label, sizeof(label), " %" PRIu64 "\n", (uint64_t)info.st_size);

@@ -59,7 +59,8 @@ const char *safetensors_dtype_name(enum safetensors_dtype dtype)
 
 static int map_file(struct safetensors *file, struct error *err)
 {
-    int descriptor = open(file->path, O_RDONLY | O_CLOEXEC);
+    /* Not to wait for a writer where the path is a pipe. */
+    int descriptor = open(file->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (descriptor < 0) {
         return ERROR(err, errno == ENOENT || errno == ENOTDIR ? STATUS_NOT_FOUND : STATUS_IO,
                      "%s: %s", file->path, strerror(errno));

@@ -1,5 +1,6 @@
 #include "worker/engine/engine.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -340,6 +341,11 @@ TEST(noise_from_a_file_replaces_the_seeds)
     free(latents);
     CHECK_INT(engine_load_latents(engine, path, 64, 64, &latents, &err), STATUS_INVALID);
     CHECK_CONTAINS(err.text, "another shape");
+    CHECK(latents == NULL);
+    noise[count - 1] = NAN;
+    REQUIRE(safetensors_write(path, &entry, 1, NULL, &err) == 0);
+    CHECK_INT(engine_load_latents(engine, path, 32, 24, &latents, &err), STATUS_CORRUPT);
+    CHECK_CONTAINS(err.text, "latents holds NaN or infinity");
     CHECK(latents == NULL);
     unlink(path);
     engine_close(engine);

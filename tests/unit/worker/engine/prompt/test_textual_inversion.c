@@ -220,6 +220,10 @@ TEST(a_file_that_is_named_must_fit_and_goes_before_the_folder)
     CHECK_CONTAINS(err.text, "wide.safetensors");
     snprintf(path, sizeof(path), "%s/none.safetensors", scratch.dir);
     CHECK_INT(textual_inversion_open(&library, &wanted, &err), STATUS_NOT_FOUND);
+    CHECK_INT(mkfifo(scratch_path(&scratch, "pipe.safetensors"), 0600), 0); /* nobody writes it */
+    snprintf(path, sizeof(path), "%s/pipe.safetensors", scratch.dir);
+    CHECK_INT(textual_inversion_open(&library, &wanted, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "pipe.safetensors: not a regular file");
     wanted.file_count = 0;
     wanted.folder = "/nowhere/at/all";
     CHECK_INT(textual_inversion_open(&library, &wanted, &err), STATUS_NOT_FOUND);
