@@ -208,7 +208,8 @@ static bool decide(struct admission *a, struct record *record, Crafterse__V1__Jo
         succeed(a, record, job, now_ms);
         return true;
     }
-    policy_decide(job, a->stage->registry, a->pools, a->pool_count, clock_steady_ms(), &decision);
+    policy_decide(job, a->stage->registry, a->pools, a->pool_count,
+                  registry_now(a->stage->registry), &decision);
     if (decision.admitted) {
         queue_job(a, record, job, decision.pool, now_ms);
         return true;

@@ -502,7 +502,8 @@ void dispatch_run(struct dispatch *d)
             return;
         }
         if (!mustered) {
-            workforce_muster(&force, d->stage->registry, d->pool, d->lane_count, clock_steady_ms());
+            workforce_muster(&force, d->stage->registry, d->pool, d->lane_count,
+                             registry_now(d->stage->registry));
             mustered = true;
         }
         if (!credit_pick(d->credit, force.workers, force.count, &lane)) {
@@ -527,8 +528,8 @@ static void set_oldest_age(const struct queue *q, uint64_t now_ms)
 
 void dispatch_tick(struct dispatch *d)
 {
-    metric_set(d->workers,
-               (double)registry_live_count(d->stage->registry, d->pool, clock_steady_ms()));
+    const struct registry *registry = d->stage->registry;
+    metric_set(d->workers, (double)registry_live_count(registry, d->pool, registry_now(registry)));
     metric_set(d->unfinished, (double)credit_total(d->credit));
     for (int i = 0; i < CLASS_COUNT; i++) {
         sweep(d, &d->queues[i].window);

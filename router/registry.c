@@ -8,6 +8,7 @@
 
 struct registry {
     uint64_t ttl_ms, grace_ms;
+    uint64_t now_ms, heard_ms; /* the registry's time; the steady clock's when it was set */
     struct registry_worker *workers;
     size_t count, capacity;
 };
@@ -30,6 +31,21 @@ void registry_destroy(struct registry *r)
     }
     xfree(r->workers);
     xfree(r);
+}
+
+void registry_hear(struct registry *r, uint64_t steady_ms)
+{
+    uint64_t pause_ms = steady_ms - r->heard_ms;
+    bool is_first = r->heard_ms == 0;
+    r->now_ms = is_first
+                    ? steady_ms
+                    : r->now_ms + (pause_ms < REGISTRY_PAUSE_MS ? pause_ms : REGISTRY_PAUSE_MS);
+    r->heard_ms = steady_ms;
+}
+
+uint64_t registry_now(const struct registry *r)
+{
+    return r->now_ms;
 }
 
 static struct registry_worker *find(struct registry *r, const char *worker_id)

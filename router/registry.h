@@ -2,9 +2,10 @@
  *
  * A worker is live while it was heard within the ttl, has not said goodbye and takes new work. One
  * that is gone is remembered for the grace time, because its pool's jobs may wait for it to come
- * back (policy.h). Time is passed in, so that tests need no clock; it is clock_steady_ms, or a wall
- * clock that is set would lose all workers at once, or keep one that was killed. Not thread-safe.
- */
+ * back (policy.h). Time is passed in, so that tests need no clock: registry_now, which stands still
+ * while Kafka does not answer. Who was not heard in an outage, or while this process was stopped,
+ * was not silent, and orders that were accepted before it are not refused after it. Not
+ * thread-safe. */
 #ifndef ROUTER_REGISTRY_H
 #define ROUTER_REGISTRY_H
 
@@ -21,7 +22,7 @@
 
 struct registry_worker {
     Crafterse__V1__WorkerAnnouncement *announcement; /* owned; never NULL */
-    uint64_t seen_ms;                                /* clock_steady_ms */
+    uint64_t seen_ms;                                /* registry_now */
     bool left;                                       /* its tombstone came */
 };
 
@@ -29,6 +30,13 @@ struct registry;
 
 struct registry *registry_create(uint64_t ttl_ms, uint64_t grace_ms);
 void registry_destroy(struct registry *r);
+
+/* Kafka has answered now (clock_steady_ms: a wall clock that is set would lose all workers at once,
+ * or keep one that was killed). Twice a second it does; of a longer pause only REGISTRY_PAUSE_MS
+ * count. */
+#define REGISTRY_PAUSE_MS 5000
+void registry_hear(struct registry *r, uint64_t steady_ms);
+uint64_t registry_now(const struct registry *r); /* 0 before the first */
 
 /* Takes the announcement over. seen_ms: when it was heard, or for old records when it was sent. */
 void registry_fold(struct registry *r, Crafterse__V1__WorkerAnnouncement *announcement,

@@ -164,7 +164,7 @@ static void fold_worker(struct router *r, const struct record *record)
         return;
     }
     /* Our own clock for what is heard now; the worker's only for what was said before we came. */
-    uint64_t now_ms = clock_steady_ms();
+    uint64_t now_ms = registry_now(r->stage.registry);
     uint64_t said_ms = announcement->last_seen_ms < now_ms ? announcement->last_seen_ms : now_ms;
     registry_fold(r->stage.registry, announcement, r->caught_up ? now_ms : said_ms);
 }
@@ -201,6 +201,7 @@ static void take_offsets(struct router *r)
         if (!reconcile_take(r->reconcile, i, &answer)) {
             continue;
         }
+        registry_hear(r->stage.registry, clock_steady_ms());
         const struct dispatch_lanes lanes = {answer.lanes, answer.lane_count, answer.asked_ms};
         dispatch_reconcile(r->dispatches[i], &lanes);
         admission_set_waiting(r->admission, i, answer.waiting);
@@ -228,7 +229,7 @@ static void sweep(struct router *r)
         return;
     }
     r->sweep_at_ms = now_ms + SWEEP_MS;
-    registry_sweep(r->stage.registry, clock_steady_ms());
+    registry_sweep(r->stage.registry, registry_now(r->stage.registry));
     for (size_t i = 0; i < r->pool_count; i++) {
         dispatch_tick(r->dispatches[i]);
     }
@@ -403,6 +404,7 @@ static void make_state(struct router *r)
     r->stage.flights = flights_create(FLIGHTS);
     r->stage.registry =
         registry_create((uint64_t)r->config->worker_ttl_ms, (uint64_t)r->config->pool_grace_ms);
+    registry_hear(r->stage.registry, clock_steady_ms());
     backlog_init(&r->stage.backlog, (uint64_t)r->config->results_bytes_max);
     r->stage.buried = metric_create(METRIC_COUNTER, "crafterse_router_dead_letters_total", "",
                                     "Records that are no job, sent to deadletter.");

@@ -115,4 +115,21 @@ TEST(who_has_been_gone_for_longest_makes_room)
     registry_destroy(r);
 }
 
+TEST(who_could_not_be_heard_was_not_silent)
+{
+    struct registry *r = registry_create(TTL, GRACE);
+    CHECK_INT(registry_now(r), 0);
+    registry_hear(r, NOW);
+    CHECK(registry_now(r) == NOW);
+    announce(r, "w", registry_now(r), false);
+    registry_hear(r, NOW + 500);
+    CHECK(registry_now(r) == NOW + 500);
+    registry_hear(r, NOW + 500 + TTL + GRACE + 1); /* Kafka was away */
+    CHECK(registry_now(r) == NOW + 500 + REGISTRY_PAUSE_MS);
+    registry_sweep(r, registry_now(r));
+    REQUIRE(only(r) != NULL);
+    CHECK(registry_is_live(r, only(r), registry_now(r)));
+    registry_destroy(r);
+}
+
 TEST_MAIN()
