@@ -186,8 +186,11 @@ struct job *job_fold_status(struct job_table *t, const Crafterse__V1__Status *st
     }
     struct job *job = job_table_find(t, id);
     if (job == NULL) {
-        if (!is_end && forgotten_jobs_has(t->forgotten, id, status->key_id)) {
-            return NULL; /* late news of a job that has ended */
+        /* Late news of a job that has ended, another end too: a cancelled job shows no picture. But
+         * under an id that an Idempotency-Key made it may be the end of a new order. */
+        if ((!is_end || id_time_ms(id) != 0) &&
+            forgotten_jobs_has(t->forgotten, id, status->key_id)) {
+            return NULL;
         }
         job = job_table_add(t, id, sent_ms);
     }

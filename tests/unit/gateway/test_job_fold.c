@@ -122,6 +122,29 @@ TEST(an_end_that_is_read_late_is_an_end)
     job_table_destroy(table);
 }
 
+TEST(a_cancelled_job_shows_no_picture_though_it_is_forgotten)
+{
+    struct job_table *table = make_table(100);
+    const char *ids[] = {sample_id(1), "00000000-0000-8000-8000-000000000000"};
+    for (int i = 0; i < 2; i++) {
+        sample_request(table, ids[i], "studio", false);
+        sample_status(table, ids[i],
+                      (struct sample_status){STATE(CANCELLED), 0, NOW_MS - 2 * HOUR_MS,
+                                             "cancelled_by_client", NULL});
+    }
+    job_table_forget_old(table, NOW_MS);
+    for (int i = 0; i < 2; i++) {
+        CHECK(job_table_find(table, ids[i]) == NULL);
+        sample_status(table, ids[i],
+                      (struct sample_status){STATE(SUCCEEDED), 1, NOW_MS, NULL, "ab/x.png"});
+    }
+    CHECK(job_table_find(table, ids[0]) == NULL);
+    CHECK(job_table_is_forgotten(table, ids[0], "studio", NOW_MS));
+    /* Its client may have ordered again under the same Idempotency-Key, at another gateway. */
+    CHECK(job_table_find(table, ids[1]) != NULL);
+    job_table_destroy(table);
+}
+
 TEST(an_order_under_a_known_id_changes_nothing)
 {
     struct job_table *table = make_table(100);
