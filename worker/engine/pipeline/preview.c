@@ -302,19 +302,21 @@ void preview_destroy(struct preview *preview)
 
 /* ---- Drawing --------------------------------------------------------------------------------- */
 
-/* Means of step x step latents. */
+/* Means of step x step latents; of all there are across a strip that is narrower. */
 static struct tensor shrink(struct exec *ex, struct tensor latents, int64_t step)
 {
-    int64_t h = latents.shape[1] / step, w = latents.shape[2] / step, c = latents.shape[3];
+    int64_t rows = step < latents.shape[1] ? step : latents.shape[1];
+    int64_t columns = step < latents.shape[2] ? step : latents.shape[2];
+    int64_t h = latents.shape[1] / rows, w = latents.shape[2] / columns, c = latents.shape[3];
     struct tensor small = tensor_4d(ex->step, 1, h, w, c);
     for (int64_t i = 0; i < tensor_count(small); i++) {
-        int64_t y = i / c / w * step, x = i / c % w * step;
+        int64_t y = i / c / w * rows, x = i / c % w * columns;
         double sum = 0;
-        for (int64_t k = 0; k < step * step; k++) {
-            int64_t at = (y + k / step) * latents.shape[2] + x + k % step;
+        for (int64_t k = 0; k < rows * columns; k++) {
+            int64_t at = (y + k / columns) * latents.shape[2] + x + k % columns;
             sum += (double)latents.data[at * c + i % c];
         }
-        small.data[i] = (float)(sum / (double)(step * step));
+        small.data[i] = (float)(sum / (double)(rows * columns));
     }
     return small;
 }

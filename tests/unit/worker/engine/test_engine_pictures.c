@@ -361,4 +361,29 @@ TEST(previews_stay_small_and_leave_the_picture_as_it_is)
     engine_close(engine);
 }
 
+TEST(a_strip_one_latent_wide_has_a_preview_too)
+{
+    static const struct {
+        int width, height, preview_width, preview_height;
+    } cases[] = {{1040, 8, 65, 1}, {8, 1040, 1, 65}};
+    struct engine *engine = open_model("tests/golden/tiny-sdxl");
+    REQUIRE(engine != NULL);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        static struct previews previews;
+        struct error err;
+        struct picture picture;
+        struct generation generation = {.prompt = "a sword",
+                                        .width = cases[i].width,
+                                        .height = cases[i].height,
+                                        .steps = 1,
+                                        .guidance = 1,
+                                        .preview = on_preview};
+        CHECK_INT(engine_generate(engine, &generation, NULL, &previews, NULL, &picture, &err), 0);
+        CHECK_INT(previews.width, cases[i].preview_width);
+        CHECK_INT(previews.height, cases[i].preview_height);
+        picture_free(&picture);
+    }
+    engine_close(engine);
+}
+
 TEST_MAIN()
