@@ -21,40 +21,41 @@
 
 /* What a name, or the start of one, gives away. In order: the first that is there counts. */
 static const struct {
-    const char *start, *what;
+    const char *start;
+    bool beside_unet; /* also where the file has a UNet */
+    const char *what;
 } others[] = {
-    {"lora_unet_", "a LoRA: it goes on top of a model"},
-    {"lora_te", "a LoRA: it goes on top of a model"},
-    {"control_model.", "a ControlNet, which is not supported"},
-    {"controlnet_cond_embedding.", "a ControlNet, which is not supported"},
-    {"input_hint_block.", "a ControlNet, which is not supported"},
-    {UNET "joint_blocks.", "Stable Diffusion 3, which is not supported"},
-    {"joint_blocks.", "Stable Diffusion 3, which is not supported"},
-    {UNET "double_blocks.", "Flux or a model built like it, which is not supported"},
-    {"double_blocks.", "Flux or a model built like it, which is not supported"},
-    {UNET "clip_txt_mapper.", "Stable Cascade, which is not supported"},
-    {"clip_txt_mapper.", "Stable Cascade, which is not supported"},
-    {UNET "input_blocks.1.0.time_stack.", "a video model, which is not supported"},
-    {"embedder.model.visual.", "SD 2.1 unCLIP, which is not supported"},
-    {"edm_mean", "Playground v2.5, whose EDM sampling is not supported"},
-    {"edm_vpred.sigma_max", "CosXL, whose EDM sampling is not supported"},
-    {"emb_params", "a textual inversion embedding: it goes with a model"},
-    {"string_to_param", "a textual inversion embedding: it goes with a model"},
-    {"down_blocks.", "one component of a diffusers folder: give the folder that has the "
-                     "model_index.json"},
-    {"text_model.", "one component of a diffusers folder: give the folder that has the "
-                    "model_index.json"},
-    {"decoder.", "an autoencoder alone, without a UNet and text encoders"},
+    {"lora_unet_", false, "a LoRA: it goes on top of a model"},
+    {"lora_te", false, "a LoRA: it goes on top of a model"},
+    {"control_model.", true, "a ControlNet, which is not supported"},
+    {"controlnet_cond_embedding.", true, "a ControlNet, which is not supported"},
+    {"input_hint_block.", false, "a ControlNet, which is not supported"},
+    {UNET "joint_blocks.", true, "Stable Diffusion 3, which is not supported"},
+    {"joint_blocks.", false, "Stable Diffusion 3, which is not supported"},
+    {UNET "double_blocks.", true, "Flux or a model built like it, which is not supported"},
+    {"double_blocks.", false, "Flux or a model built like it, which is not supported"},
+    {UNET "clip_txt_mapper.", true, "Stable Cascade, which is not supported"},
+    {"clip_txt_mapper.", true, "Stable Cascade, which is not supported"},
+    {UNET "input_blocks.1.0.time_stack.", true, "a video model, which is not supported"},
+    {"embedder.model.visual.", true, "SD 2.1 unCLIP, which is not supported"},
+    {"edm_mean", true, "Playground v2.5, whose EDM sampling is not supported"},
+    {"edm_vpred.sigma_max", true, "CosXL, whose EDM sampling is not supported"},
+    {"emb_params", true, "a textual inversion embedding: it goes with a model"},
+    {"string_to_param", false, "a textual inversion embedding: it goes with a model"},
+    {"down_blocks.", false,
+     "one component of a diffusers folder: give the folder that has the model_index.json"},
+    {"text_model.", false,
+     "one component of a diffusers folder: give the folder that has the model_index.json"},
+    {"decoder.", false, "an autoencoder alone, without a UNet and text encoders"},
 };
 
 static int refuse_others(const struct safetensors *file, struct error *err)
 {
     const char *path = safetensors_path(file);
+    bool has_unet = tensor_name_exists_below(file, UNET);
     for (size_t i = 0; i < COUNT(others); i++) {
-        bool is_alone = strncmp(others[i].start, UNET, strlen(UNET)) == 0 ||
-                        strchr("ec", others[i].start[0]) != NULL ||
-                        !tensor_name_exists_below(file, UNET);
-        if (is_alone && tensor_name_exists_below(file, others[i].start)) {
+        if ((others[i].beside_unet || !has_unet) &&
+            tensor_name_exists_below(file, others[i].start)) {
             return ERROR(err, STATUS_UNSUPPORTED, "%s: this is %s", path, others[i].what);
         }
     }
