@@ -25,8 +25,8 @@ def runs(stack, job):
 
 def test_it_is_tried_again_with_growing_waits_and_others_go_first(stack, client):
     failing = client.submit("fail twice", seed=1, **SMALL)["id"]
-    wait_until(lambda: client.get(failing)["retry_at"], 20)
-    waiting = client.get(failing)
+    waiting = wait_until(lambda: next(
+        (job for job in [client.get(failing)] if job["retry_at"]), None), 20)
     assert (waiting["state"], waiting["attempts"]) == ("running", 1)
     # The only worker is free for others meanwhile.
     others = [client.draw("not held up", seed=i, **SMALL) for i in range(3)]
