@@ -214,6 +214,7 @@ static void fill(struct dispatch *d)
         }
     }
     while (count_retrying(d) < RETRY_MAX && (waiting = take(d, d->topic_retry)) != NULL) {
+        window_bound_wait(waiting, clock_unix_ms());
         window_insert_by_time(&queue_of(d, waiting->job)->retry, waiting);
     }
     for (int i = 0; i < CLASS_COUNT; i++) {

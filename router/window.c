@@ -26,6 +26,16 @@ void window_free_waiting(struct waiting *waiting)
     xfree(waiting);
 }
 
+void window_bound_wait(struct waiting *waiting, uint64_t now_ms)
+{
+    Crafterse__V1__Job *job = waiting->job;
+    uint64_t sent_ms = job->envelope->sent_ms;
+    uint64_t wait_ms = job->not_before_ms > sent_ms ? job->not_before_ms - sent_ms : 0;
+    if (job->not_before_ms > now_ms + wait_ms) {
+        job->not_before_ms = now_ms + wait_ms;
+    }
+}
+
 static void link_at(struct window *w, struct waiting **link, struct waiting *waiting)
 {
     waiting->next = *link;

@@ -34,6 +34,11 @@ struct waiting *window_make_waiting(struct record *record, Crafterse__V1__Job *j
 /* Frees all but the record, which must have gone its way. */
 void window_free_waiting(struct waiting *waiting);
 
+/* By the worker's clock that wrote it, a job to be tried again waits for the time between sent_ms
+ * and not_before_ms. By ours, whichever of the two is wrong, it waits no longer than that from now
+ * on. */
+void window_bound_wait(struct waiting *waiting, uint64_t now_ms);
+
 void window_append(struct window *w, struct waiting *waiting);
 void window_push(struct window *w, struct waiting *waiting); /* before all others */
 /* Among those to be tried again, by its not_before_ms. */

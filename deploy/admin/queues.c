@@ -1,6 +1,7 @@
 /* Lag by topic, and the age of the oldest job: the record at the first uncommitted offset of each
  * partition says when its job was accepted. */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -65,9 +66,9 @@ static int print_topic(const struct admin *admin, struct lag *lag, const char *g
     for (size_t i = 0; i < count; i++) {
         waiting += partitions[i].records;
     }
-    /* A Result is no Job, and says nothing that could be read as one. */
-    double age =
-        waiting > 0 && topic != TOPIC_RESULTS ? oldest_age(admin, name, partitions, count) : -1;
+    /* A Result or a Repair is no Job, and says nothing that could be read as one. */
+    bool are_jobs = topic != TOPIC_RESULTS && topic != TOPIC_REPAIRS;
+    double age = waiting > 0 && are_jobs ? oldest_age(admin, name, partitions, count) : -1;
     printf("%-44s %10" PRId64, name, waiting);
     if (age >= 0) {
         printf(" %12.1f s", age);
@@ -94,6 +95,9 @@ int admin_queues(const struct admin *admin, struct error *err)
     }
     if (result == STATUS_OK) {
         result = print_topic(admin, lag, "uploader", TOPIC_RESULTS, "", err);
+    }
+    if (result == STATUS_OK) {
+        result = print_topic(admin, lag, "uploader", TOPIC_REPAIRS, "", err);
     }
     lag_destroy(lag);
     return result;

@@ -38,7 +38,7 @@ def test_queues_tell_what_waits_and_for_how_long(stack, client, admin):
     time.sleep(1.1)
     found = {row[0].removeprefix(stack.prefix): row[1:] for row in rows(admin("queues"))}
     assert set(found) == {"requests", "queue.default.interactive", "queue.default.batch",
-                          "retry.default", "jobs.default", "results"}
+                          "retry.default", "jobs.default", "results", "repairs"}
     waiting = found["queue.default.interactive"]
     assert int(waiting[0]) >= 1 and float(waiting[1]) > 1.0
     assert int(found["jobs.default"][0]) >= 1

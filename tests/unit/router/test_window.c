@@ -96,4 +96,15 @@ TEST(what_is_due_moves_while_there_is_room)
     CHECK_INT(take_first(&retry), 50);
 }
 
+TEST(a_worker_whose_clock_is_ahead_delays_a_job_by_its_wait_only)
+{
+    struct waiting *waiting = due_at(9000, 1);
+    waiting->job->envelope->sent_ms = 7000; /* two seconds before */
+    window_bound_wait(waiting, 7500);
+    CHECK_INT(waiting->job->not_before_ms, 9000);
+    window_bound_wait(waiting, 1000); /* its clock is six seconds ahead, or came that fast */
+    CHECK_INT(waiting->job->not_before_ms, 3000);
+    window_free_waiting(waiting);
+}
+
 TEST_MAIN()
