@@ -258,6 +258,21 @@ static int apply_spacing(const struct sampler *sampler, const char *text,
     return STATUS_OK;
 }
 
+/* "uniform, karras, ...": what settings.sigmas can be for the sampler. */
+static void list_sigmas(const struct sampler *sampler, char out[NAMES_SIZE])
+{
+    size_t length = (size_t)snprintf(out, NAMES_SIZE, "uniform");
+    for (int kind = SIGMAS_KARRAS; kind <= SIGMAS_LU; kind++) {
+        if ((sampler->sigma_kinds & 1U << kind) != 0) {
+            length += (size_t)snprintf(out + length, NAMES_SIZE - length, ", %s",
+                                       sigma_table_kind_name((enum sigma_kind)kind));
+        }
+    }
+    if (!sampler->own_timesteps) {
+        snprintf(out + length, NAMES_SIZE - length, ", sgm_uniform");
+    }
+}
+
 static int apply_sigmas(const struct sampler *sampler, const char *text,
                         struct sampler_options *options, struct error *err)
 {
@@ -272,8 +287,10 @@ static int apply_sigmas(const struct sampler *sampler, const char *text,
                      text);
     }
     if (kind != SIGMAS_UNIFORM && (sampler->sigma_kinds & 1U << kind) == 0) {
-        return ERROR(err, STATUS_INVALID, "sigmas: \"%s\" is not supported by %s", text,
-                     sampler->name);
+        char offer[NAMES_SIZE];
+        list_sigmas(sampler, offer);
+        return ERROR(err, STATUS_INVALID, "sigmas: \"%s\" is not supported by %s (%s)", text,
+                     sampler->name, offer);
     }
     options->sigmas = kind;
     return STATUS_OK;
@@ -312,8 +329,8 @@ static int apply_settings(const struct scheduler *scheduler,
         return ERROR(err, STATUS_INVALID, "eta: %g is not from 0 to 1", settings->eta);
     }
     if (settings->eta > 0.0 && !sampler->takes_eta) {
-        return ERROR(err, STATUS_INVALID, "eta: %g is not supported by %s", settings->eta,
-                     sampler->name);
+        return ERROR(err, STATUS_INVALID, "eta: %g is not supported by %s (only by ddim and tcd)",
+                     settings->eta, sampler->name);
     }
     int result = apply_spacing(sampler, spacing, options, err);
     return result < 0 ? result : apply_sigmas(sampler, sigmas, options, err);

@@ -199,9 +199,13 @@ static void expect_refused(const char *name, struct scheduler_settings settings,
 TEST(settings_that_a_sampler_has_no_use_for_are_refused_by_name)
 {
     expect_refused("ddim", (struct scheduler_settings){.sigmas = "karras"},
-                   "sigmas: \"karras\" is not supported by ddim");
-    expect_refused("euler", (struct scheduler_settings){.sigmas = "lu_lambdas"},
-                   "sigmas: \"lu_lambdas\" is not supported by euler");
+                   "sigmas: \"karras\" is not supported by ddim (uniform, sgm_uniform)");
+    expect_refused("tcd", (struct scheduler_settings){.sigmas = "beta"},
+                   "sigmas: \"beta\" is not supported by tcd (uniform)");
+    expect_refused(
+        "euler", (struct scheduler_settings){.sigmas = "lu_lambdas"},
+        "sigmas: \"lu_lambdas\" is not supported by euler (uniform, karras, exponential, "
+        "beta, sgm_uniform)");
     expect_refused("euler", (struct scheduler_settings){.sigmas = "odd"},
                    "sigmas: \"odd\" is not one of uniform, karras");
     expect_refused("euler", (struct scheduler_settings){.timestep_spacing = "odd"},
@@ -213,7 +217,7 @@ TEST(settings_that_a_sampler_has_no_use_for_are_refused_by_name)
         (struct scheduler_settings){.sigmas = "sgm_uniform", .timestep_spacing = "leading"},
         "contradicts the sigmas sgm_uniform");
     expect_refused("euler", (struct scheduler_settings){.eta = 0.5},
-                   "eta: 0.5 is not supported by");
+                   "eta: 0.5 is not supported by euler (only by ddim and tcd)");
     expect_refused("ddim", (struct scheduler_settings){.eta = 1.5}, "eta: 1.5 is not from 0 to 1");
     expect_refused("ddim", (struct scheduler_settings){.begin = 10},
                    "of 10 steps, 10 cannot be left out");
