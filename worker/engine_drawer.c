@@ -340,6 +340,7 @@ static int encode(const struct engine_drawer *d, const struct drawer_request *re
                                                   .width = request->width,
                                                   .height = request->height,
                                                   .model_name = d->model.name,
+                                                  .vae_name = engine_info(d->engine)->vae_name,
                                                   .model_digest = d->model.digest,
                                                   .strength =
                                                       engine_strength(d->engine, generation),

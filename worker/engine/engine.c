@@ -284,6 +284,9 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     engine->info.arithmetic = precision_name(engine->arithmetics.unet);
     digest_arithmetic(engine);
     model_name_of(options->model_path, engine->info.model_name, sizeof(engine->info.model_name));
+    if (options->vae_path != NULL && *options->vae_path != '\0') {
+        model_name_of(options->vae_path, engine->info.vae_name, sizeof(engine->info.vae_name));
+    }
     engine->ex.band_rows = options->band_rows;
     estimator_init(&engine->estimator, engine->components, parallel_threads(engine->ex.pool),
                    options->memory_limit > 0 ? options->memory_limit : memory_limit(), files);

@@ -115,6 +115,7 @@ struct engine_lora {
 
 struct engine_info {
     char model_name[128]; /* see pipeline/model_name.h */
+    char vae_name[128];   /* the same of engine_options.vae_path; "" without */
     /* SHA-256 in hex over every file's relative path, size and content (large files sampled): see
      * weights/model_digest.h; and over the arithmetic, where it is not float32. Engines with the
      * same digest make the same pictures. */

@@ -87,7 +87,7 @@ char *parameters_text(const struct picture_parameters *p)
     const char *negative = p->negative_prompt != NULL ? p->negative_prompt : "";
     const char *tags = p->lora_tags != NULL ? p->lora_tags : "";
     const char *hashes = p->lora_hashes != NULL ? p->lora_hashes : "";
-    char model[256];
+    char model[256], vae[256];
     quote(p->model_name, model);
     struct buf text;
     buf_init(&text, strlen(p->prompt) + strlen(negative) + strlen(tags) + strlen(hashes) +
@@ -103,6 +103,10 @@ char *parameters_text(const struct picture_parameters *p)
                      ", Seed: %" PRIu64 ", Size: %" PRIu32 "x%" PRIu32
                      ", Model: %s, Weights digest: %.64s, RNG: CPU",
                      p->seed, p->width, p->height, model, p->model_digest);
+    if (p->vae_name != NULL && p->vae_name[0] != '\0') {
+        quote(p->vae_name, vae);
+        (void)buf_printf(&text, NULL, ", VAE: %s", vae);
+    }
     if (p->arithmetic != NULL && strcmp(p->arithmetic, "f32") != 0) {
         (void)buf_printf(&text, NULL, ", Precision: %.16s", p->arithmetic);
     }

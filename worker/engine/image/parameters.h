@@ -23,6 +23,7 @@ struct picture_parameters {
     /* "Model", and "Weights digest": not "Model hash", by which A1111 and Civitai mean the first
      * digits of one file's SHA-256. */
     const char *model_name, *model_digest;
+    const char *vae_name;   /* "VAE", where it is not the model's own; NULL or "": not written */
     const char *arithmetic; /* "Precision: int8"; NULL or "f32": not written */
     int clip_skip;          /* layers left out; "Clip skip" counts one more: 1 leaves none out */
     /* LoRAs: what stands after the prompt, "<lora:a:0.8>", and after "Lora hashes", "a: HASH"; ""

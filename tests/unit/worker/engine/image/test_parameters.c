@@ -36,6 +36,19 @@ TEST(without_a_negative_prompt_there_is_no_line_for_it)
     xfree(text);
 }
 
+TEST(a_vae_that_is_not_the_models_is_named)
+{
+    const struct picture_parameters p = {.prompt = "",
+                                         .scheduler = "euler",
+                                         .model_name = "m",
+                                         .model_digest = "d",
+                                         .vae_name = "taesd, new"};
+    char *text = parameters_text(&p);
+    CHECK_STR(strstr(text, "Model: "),
+              "Model: m, Weights digest: d, RNG: CPU, VAE: \"taesd, new\"");
+    xfree(text);
+}
+
 TEST(controls_follow_the_model_only_when_they_are_used)
 {
     struct picture_parameters p = {
