@@ -111,6 +111,17 @@ def test_a_batch_is_the_seeds_that_follow(tmp_path):
     assert pixels(tmp_path / "ring-2.png") == pixels(tmp_path / "alone.png")
 
 
+def test_a_deadline_gives_a_picture_up_or_takes_what_there_is(tmp_path):
+    common = ["--model", MODEL, "--prompt", "a ring", "--steps", 500, "--deadline", 0.001,
+              "--output", tmp_path / "ring.png"]
+    done = txt2img(*common, check=False)
+    assert done.returncode == 1 and "deadline" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "ring.png").exists()
+    done = txt2img(*common, "--partial")
+    assert "the deadline cut it short after step 1\n" in done.stderr
+    assert texts(tmp_path / "ring.png")["parameters"].endswith(", Steps done: 1")
+
+
 def test_a_dump_holds_every_stage_in_torchs_layout(tmp_path):
     txt2img("--model", MODEL, "--prompt", "a ring", "--steps", 2, "--width", 64, "--height", 32,
             "--dump", tmp_path / "dump.safetensors", "--output", tmp_path / "ring.png")
@@ -204,6 +215,8 @@ def test_a_rounded_picture_says_its_precision_and_another_weights_digest(tmp_pat
     (["--lora", "a:much"], 2, "--lora: expected FILE.safetensors or a name"),
     (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--lora", "gone"], 1,
      'there is no "gone"'),
+    (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--partial"], 2,
+     "--partial says what --deadline does"),
     (["stray"], 2, '"stray" is not an option'),
     (["--model", "/nonexistent", "--prompt", "x", "--output", "x.png"], 1,
      "/nonexistent/model_index.json"),

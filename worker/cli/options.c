@@ -236,7 +236,7 @@ static const struct row rows[] = {
     TEXT("scheduler", "NAME", generation.scheduler,
          "euler, dpmpp_2m, \"DPM++ 2M Karras\", ...: see docs/SAMPLERS.md"),
     TEXT("sigmas", "NAME", generation.sigmas,
-         "uniform, karras, exponential, beta, sgm_uniform (default: the model's)"),
+         "uniform, karras, exponential, beta, sgm_uniform, lu_lambdas (default: the model's)"),
     TEXT("timestep-spacing", "NAME", generation.timestep_spacing,
          "leading, trailing or linspace (default: the model's)"),
     NUMBER("eta", generation.eta, "noise between the steps of ddim and tcd, 0 (default) to 1"),
@@ -273,6 +273,9 @@ static const struct row rows[] = {
     TEXT("mask", "FILE", pictures.mask_path,
          "PNG: white (or opaque) is painted anew in the init image"),
     NUMBER("mask-blur", generation.mask_blur, "blur the mask by so many pixels"),
+    NUMBER("deadline", deadline_seconds,
+           "give a picture up after so many seconds (default: never)"),
+    FLAG("partial", generation.partial, "or take what there is by then, after one step at least"),
     TEXT("preview", "FILE", pictures.preview_path,
          "write a small PNG of what there is after each step"),
     OTHER("tile", "AXES", tile, generation.tile_x, "seamless along x, y or xy, for textures"),
@@ -317,6 +320,10 @@ static int check(const struct options *options)
     }
     if (options->batch > 0 && options->seed_count > 0) {
         fprintf(stderr, "txt2img: --batch counts seeds up and --seeds lists them: give one\n");
+        return EXIT_USAGE;
+    }
+    if (options->generation.partial && options->deadline_seconds == 0) {
+        fprintf(stderr, "txt2img: --partial says what --deadline does: give both\n");
         return EXIT_USAGE;
     }
     if (options_pictures(options) > 1 && (options->dump != NULL || options->latents != NULL)) {

@@ -93,10 +93,11 @@ static int write_png(const char *path, const struct picture *picture,
     char *tags, *hashes;
     engine_lora_texts(engine, generation, &tags, &hashes);
     struct picture_parameters parameters = {
-        .arithmetic = engine_info(engine)->arithmetic,
+        .arithmetic = info->arithmetic,
         .prompt = generation->prompt,
         .negative_prompt = generation->negative_prompt,
         .steps = (uint32_t)generation->steps,
+        .steps_done = (uint32_t)picture->steps_done,
         .scheduler = generation->scheduler,
         .sigmas = generation->sigmas,
         .timestep_spacing = generation->timestep_spacing,
@@ -112,6 +113,7 @@ static int write_png(const char *path, const struct picture *picture,
         .width = (uint32_t)generation->width,
         .height = (uint32_t)generation->height,
         .model_name = info->model_name,
+        .vae_name = info->vae_name,
         .model_digest = info->digest,
         .clip_skip = generation->clip_skip,
         .lora_tags = tags,
@@ -172,6 +174,9 @@ static int make_picture(struct engine *engine, const struct options *options,
         result = engine_dump_write(dump, options->dump, err);
     }
     if (result == STATUS_OK) {
+        if (picture.steps_done > 0) {
+            fprintf(stderr, "the deadline cut it short after step %d\n", picture.steps_done);
+        }
         fprintf(stderr, "%s: %dx%d, seed %" PRIu64 ", %.1f s%s\n", path, picture.width,
                 picture.height, generation->seed, picture.timings.total_seconds,
                 picture.prompt_truncated ? " (the prompt was too long and was cut)" : "");
@@ -202,6 +207,9 @@ static int make_pictures(struct engine *engine, const struct options *options,
     }
     for (int i = 1; result == STATUS_OK && i <= options_pictures(options); i++) {
         generation->seed = options->seed_count > 0 ? options->seeds[i - 1] : generation->seed;
+        if (options->deadline_seconds > 0) {
+            generation->deadline = clock_monotonic_seconds() + options->deadline_seconds;
+        }
         result = make_picture(engine, options, generation, i, watch, err);
         generation->seed++;
     }
