@@ -9,6 +9,10 @@
 #include "common/bus/kafka_client.h"
 
 #define CLOSE_TIMEOUT_MS 5000
+/* A broker that has just come to lead a partition says that it ends where it knows that all
+ * replicas have it, which for a moment (replica.fetch.wait.max.ms, half a second) is before its
+ * last records. */
+#define END_MOMENT_MS 1500
 
 struct record_reader {
     rd_kafka_t *rk;
@@ -67,7 +71,10 @@ static int missing(struct error *err, const char *topic, int32_t partition, int6
                  topic, (long long)offset, partition);
 }
 
-/* Takes one message; returns 1 when it says nothing about the record. */
+/* What a message says of the record, beside a status. */
+enum { SAYS_NOTHING = 1, SAYS_END };
+
+/* Takes one message; returns one of these, or a status. */
 static int take(const rd_kafka_message_t *message, const char *topic, int64_t offset,
                 uint8_t **payload, size_t *size, struct error *err)
 {
@@ -81,12 +88,42 @@ static int take(const rd_kafka_message_t *message, const char *topic, int64_t of
         memcpy(*payload, message->payload, message->len);
         return STATUS_OK;
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+        return SAYS_END;
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
     case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
         return missing(err, topic, message->partition, offset);
     default: /* connections come and go, and for a while so may partitions */
-        return 1;
+        return SAYS_NOTHING;
     }
+}
+
+/* Until the record came, or will not come; the partition is being read. */
+static int await(struct record_reader *reader, int32_t partition, int64_t offset,
+                 uint64_t deadline_ms, uint8_t **payload, size_t *size, struct error *err)
+{
+    const char *topic = rd_kafka_topic_name(reader->topic);
+    uint64_t now_ms = clock_monotonic_ms(),
+             end_ms = 0; /* end_ms: from then on the end is believed */
+    while (now_ms < deadline_ms && (end_ms == 0 || now_ms < end_ms)) {
+        uint64_t until_ms = end_ms != 0 && end_ms < deadline_ms ? end_ms : deadline_ms;
+        rd_kafka_message_t *message =
+            rd_kafka_consume(reader->topic, partition, (int)(until_ms - now_ms));
+        int result =
+            message != NULL ? take(message, topic, offset, payload, size, err) : SAYS_NOTHING;
+        if (message != NULL) {
+            rd_kafka_message_destroy(message);
+        }
+        if (result <= 0) {
+            return result;
+        }
+        now_ms = clock_monotonic_ms();
+        end_ms = result == SAYS_END && end_ms == 0 ? now_ms + END_MOMENT_MS : end_ms;
+    }
+    return end_ms != 0 && now_ms >= end_ms
+               ? missing(err, topic, partition, offset)
+               : ERROR(err, STATUS_UNAVAILABLE,
+                       "topic %s: record %lld of partition %d did not come in time", topic,
+                       (long long)offset, partition);
 }
 
 /* librdkafka waits for a partition that does not exist, as it may come to be: nobody could have
@@ -124,19 +161,7 @@ int record_reader_read(struct record_reader *reader, int32_t partition, int64_t 
         return kafka_client_error(err, rd_kafka_last_error(), "cannot read topic %s partition %d",
                                   topic, partition);
     }
-    result = 1;
-    for (uint64_t now_ms = clock_monotonic_ms(); result == 1 && now_ms < deadline_ms;
-         now_ms = clock_monotonic_ms()) {
-        rd_kafka_message_t *message =
-            rd_kafka_consume(reader->topic, partition, (int)(deadline_ms - now_ms));
-        if (message != NULL) {
-            result = take(message, topic, offset, payload, size, err);
-            rd_kafka_message_destroy(message);
-        }
-    }
+    result = await(reader, partition, offset, deadline_ms, payload, size, err);
     rd_kafka_consume_stop(reader->topic, partition);
-    return result == 1 ? ERROR(err, STATUS_UNAVAILABLE,
-                               "topic %s: record %lld of partition %d did not come within %d ms",
-                               topic, (long long)offset, partition, timeout_ms)
-                       : result;
+    return result;
 }

@@ -20,8 +20,9 @@ int record_reader_create(struct record_reader **out, const struct kafka_config *
 void record_reader_destroy(struct record_reader *reader); /* accepts NULL */
 
 /* The record at this place: *payload (xfree) and *size. Waits at most timeout_ms. NOT_FOUND: the
- * topic's retention has deleted it, or it never was; UNAVAILABLE (retriable): no broker told of it
- * in time. */
+ * topic's retention has deleted it, or it never was (which is believed after 1.5 s: a broker that
+ * has just come to lead a partition tells an end before its last records); UNAVAILABLE (retriable):
+ * no broker told of it in time. */
 int record_reader_read(struct record_reader *reader, int32_t partition, int64_t offset,
                        int timeout_ms, uint8_t **payload, size_t *size,
                        struct error *err) MUST_CHECK;

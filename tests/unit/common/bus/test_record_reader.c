@@ -1,11 +1,13 @@
 /* The record reader against librdkafka's mock cluster in this process. */
 #include "common/bus/record_reader.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/panic.h"
 #include "common/bus/embedded_broker.h"
@@ -82,11 +84,39 @@ TEST(a_record_is_read_by_the_place_that_its_delivery_report_told)
     record_reader_destroy(reader);
 }
 
+static void *write_late(void *user)
+{
+    const struct producer_record record = {
+        .topic = "t.inputs", .partition = 0, .payload = "late", .size = 4};
+    struct error err;
+    clock_sleep_ms(400);
+    CHECK_INT(producer_send(producer, &record, NULL, NULL, &err), 0);
+    (void)user;
+    return NULL;
+}
+
+/* As a broker's that has just come to lead the partition: it ends before its last record. */
+TEST(an_end_that_moves_on_in_a_moment_has_lost_no_record)
+{
+    REQUIRE(set_up());
+    struct record_reader *reader = open_reader();
+    uint8_t *payload = NULL;
+    size_t size = 0;
+    struct error err;
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, write_late, NULL) == 0);
+    CHECK_INT(record_reader_read(reader, 0, 0, TIMEOUT_MS, &payload, &size, &err), 0);
+    CHECK(size == 4 && memcmp(payload, "late", 4) == 0);
+    xfree(payload);
+    pthread_join(thread, NULL);
+    record_reader_destroy(reader);
+}
+
 TEST(a_place_without_a_record_is_not_found)
 {
     REQUIRE(set_up());
     struct record_reader *reader = open_reader();
-    const struct producer_place nowhere[] = {{1, 3}, {1, 1000000}, {0, 0}, {7, 0}};
+    const struct producer_place nowhere[] = {{1, 3}, {1, 1000000}, {0, 1}, {7, 0}};
     for (size_t i = 0; i < sizeof(nowhere) / sizeof(nowhere[0]); i++) {
         uint8_t *payload = NULL;
         size_t size = 0;
