@@ -145,7 +145,7 @@ static bool try_read(struct weight_cache *cache)
 {
     struct stat info;
     struct error err;
-    cache->descriptor = open(cache->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    cache->descriptor = open(cache->path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
     if (cache->descriptor < 0) {
         return false;
     }

@@ -124,8 +124,9 @@ static struct safetensors *open_shard(struct weights *weights, const char *dir, 
                                       struct problems *problems)
 {
     char path[PATH_MAX];
-    if (strchr(name, '/') != NULL || name[0] == '.' || !join_path(path, sizeof(path), dir, name)) {
-        problems_add(problems, "%s: not the name of a file beside the index", name);
+    if (strchr(name, '/') != NULL || name[0] == '.' || name[0] == '\0' ||
+        !join_path(path, sizeof(path), dir, name)) {
+        problems_add(problems, "\"%s\": not the name of a file beside the index", name);
         return NULL;
     }
     struct safetensors *shard = find_shard(weights, path);
@@ -148,14 +149,14 @@ static struct safetensors *open_shard(struct weights *weights, const char *dir, 
 static void open_listed_shards(struct weights *weights, const char *dir,
                                const struct json_value *map, struct problems *problems)
 {
-    const char *failed = ""; /* an index lists its tensors shard by shard: one memory is enough */
+    const char *failed = NULL; /* an index lists its tensors shard by shard: one memory is enough */
     for (const struct json_value *at = json_first(map); at != NULL; at = json_next(at)) {
         const char *name = json_text(at);
         if (name == NULL) {
             problems_add(problems, "%s: weight_map does not name a file", json_key(at));
             continue;
         }
-        if (strcmp(name, failed) == 0) {
+        if (failed != NULL && strcmp(name, failed) == 0) {
             continue;
         }
         struct safetensors *shard = open_shard(weights, dir, name, problems);

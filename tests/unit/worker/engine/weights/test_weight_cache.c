@@ -168,6 +168,10 @@ TEST(a_damaged_file_is_made_anew)
     CHECK_INT(symlink("/etc/passwd", path), 0); /* somebody's, not followed */
     CHECK_INT(start(scratch.dir, "model", 0), 0);
     CHECK_INT(start(scratch.dir, "model", 0), BLOBS);
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(mkfifo(path, 0600), 0); /* which nobody writes: not waited for */
+    CHECK_INT(start(scratch.dir, "model", 0), 0);
+    CHECK_INT(start(scratch.dir, "model", 0), BLOBS);
     scratch_remove(&scratch);
 }
 

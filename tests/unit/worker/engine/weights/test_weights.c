@@ -223,12 +223,14 @@ TEST(an_index_that_lies_is_refused_with_everything_that_is_wrong)
     write_shards();
     scratch_text(&scratch, INDEX,
                  "{\"weight_map\":{\"a\":\"part-2.safetensors\",\"b\":\"part-3.safetensors\","
-                 "\"c\":\"../unet/part-2.safetensors\",\"d\":7,\"e\":\"part-1.safetensors\"}}");
+                 "\"c\":\"../unet/part-2.safetensors\",\"d\":7,\"e\":\"part-1.safetensors\","
+                 "\"f\":\"\"}}");
     const char *text = open_error("unet", STATUS_CORRUPT);
-    CHECK_CONTAINS(text, "index.json: 5 problems");
+    CHECK_CONTAINS(text, "index.json: 6 problems");
+    CHECK_CONTAINS(text, "\"\": not the name of a file beside the index");
     CHECK_CONTAINS(text, "a: the index puts it in part-2.safetensors, where it is not");
     CHECK_CONTAINS(text, "part-3.safetensors: No such file");
-    CHECK_CONTAINS(text, "../unet/part-2.safetensors: not the name of a file beside the index");
+    CHECK_CONTAINS(text, "\"../unet/part-2.safetensors\": not the name of a file beside the index");
     CHECK_CONTAINS(text, "d: weight_map does not name a file");
     scratch_text(&scratch, INDEX, "{\"weight_map\":{}}");
     CHECK_CONTAINS(open_error("unet", STATUS_CORRUPT), "weight_map is missing or empty");
