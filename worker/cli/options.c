@@ -295,6 +295,8 @@ static void print_help(void)
         printf("  %-23s %s\n", left, rows[i].help);
     }
     printf("  %-23s %s\n  %-23s %s\n", "--help", "show this text", "--version", "show the version");
+    printf("\nworker/models/demo is a small model to try. What each control computes is in\n"
+           "docs/CONTROLS.md, samplers are in docs/SAMPLERS.md, prompts in docs/PROMPTS.md.\n");
 }
 
 int options_pictures(const struct options *options)

@@ -105,7 +105,13 @@ int model_source_index(const struct model_source *source, struct json **out, str
         return checkpoint_config(source->checkpoint, "", out, err);
     }
     int result = locate(source, "", "model_index.json", &path, err);
-    return result < 0 ? result : json_open(out, path.text, err);
+    if (result == STATUS_OK && (result = json_open(out, path.text, err)) == STATUS_NOT_FOUND) {
+        result = ERROR(err, STATUS_NOT_FOUND,
+                       "%s: No such file or directory; a model is a folder as diffusers writes "
+                       "it, or a .safetensors checkpoint",
+                       path.text);
+    }
+    return result;
 }
 
 int model_source_config(const struct model_source *source, const char *component, struct json **out,
