@@ -288,14 +288,17 @@ static void on_waited(void *user, const struct error *err, const struct producer
 }
 
 /* Waits for the report of one send. */
-static int await(struct producer *p, struct wait *wait, uint64_t deadline_ms, struct error *err)
+static int await(struct producer *p, struct wait *wait, const char *topic, uint64_t deadline_ms,
+                 struct error *err)
 {
     while (!wait->reported) {
         uint64_t now_ms = clock_monotonic_ms();
         if (now_ms >= deadline_ms) {
             wait->abandoned = true;
             return ERROR(err, STATUS_TIMEOUT,
-                         "no delivery report in time: the record may or may not be written");
+                         "no delivery report in time: the record may or may not be written (is "
+                         "topic %s there, and Kafka?)",
+                         topic);
         }
         rd_kafka_poll(p->rk, (int)(deadline_ms - now_ms));
     }
@@ -322,7 +325,7 @@ int producer_send_wait(struct producer *p, const struct producer_record *record,
             xfree(wait);
             rd_kafka_poll(p->rk, 10); /* reports make room in the local queue */
         } else {
-            result = await(p, wait, deadline_ms, &problem);
+            result = await(p, wait, record->topic, deadline_ms, &problem);
         }
         if (result == 0) {
             return 0;

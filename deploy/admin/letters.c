@@ -18,6 +18,7 @@
 
 #define LETTERS_MAX 100000 /* the newest are listed */
 #define TIMEOUT_MS 15000
+#define CLOSE_TIMEOUT_MS 1000 /* what was sent is reported by then, or given up */
 #define DROP_PREFIX "drop:"
 #define ALL (-1) /* no offset */
 
@@ -260,7 +261,7 @@ static int send_again(const struct admin *admin, const struct letter *letter, st
         job->attempts = attempts;
         job->n_attempts = attempt_count;
     }
-    producer_destroy(producer, TIMEOUT_MS);
+    producer_destroy(producer, CLOSE_TIMEOUT_MS);
     codec_free(&job->base);
     if (result == STATUS_OK) {
         printf("ordered again as job %s\n", job_id);
@@ -289,7 +290,7 @@ static int send_drop(const struct admin *admin, int64_t offset, struct error *er
     }
     const struct producer_record record = {.topic = topic, .partition = 0, .key = key};
     result = producer_send_wait(producer, &record, TIMEOUT_MS, err);
-    producer_destroy(producer, TIMEOUT_MS);
+    producer_destroy(producer, CLOSE_TIMEOUT_MS);
     return result;
 }
 

@@ -17,6 +17,7 @@
 #include "deploy/admin/admin.h"
 
 #define TIMEOUT_MS 15000
+#define CLOSE_TIMEOUT_MS 1000 /* what was sent is reported by then, or given up */
 #define ORDERS_MAX 10000
 
 struct replay {
@@ -127,7 +128,7 @@ int admin_replay(const struct admin *admin, struct error *err)
         return result;
     }
     result = admin_read(admin, TOPIC_REQUESTS, visit, &replay, err);
-    producer_destroy(replay.producer, TIMEOUT_MS);
+    producer_destroy(replay.producer, CLOSE_TIMEOUT_MS);
     if (result == STATUS_OK) {
         fprintf(stderr, "%zu orders\n", replay.count);
     }

@@ -17,6 +17,7 @@
 
 #define WORKERS_MAX 10000
 #define TIMEOUT_MS 15000
+#define CLOSE_TIMEOUT_MS 1000 /* what was sent is reported by then, or given up */
 #define PAUSE_ID_SIZE 128
 
 /* The last announcement of each worker; one that said goodbye has none. */
@@ -137,7 +138,7 @@ static int send_control(const struct admin *admin, Crafterse__V1__Control *contr
     }
     const struct codec_target target = {topic, PRODUCER_PARTITION_BY_KEY, "crafterse-admin"};
     result = codec_send_wait(producer, &target, &control->base, TIMEOUT_MS, err);
-    producer_destroy(producer, TIMEOUT_MS);
+    producer_destroy(producer, CLOSE_TIMEOUT_MS);
     return result;
 }
 
@@ -188,7 +189,7 @@ static int send_pause(const struct admin *admin, bool is_paused, struct error *e
     if (result == STATUS_OK) {
         result = producer_send_wait(producer, &record, TIMEOUT_MS, err);
     }
-    producer_destroy(producer, TIMEOUT_MS);
+    producer_destroy(producer, CLOSE_TIMEOUT_MS);
     xfree(bytes);
     return result;
 }

@@ -131,6 +131,7 @@ TEST(without_a_broker_nothing_blocks_and_the_outcome_is_told)
     CHECK_INT(producer_send(p, &hello, on_delivered, &reports, &err), 0);
     CHECK(clock_monotonic_ms() - before_ms < 100);
     CHECK_INT(producer_send_wait(p, &hello, 300, &err), STATUS_TIMEOUT);
+    CHECK_CONTAINS(err.text, "is topic t.a there");
     CHECK(err.retriable);
     CHECK(clock_monotonic_ms() - before_ms < 2000);
     producer_destroy(p, 100);
