@@ -21,6 +21,8 @@
 #define INPUTS_RETRY_MS 1000
 #define COUNT_RETRY_MS 200
 #define COUNT_PATIENCE_MS 10000
+#define STOPPED_MS 5000 /* the loop turns ten times a second: for so long the process was stopped \
+                         */
 #define STUCK_LIMIT_MS (5 * 60000) /* a drawer that does not stop for this long is broken */
 
 enum stop { STOP_NONE, STOP_CANCELLED, STOP_EXPIRED, STOP_TIME_LIMIT, STOP_OVER, STOP_LEFT };
@@ -54,6 +56,7 @@ struct job_run {
     struct drawer_request request;    /* the picture in hand; borrows from job and inputs */
     size_t image;
     uint64_t started_ms, image_started_ms, stopped_ms; /* monotonic */
+    uint64_t watched_ms;                               /* monotonic */
     uint64_t retry_ms; /* monotonic: nothing is drawn yet, start_run then; 0 = no */
     enum stop stop;
     bool has_outlived; /* its own job's deadline */
@@ -417,7 +420,7 @@ void job_run_begin(struct job_run *run, struct record *record)
     run->about.job = job;
     run->about.lane = outbox_record(entry)->partition;
     run->about.started_ms = clock_unix_ms();
-    run->started_ms = clock_monotonic_ms();
+    run->started_ms = run->watched_ms = clock_monotonic_ms();
     progress_init(&run->progress);
     snprintf(run->tools->announcement->current_job_id,
              sizeof(run->tools->announcement->current_job_id), "%s", job->envelope->job_id);
@@ -610,12 +613,25 @@ static void watch_waiting(struct job_run *run, uint64_t leave_ms, uint64_t now_m
     }
 }
 
+/* Who was stopped for twenty minutes has not run for twenty minutes: the job, which may be another
+ * worker's by now, is not at its limit, nor is the drawer stuck. */
+static void leave_out_stops(struct job_run *run, uint64_t now_ms)
+{
+    uint64_t pause_ms = now_ms - run->watched_ms;
+    if (pause_ms > STOPPED_MS) {
+        run->started_ms += pause_ms;
+        run->stopped_ms += pause_ms;
+    }
+    run->watched_ms = now_ms;
+}
+
 int job_run_watch(struct job_run *run, uint64_t leave_ms, struct error *err)
 {
     uint64_t now_ms = clock_monotonic_ms();
     if (run->entry == NULL) {
         return 0;
     }
+    leave_out_stops(run, now_ms);
     outlive_deadline(run);
     if (run->retry_ms != 0) {
         watch_waiting(run, leave_ms, now_ms);

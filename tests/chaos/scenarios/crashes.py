@@ -179,6 +179,29 @@ def zombie(run):
     assert runs == 2, states(fleet, drawn)
 
 
+@scenario(29, "SIGSTOP of a worker past its job's time limit, SIGCONT while another one draws it",
+          "the time in which it was stopped is no part of the limit: the job succeeds")
+def zombie_at_its_limit(run):
+    limit_s = 8
+    fleet = run.fleet(counts={"router": 1, "worker": 1, "uploader": 1, "gateway": 1},
+                      step_time="100ms",
+                      service_settings={"worker": {"JOB_TIME_LIMIT": f"{limit_s}s"}})
+    desk = Desk(run, fleet)
+    order = desk.order(steps=60)
+    desk.wait_for(order, "running")
+    zombie_name, = fleet.of_kind("worker")
+    fleet.signal(zombie_name, signal.SIGSTOP)
+    began = time.monotonic()
+    fleet.supervisor.hold(fleet.add("worker2").start().name)
+    wait_until(lambda: states(fleet, order).count(State.STATE_RUNNING) == 2, 30)
+    time.sleep(max(1, began + limit_s + 0.5 - time.monotonic()))
+    stopped_s = time.monotonic() - began
+    fleet.signal(zombie_name, signal.SIGCONT)
+    desk.settle()
+    assert set(order.ends) == {"succeeded"}, order.ends
+    run.note(f"stopped for {stopped_s:.1f} s at a limit of {limit_s} s; the job succeeded")
+
+
 @scenario(4, "SIGTERM during a long job (drain)",
           "it finishes, commits and ends with status 0 within its grace; the job is drawn once")
 def drain(run):
