@@ -21,8 +21,9 @@
 #define INPUTS_RETRY_MS 1000
 #define COUNT_RETRY_MS 200
 #define COUNT_PATIENCE_MS 10000
-#define STOPPED_MS 5000 /* the loop turns ten times a second: for so long the process was stopped \
-                         */
+#define STOPPED_MS \
+    5000 /* the loop turns ten times a second: for so long the process was stopped \
+          */
 #define STUCK_LIMIT_MS (5 * 60000) /* a drawer that does not stop for this long is broken */
 
 enum stop { STOP_NONE, STOP_CANCELLED, STOP_EXPIRED, STOP_TIME_LIMIT, STOP_OVER, STOP_LEFT };
@@ -420,7 +421,7 @@ void job_run_begin(struct job_run *run, struct record *record)
     run->about.job = job;
     run->about.lane = outbox_record(entry)->partition;
     run->about.started_ms = clock_unix_ms();
-    run->started_ms = run->watched_ms = clock_monotonic_ms();
+    run->started_ms = clock_monotonic_ms();
     progress_init(&run->progress);
     snprintf(run->tools->announcement->current_job_id,
              sizeof(run->tools->announcement->current_job_id), "%s", job->envelope->job_id);
@@ -428,6 +429,7 @@ void job_run_begin(struct job_run *run, struct record *record)
     run->span = job_spans_begin(outbox_record(entry), job);
     tracing_enter(run->span); /* one job at a time on this thread: until forget_run */
     decide_run(run);
+    run->watched_ms = clock_monotonic_ms(); /* which may have waited for Kafka */
 }
 
 /* ---- Attempts that fail ---------------------------------------------------------------------- */
@@ -610,6 +612,7 @@ static void watch_waiting(struct job_run *run, uint64_t leave_ms, uint64_t now_m
     } else if (now_ms >= run->retry_ms) {
         run->retry_ms = 0;
         start_run(run);
+        run->watched_ms = clock_monotonic_ms(); /* which may have waited for Kafka */
     }
 }
 
