@@ -87,14 +87,15 @@ void stopwatch_print(const struct stopwatch *watch, const struct picture *pictur
                      const struct generation *generation, FILE *to)
 {
     const struct engine_timings *timings = &picture->timings;
+    int steps = picture->steps_done > 0 ? picture->steps_done : generation->steps;
     fprintf(to, "{\"seed\":%" PRIu64 ",\"width\":%d,\"height\":%d,\"steps\":%d,", generation->seed,
-            picture->width, picture->height, generation->steps);
+            picture->width, picture->height, steps);
     fprintf(to, "\"open_seconds\":%.4f,\"first_unet_seconds\":%.4f,\"text_seconds\":%.4f,",
             watch->open_seconds, watch->first_seconds, timings->text_seconds);
     fprintf(to, "\"denoise_seconds\":%.4f,\"decode_seconds\":%.4f,\"total_seconds\":%.4f,",
             timings->denoise_seconds, timings->decode_seconds, timings->total_seconds);
     fprintf(to, "\"picture_seconds\":%.4f,\"step_seconds\":%.4f,\"best_step_seconds\":%.4f,",
-            clock_monotonic_seconds() - watch->begun, timings->denoise_seconds / generation->steps,
+            clock_monotonic_seconds() - watch->begun, timings->denoise_seconds / steps,
             watch->best_step);
     fprintf(to,
             "\"prompt_cpu_seconds\":%.4f,\"best_step_cpu_seconds\":%.4f,"

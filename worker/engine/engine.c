@@ -409,8 +409,23 @@ static int check_loras(const struct engine *engine, const struct generation *gen
     return result;
 }
 
-int engine_estimate(const struct engine *engine, const struct generation *generation,
-                    struct engine_estimate *out, struct error *err)
+/* What decides how much is computed: the rest of a request may be anything for its estimate. */
+static int check_extent(const struct engine *engine, const struct generation *generation,
+                        struct error *err)
+{
+    int result = conditioning_check(engine->components, generation, err);
+    if (result < 0 || (result = check_side(engine, "width", generation->width, err)) < 0 ||
+        (result = check_side(engine, "height", generation->height, err)) < 0 ||
+        (result = guidance_check(generation, err)) < 0 ||
+        (result = shortcuts_check(generation, &engine->components->unet, err)) < 0) {
+        return result;
+    }
+    return check_loras(engine, generation, err);
+}
+
+/* Of a request within bounds. */
+static int estimate_memory(const struct engine *engine, const struct generation *generation,
+                           struct engine_estimate *out, struct error *err)
 {
     struct lora_uses uses;
     int result = lora_uses_init(&uses, generation, err);
@@ -421,6 +436,13 @@ int engine_estimate(const struct engine *engine, const struct generation *genera
     lora_uses_deinit(&uses);
     return estimator_run(&engine->estimator, components_holding(engine->components), generation,
                          loras, out, err);
+}
+
+int engine_estimate(const struct engine *engine, const struct generation *generation,
+                    struct engine_estimate *out, struct error *err)
+{
+    int result = check_extent(engine, generation, err);
+    return result < 0 ? result : estimate_memory(engine, generation, out, err);
 }
 
 void engine_presets(const struct engine *engine, int width, int height,
@@ -467,7 +489,7 @@ static int check_memory(const struct engine *engine, const struct generation *ge
                         struct error *err)
 {
     struct engine_estimate estimate;
-    int result = engine_estimate(engine, generation, &estimate, err);
+    int result = estimate_memory(engine, generation, &estimate, err);
     if (result < 0 || estimate.peak <= estimate.limit) {
         return result;
     }
@@ -488,20 +510,16 @@ int engine_check(const struct engine *engine, const struct generation *generatio
                  struct error *err)
 {
     const struct engine_limits *limits = &engine->limits;
-    int result = conditioning_check(engine->components, generation, err);
-    if (result < 0 || (result = check_side(engine, "width", generation->width, err)) < 0 ||
-        (result = check_side(engine, "height", generation->height, err)) < 0) {
+    int result = check_extent(engine, generation, err);
+    if (result < 0) {
         return result;
     }
     if (generation->steps < 1 || generation->steps > limits->steps_max) {
         return ERROR(err, STATUS_INVALID, "steps: %d is not from 1 to %d", generation->steps,
                      limits->steps_max);
     }
-    if ((result = guidance_check(generation, err)) < 0 ||
-        (result = shortcuts_check(generation, &engine->components->unet, err)) < 0 ||
-        (result = init_image_check(engine->components, generation, err)) < 0 ||
-        (result = check_scheduler(engine, generation, err)) < 0 ||
-        (result = check_loras(engine, generation, err)) < 0) {
+    if ((result = init_image_check(engine->components, generation, err)) < 0 ||
+        (result = check_scheduler(engine, generation, err)) < 0) {
         return result;
     }
     return check_memory(engine, generation, err);
@@ -561,7 +579,7 @@ int engine_generate(struct engine *engine, const struct generation *generation,
     arena_reset_peak(engine->job);
     arena_reset_peak(engine->ex.step);
     struct engine_estimate estimate;
-    if ((result = engine_estimate(engine, generation, &estimate, err)) < 0) {
+    if ((result = estimate_memory(engine, generation, &estimate, err)) < 0) {
         return result;
     }
     struct run run = {

@@ -266,9 +266,10 @@ const struct engine_limits *engine_limits(const struct engine *engine);
 int engine_check(const struct engine *engine, const struct generation *generation,
                  struct error *err) MUST_CHECK;
 
-/* Say how much memory a picture will take: to within a tenth, side paths of LoRAs left out. For a
- * request whose prompts and size are such that engine_check takes them but for memory. A few
- * milliseconds, safe from any thread. */
+/* Say how much memory a picture will take: to within a tenth, side paths of LoRAs left out.
+ * Prompts, size, guidance, shortcuts and LoRAs must be such that engine_check takes them, and are
+ * refused as it does; steps, sampler and pictures may be anything. A few milliseconds, safe from
+ * any thread. */
 int engine_estimate(const struct engine *engine, const struct generation *generation,
                     struct engine_estimate *out, struct error *err) MUST_CHECK;
 

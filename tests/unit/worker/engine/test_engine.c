@@ -192,6 +192,26 @@ TEST(a_request_that_cannot_be_run_is_refused_by_field_value_and_range)
     engine_close(engine);
 }
 
+TEST(what_cannot_be_drawn_for_its_size_or_prompt_is_not_estimated_either)
+{
+    struct engine *engine = open_model();
+    REQUIRE(engine != NULL);
+    struct error err;
+    struct engine_estimate estimate;
+    struct generation g = request();
+    g.steps = 0, g.scheduler = "none"; /* which take no memory */
+    CHECK_INT(engine_estimate(engine, &g, &estimate, &err), STATUS_OK);
+    g.width = 1;
+    CHECK_INT(engine_estimate(engine, &g, &estimate, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "width: 1 is not a multiple of");
+    g.width = 1 << 20, g.height = 1 << 20;
+    CHECK_INT(engine_estimate(engine, &g, &estimate, &err), STATUS_INVALID);
+    g = request(), g.clip_skip = 200;
+    CHECK_INT(engine_estimate(engine, &g, &estimate, &err), STATUS_INVALID);
+    CHECK_CONTAINS(err.text, "clip_skip: 200 is not from 0 to");
+    engine_close(engine);
+}
+
 static uint32_t picture_of(struct engine *engine, const struct generation *generation)
 {
     struct error err;
