@@ -21,9 +21,8 @@
 #define INPUTS_RETRY_MS 1000
 #define COUNT_RETRY_MS 200
 #define COUNT_PATIENCE_MS 10000
-#define STOPPED_MS \
-    5000 /* the loop turns ten times a second: for so long the process was stopped \
-          */
+/* The loop turns ten times a second: for so long the process was stopped. */
+#define STOPPED_MS 5000
 #define STUCK_LIMIT_MS (5 * 60000) /* a drawer that does not stop for this long is broken */
 
 enum stop { STOP_NONE, STOP_CANCELLED, STOP_EXPIRED, STOP_TIME_LIMIT, STOP_OVER, STOP_LEFT };
