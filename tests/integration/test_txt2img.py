@@ -229,6 +229,8 @@ def test_a_rounded_picture_says_its_precision_and_another_weights_digest(tmp_pat
      "/tmp: cannot create: Is a directory"),
     (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--seeds", "1,2", "--batch", 5], 2,
      "--batch counts seeds up and --seeds lists them: give one"),
+    (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--seeds", "1,2", "--seed", 5], 2,
+     "--seed is one picture's and --seeds lists them: give one"),
     (["--model", MODEL, "--estimate", "--width", 1], 1, "width: 1 is not a multiple of"),
     (["--model", MODEL, "--estimate", "--clip-skip", 99], 1, "clip_skip: 99 is not from 0 to"),
     (["--model", MODEL, "--prompt", "x", "--output", "x.png", "--memory-limit", 1], 1,

@@ -111,6 +111,7 @@ static int read_seed(const struct row *row, const char *text, struct options *op
     if (!parse_seed(text, '\0', field(row, options), &rest)) {
         return usage_error(row, "expected a whole number from 0 to 2^64 - 1", text);
     }
+    options->has_seed = true;
     return 0;
 }
 
@@ -322,6 +323,10 @@ static int check(const struct options *options)
     }
     if (options->batch > 0 && options->seed_count > 0) {
         fprintf(stderr, "txt2img: --batch counts seeds up and --seeds lists them: give one\n");
+        return EXIT_USAGE;
+    }
+    if (options->has_seed && options->seed_count > 0) {
+        fprintf(stderr, "txt2img: --seed is one picture's and --seeds lists them: give one\n");
         return EXIT_USAGE;
     }
     if (options->generation.partial && options->deadline_seconds == 0) {
