@@ -23,7 +23,7 @@ struct options {
     int batch;                         /* 0: unsaid */
     uint64_t seeds[OPTIONS_SEEDS_MAX]; /* of --seeds, one a picture; 0 of them: counted up */
     int seed_count;
-    bool has_seed; /* --seed was given */
+    bool has_seed;           /* --seed was given */
     double deadline_seconds; /* of each picture; 0: none */
     bool estimate, timings;
 
