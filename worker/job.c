@@ -91,6 +91,11 @@ uint32_t job_attempt(const Crafterse__V1__Job *job, uint32_t counted, uint32_t k
     return known > before ? known : before + 1;
 }
 
+bool job_is_exhausted(uint32_t attempt, uint32_t attempts_max, bool was_rendered)
+{
+    return attempt > (was_rendered ? 2 * attempts_max : attempts_max);
+}
+
 struct drawer_request job_request(const Crafterse__V1__Job *job, const struct inputs *inputs,
                                   size_t index)
 {

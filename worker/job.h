@@ -50,4 +50,9 @@ struct drawer_request job_request(const Crafterse__V1__Job *job, const struct in
  * worker's. */
 uint32_t job_attempt(const Crafterse__V1__Job *job, uint32_t counted, uint32_t known);
 
+/* Whether there were enough attempts before this one. was_rendered: the last of them was drawn to
+ * its end, and only its record was not committed, as in a group that rebalances again and again.
+ * Such a job takes no worker down, and may be begun twice as often. */
+bool job_is_exhausted(uint32_t attempt, uint32_t attempts_max, bool was_rendered);
+
 #endif

@@ -141,6 +141,15 @@ static uint32_t known_attempt(const struct job_run_tools *tools, const Crafterse
                : ledger_attempt(tools->ledger, job_id);
 }
 
+/* The attempt before this one was drawn to its end. */
+static bool was_rendered(const struct job_run_tools *tools, const Crafterse__V1__Job *job,
+                         uint32_t attempt)
+{
+    return ledger_state(tools->ledger, job->envelope->job_id) ==
+               CRAFTERSE__V1__STATE__STATE_RENDERED &&
+           known_attempt(tools, job) + 1 >= attempt;
+}
+
 /* Its worker was killed between telling of the next attempt and its commit. */
 static bool is_waiting(const struct job_run_tools *tools, const Crafterse__V1__Job *job)
 {
@@ -316,7 +325,8 @@ static bool count_attempt(struct job_run *run)
     const Crafterse__V1__Envelope *envelope = run->job->envelope;
     log_set_job(envelope->job_id, run->about.attempt, envelope->traceparent);
     attempt_history_complete(run->tools->history, run->job, run->about.attempt);
-    if (run->about.attempt <= (uint32_t)run->tools->config->attempts_max) {
+    if (!job_is_exhausted(run->about.attempt, (uint32_t)run->tools->config->attempts_max,
+                          was_rendered(run->tools, run->job, run->about.attempt))) {
         if (run->about.attempt > 1) {
             worker_metrics_retried();
         }

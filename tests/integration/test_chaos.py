@@ -35,6 +35,10 @@ def test_a_worker_that_comes_back_from_the_dead_changes_nothing(run):
     crashes.zombie(run)
 
 
+def test_what_was_drawn_to_its_end_is_not_failed_for_a_lost_commit(run):
+    crashes.rendered_and_not_committed(run)
+
+
 def test_sigterm_lets_a_worker_finish_its_job(run):
     crashes.drain(run)
 

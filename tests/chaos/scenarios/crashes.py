@@ -202,6 +202,24 @@ def zombie_at_its_limit(run):
     run.note(f"stopped for {stopped_s:.1f} s at a limit of {limit_s} s; the job succeeded")
 
 
+@scenario(30, "kill -9 of a worker between its last picture and the commit, with no attempt left",
+          "what was drawn to its end is no failure: the job succeeds, no dead letter")
+def rendered_and_not_committed(run):
+    fleet = run.fleet(faulty=True, counts={"router": 1, "worker": 1, "uploader": 1, "gateway": 1},
+                      service_settings={"worker": {"JOB_ATTEMPTS_MAX": "1"}})
+    fleet.arm("worker1", "outbox.committing:1").wait_ready()
+    desk = Desk(run, fleet)
+    run.world.s3.fault = "error"  # the picture is not stored when another worker has the record
+    order = desk.order(steps=4)
+    wait_until(lambda: fleet.was_passed("worker1", "outbox.committing:1"), 30)
+    wait_until(lambda: states(fleet, order).count(State.STATE_RUNNING) == 2 or
+               State.STATE_FAILED in states(fleet, order), 30)
+    run.world.s3.fault = None
+    desk.settle()
+    assert set(order.ends) == {"succeeded"}, order.ends
+    run.note("the job's only attempt was rendered; it was drawn once more, and succeeded")
+
+
 @scenario(4, "SIGTERM during a long job (drain)",
           "it finishes, commits and ends with status 0 within its grace; the job is drawn once")
 def drain(run):

@@ -172,4 +172,13 @@ TEST(an_attempt_that_is_not_counted_has_no_number_below_one_that_was_told)
     CHECK_INT(job_attempt(&s.job, 0, 3), 3);
 }
 
+TEST(a_job_that_was_drawn_to_its_end_and_not_committed_is_begun_more_often)
+{
+    CHECK(!job_is_exhausted(3, 3, false));
+    CHECK(job_is_exhausted(4, 3, false));
+    CHECK(!job_is_exhausted(4, 3, true));
+    CHECK(!job_is_exhausted(6, 3, true));
+    CHECK(job_is_exhausted(7, 3, true));
+}
+
 TEST_MAIN()
