@@ -12,6 +12,11 @@ bool job_is_terminal(const struct job *job)
     return ledger_is_terminal(job->state);
 }
 
+bool job_is_partial(const struct job *job)
+{
+    return job->image_count > 0 && job->images[job->image_count - 1].partial_steps > 0;
+}
+
 const char *job_state_name(job_state state)
 {
     static const char *const names[] = {"accepted", "queued", "dispatched", "running", "rendered"};

@@ -99,6 +99,8 @@ bool job_table_is_forgotten(const struct job_table *t, const char *id, const cha
 void job_table_forget_old(struct job_table *t, uint64_t now_ms);
 
 bool job_is_terminal(const struct job *job);
+/* Its deadline cut it short: the last of its pictures has not had all steps. */
+bool job_is_partial(const struct job *job);
 const char *job_state_name(job_state state);      /* "accepted" ... "expired" */
 const char *job_pool_name(const struct job *job); /* "" = not known */
 

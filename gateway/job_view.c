@@ -119,12 +119,6 @@ static void add_timings(struct json_writer *json, const struct job_timings *timi
     json_writer_close_object(json);
 }
 
-/* Its deadline cut it short: the last of its pictures has not had all steps. */
-static bool is_partial(const struct job *job)
-{
-    return job->image_count > 0 && job->images[job->image_count - 1].partial_steps > 0;
-}
-
 static void add_progress(struct json_writer *json, const struct job *job,
                          const struct job_view *view)
 {
@@ -135,8 +129,8 @@ static void add_progress(struct json_writer *json, const struct job *job,
     uint32_t step = is_current ? job->progress.step : 0;
     if (job->state == CRAFTERSE__V1__STATE__STATE_RENDERED || has_succeeded(job)) {
         /* Progress may be lost, and what a deadline cut short never came to its end. */
-        image = is_partial(job) ? (uint32_t)job->image_count - 1 : job->n - 1;
-        step = is_partial(job) ? job->images[image].partial_steps : steps;
+        image = job_is_partial(job) ? (uint32_t)job->image_count - 1 : job->n - 1;
+        step = job_is_partial(job) ? job->images[image].partial_steps : steps;
     }
     json_writer_integer(json, "image", image);
     json_writer_integer(json, "step", step);
@@ -156,7 +150,7 @@ static void add_progress(struct json_writer *json, const struct job *job,
 static void add_end(struct json_writer *json, const struct job *job, const struct job_view *view)
 {
     add_images(json, job, view);
-    json_writer_bool(json, "partial", is_partial(job));
+    json_writer_bool(json, "partial", job_is_partial(job));
     bool has_one = has_succeeded(job) && job->image_count > 0;
     add_url(json, "url", has_one ? base_of(&job->images[0], view) : "",
             has_one ? job->images[0].object_key : "");

@@ -498,9 +498,8 @@ static void look_for_pictures(struct operation *op)
 /* Of an order that its deadline cut short, the pictures that there are. */
 static bool has_as_many_pictures(const struct job *job, uint32_t n)
 {
-    bool is_partial = job->image_count > 0 && job->images[job->image_count - 1].partial_steps > 0;
     return job->image_count == n ||
-           (is_partial && job->image_count < n && (!job->has_request || job->n == n));
+           (job_is_partial(job) && job->image_count < n && (!job->has_request || job->n == n));
 }
 
 static bool is_same_order(const struct job *job, const struct submission *s)
