@@ -102,8 +102,8 @@ static int await(struct record_reader *reader, int32_t partition, int64_t offset
                  uint64_t deadline_ms, uint8_t **payload, size_t *size, struct error *err)
 {
     const char *topic = rd_kafka_topic_name(reader->topic);
-    uint64_t now_ms = clock_monotonic_ms(),
-             end_ms = 0; /* end_ms: from then on the end is believed */
+    uint64_t now_ms = clock_monotonic_ms();
+    uint64_t end_ms = 0; /* from then on the end is believed; 0 = none was told of */
     while (now_ms < deadline_ms && (end_ms == 0 || now_ms < end_ms)) {
         uint64_t until_ms = end_ms != 0 && end_ms < deadline_ms ? end_ms : deadline_ms;
         rd_kafka_message_t *message =
