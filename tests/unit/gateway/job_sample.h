@@ -11,6 +11,12 @@
 
 #define STATE(name) CRAFTERSE__V1__STATE__STATE_##name
 
+static inline struct job_table *sample_table(size_t jobs_max)
+{
+    return job_table_create(
+        &(struct job_table_options){.jobs_max = jobs_max, .retention_ms = HOUR_MS});
+}
+
 /* A UUIDv7 of NOW_MS that ends in the number. */
 static inline const char *sample_id(unsigned number)
 {

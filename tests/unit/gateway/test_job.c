@@ -3,15 +3,9 @@
 #include "tests/harness/test.h"
 #include "tests/unit/gateway/job_sample.h"
 
-static struct job_table *make_table(size_t jobs_max)
-{
-    return job_table_create(
-        &(struct job_table_options){.jobs_max = jobs_max, .retention_ms = HOUR_MS});
-}
-
 TEST(finished_jobs_are_forgotten_and_only_their_key_is_told)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     sample_request(table, id, "studio", false);
     sample_status(table, id, (struct sample_status){STATE(FAILED), 1, 0, "engine_error", NULL});
@@ -35,7 +29,7 @@ static void ignore_change(struct job_watcher *watcher)
 
 TEST(a_full_table_forgets_finished_jobs_first_and_never_watched_ones)
 {
-    struct job_table *table = make_table(10);
+    struct job_table *table = sample_table(10);
     struct job_watcher watcher = {.changed = ignore_change};
     for (unsigned i = 0; i < 10; i++) {
         sample_request(table, sample_id(i), "studio", false);
@@ -70,7 +64,7 @@ static void count_change(struct job_watcher *watcher)
 
 TEST(watchers_hear_of_visible_changes_only_and_may_leave_while_they_do)
 {
-    struct job_table *table = make_table(10);
+    struct job_table *table = sample_table(10);
     const char *id = sample_id(1);
     struct job *job = sample_request(table, id, "studio", false);
     struct counting_watcher stays = {.watcher = {.changed = count_change}};
@@ -90,7 +84,7 @@ TEST(watchers_hear_of_visible_changes_only_and_may_leave_while_they_do)
 
 TEST(a_hundred_thousand_jobs_take_no_more_room_than_the_table_has)
 {
-    struct job_table *table = make_table(1000);
+    struct job_table *table = sample_table(1000);
     for (unsigned i = 0; i < 100000; i++) {
         const char *id = sample_id(i);
         sample_request(table, id, "studio", false);

@@ -3,15 +3,9 @@
 #include "tests/harness/test.h"
 #include "tests/unit/gateway/job_sample.h"
 
-static struct job_table *make_table(size_t jobs_max)
-{
-    return job_table_create(
-        &(struct job_table_options){.jobs_max = jobs_max, .retention_ms = HOUR_MS});
-}
-
 TEST(positions_count_the_same_pools_queue_interactive_first)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     struct pool_speed speed = {.workers_live = 2, .seconds_per_picture = 10};
     struct job *jobs[5];
     for (unsigned i = 0; i < 5; i++) {
@@ -38,7 +32,7 @@ TEST(positions_count_the_same_pools_queue_interactive_first)
 
 TEST(the_rest_of_a_run_follows_from_its_own_pace)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     struct pool_speed speed = {.workers_live = 1, .seconds_per_picture = 100};
     const char *id = sample_id(1);
     struct job *job = sample_request(table, id, "studio", false);

@@ -3,15 +3,9 @@
 #include "tests/harness/test.h"
 #include "tests/unit/gateway/job_sample.h"
 
-static struct job_table *make_table(size_t jobs_max)
-{
-    return job_table_create(
-        &(struct job_table_options){.jobs_max = jobs_max, .retention_ms = HOUR_MS});
-}
-
 TEST(a_job_is_known_from_its_order_and_moves_through_its_states)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     struct job *job = sample_request(table, id, "studio", false);
     REQUIRE(job != NULL);
@@ -33,7 +27,7 @@ TEST(a_job_is_known_from_its_order_and_moves_through_its_states)
 
 TEST(the_first_terminal_state_wins)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     sample_request(table, id, "studio", false);
     struct job *job = sample_status(
@@ -50,7 +44,7 @@ TEST(the_first_terminal_state_wins)
 
 TEST(states_never_go_back_but_a_second_run_is_counted)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     struct job *job = sample_request(table, id, "studio", false);
     sample_status(table, id, (struct sample_status){STATE(RUNNING), 1, 0, NULL, NULL});
@@ -72,7 +66,7 @@ TEST(states_never_go_back_but_a_second_run_is_counted)
 
 TEST(states_of_later_versions_are_terminal_from_ten_on)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     struct job *job = sample_request(table, id, "studio", false);
     CHECK(sample_status(table, id,
@@ -86,7 +80,7 @@ TEST(states_of_later_versions_are_terminal_from_ten_on)
 
 TEST(the_order_of_the_two_topics_does_not_matter)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     struct job *job = sample_status(
         table, id, (struct sample_status){STATE(SUCCEEDED), 1, NOW_MS + 5, NULL, "ab/x.png"});
@@ -104,7 +98,7 @@ TEST(the_order_of_the_two_topics_does_not_matter)
 TEST(an_end_that_is_read_late_is_an_end)
 {
     /* A gateway that starts reads old topics: what ended must not look unfinished. */
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     sample_request(table, id, "studio", false);
     struct job *job = sample_status(
@@ -124,7 +118,7 @@ TEST(an_end_that_is_read_late_is_an_end)
 
 TEST(a_cancelled_job_shows_no_picture_though_it_is_forgotten)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     const char *ids[] = {sample_id(1), "00000000-0000-8000-8000-000000000000"};
     for (int i = 0; i < 2; i++) {
         sample_request(table, ids[i], "studio", false);
@@ -147,7 +141,7 @@ TEST(a_cancelled_job_shows_no_picture_though_it_is_forgotten)
 
 TEST(an_order_under_a_known_id_changes_nothing)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     struct job *job = sample_request(table, id, "studio", false);
     CHECK(sample_request(table, id, "thief", true) == NULL);
@@ -159,7 +153,7 @@ TEST(an_order_under_a_known_id_changes_nothing)
 
 TEST(steps_are_shown_once_the_run_started_and_never_go_back)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     struct job *job = sample_request(table, id, "studio", false);
     CHECK(sample_progress(table, id, 1, 3, 0) == NULL);
@@ -208,7 +202,7 @@ TEST(a_gateway_that_starts_takes_no_forgotten_job_for_one_that_waits)
 
 TEST(a_cache_hit_of_another_gateway_is_told_in_full)
 {
-    struct job_table *table = make_table(100);
+    struct job_table *table = sample_table(100);
     struct job *job = sample_hit(table, sample_id(1));
     REQUIRE(job != NULL);
     CHECK_INT(job->n, 2);

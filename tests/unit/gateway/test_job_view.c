@@ -4,11 +4,6 @@
 #include "tests/harness/test.h"
 #include "tests/unit/gateway/job_sample.h"
 
-static struct job_table *make_table(void)
-{
-    return job_table_create(&(struct job_table_options){.jobs_max = 100, .retention_ms = HOUR_MS});
-}
-
 static const struct job_view view = {.public_url = "http://gateway",
                                      .cdn_base_url = "https://cdn.example/o",
                                      .estimate = {.eta_seconds = -1, .remaining_seconds = -1},
@@ -54,7 +49,7 @@ TEST(a_preview_comes_with_its_step_and_goes_when_the_job_is_done)
 {
     static uint8_t png[] = {'P', 'N', 'G'};
     static char id[80], stage[] = "denoise";
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     struct job *job = sample_request(table, sample_id(1), "studio", false);
     sample_status(table, job->id, (struct sample_status){STATE(RUNNING), 1, NOW_MS, NULL, NULL});
     Crafterse__V1__Envelope envelope = CRAFTERSE__V1__ENVELOPE__INIT;
@@ -92,7 +87,7 @@ TEST(a_preview_comes_with_its_step_and_goes_when_the_job_is_done)
 
 TEST(a_whole_life_is_told_in_order)
 {
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     struct job *job = run_to_the_end(table, sample_id(1));
     CHECK_STR(names_after(job, NULL),
               "accepted queued dispatched started step rendered uploaded done");
@@ -101,7 +96,7 @@ TEST(a_whole_life_is_told_in_order)
 
 TEST(steps_are_told_whose_records_come_after_the_next_ones)
 {
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     struct job *job = sample_request(table, id, "studio", false);
     sample_status(table, id, (struct sample_status){STATE(RUNNING), 1, NOW_MS + 30, NULL, NULL});
@@ -116,7 +111,7 @@ TEST(steps_are_told_whose_records_come_after_the_next_ones)
 
 TEST(last_event_id_resumes_after_that_event)
 {
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     struct job *job = run_to_the_end(table, sample_id(1));
     CHECK_STR(names_after(job, "0-0-0-0"), "queued dispatched started step rendered uploaded done");
     CHECK_STR(names_after(job, "3-1-0-0"), "step rendered uploaded done");
@@ -129,7 +124,7 @@ TEST(last_event_id_resumes_after_that_event)
 
 TEST(two_gateways_send_the_same_bytes_for_the_same_life)
 {
-    struct job_table *one = make_table(), *two = make_table();
+    struct job_table *one = sample_table(100), *two = sample_table(100);
     struct buf first, second;
     struct error err;
     struct job_cursor a = JOB_CURSOR_START, b = JOB_CURSOR_START;
@@ -149,7 +144,7 @@ TEST(two_gateways_send_the_same_bytes_for_the_same_life)
 
 TEST(a_second_run_starts_again_and_moves_on)
 {
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     const char *id = sample_id(1);
     struct job *job = sample_request(table, id, "studio", false);
     sample_status(table, id, (struct sample_status){STATE(RUNNING), 1, 0, NULL, NULL});
@@ -164,7 +159,7 @@ TEST(a_second_run_starts_again_and_moves_on)
 
 TEST(every_end_is_a_done_event_that_says_which)
 {
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     const Crafterse__V1__State ends[] = {STATE(FAILED), STATE(CANCELLED), STATE(EXPIRED)};
     for (unsigned i = 0; i < 3; i++) {
         struct job *job = sample_request(table, sample_id(i), "studio", false);
@@ -181,7 +176,7 @@ TEST(every_end_is_a_done_event_that_says_which)
 
 TEST(an_event_is_one_line_of_data_with_id_and_name)
 {
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     struct job *job = sample_request(table, sample_id(1), "studio", false);
     struct job_cursor cursor = JOB_CURSOR_START;
     struct buf out;
@@ -216,7 +211,7 @@ TEST(ids_that_are_not_ours_are_refused)
 
 TEST(the_body_has_every_field_from_the_start)
 {
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     struct job *job = sample_request(table, sample_id(1), "studio", false);
     char *body = job_view_body(job, &view);
     const char *const fields[] = {"id",
@@ -252,7 +247,7 @@ TEST(the_body_has_every_field_from_the_start)
 
 TEST(a_finished_job_names_its_pictures)
 {
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     struct job *job = run_to_the_end(table, sample_id(1));
     char *body = job_view_body(job, &view);
     CHECK_CONTAINS(body, "\"url\":\"https://cdn.example/o/ab/x.png\"");
@@ -265,7 +260,7 @@ TEST(a_finished_job_names_its_pictures)
 
 TEST(a_job_that_was_cancelled_shows_no_picture_though_there_is_one)
 {
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     struct job *job = sample_request(table, sample_id(1), "studio", false);
     sample_status(table, job->id,
                   (struct sample_status){STATE(CANCELLED), 0, NOW_MS, "x", "ab/x.png"});
@@ -278,7 +273,7 @@ TEST(a_job_that_was_cancelled_shows_no_picture_though_there_is_one)
 
 TEST(what_a_deadline_cut_short_tells_where_it_stopped)
 {
-    struct job_table *table = make_table();
+    struct job_table *table = sample_table(100);
     struct job *job = run_to_the_end(table, sample_id(1));
     job->n = 3; /* of which the first was the last to be begun */
     job->images[0].partial_steps = 6;
